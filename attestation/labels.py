@@ -1,0 +1,51 @@
+"""Every label of every hash, signature and derivation, once. A test checks that no two are equal (STYLE 15)."""
+
+# Statements and the NSM nonce (docs/spec/evidence.md)
+STATEMENT_GENESIS = b"anchorhold/v1/statement/genesis"
+STATEMENT_RELEASE = b"anchorhold/v1/statement/release"
+STATEMENT_SERVE = b"anchorhold/v1/statement/serve"
+NSM_NONCE = b"anchorhold/v1/nsm-nonce"
+CONFIGURATION = b"anchorhold/v1/configuration"
+POLICY = b"anchorhold/v1/policy"
+KEY_ID = b"anchorhold/v1/key-id"
+
+# Key release and leases (docs/spec/release.md)
+RELEASE_SEAL = b"anchorhold/v1/release/seal"
+LEASE = b"anchorhold/v1/lease"
+LEASE_ASSERTED = b"anchorhold/v1/lease-asserted"
+LEASE_ID = b"anchorhold/v1/lease-id"
+TENANT_CREDENTIAL = b"anchorhold/v1/tenant/credential"
+JOURNAL = b"anchorhold/v1/journal"
+
+# The channel (docs/spec/channel.md)
+HEADER = b"anchorhold/v1/channel/header"
+SLOT = b"anchorhold/v1/channel/slot"
+SLOT_LIST = b"anchorhold/v1/channel/slot-list"
+COMMIT_REQUEST = b"anchorhold/v1/channel/commit-request"
+COMMIT_RESPONSE = b"anchorhold/v1/channel/commit-response"
+REQUEST_KEY = b"anchorhold/v1/channel/request"
+RESPONSE_KEY = b"anchorhold/v1/channel/response"
+REQUEST_DIGEST = b"anchorhold/v1/channel/request-digest"
+RESPONSE_DIGEST = b"anchorhold/v1/channel/response-digest"
+REQUEST_BODY = b"anchorhold/v1/channel/request-body"
+TENANT_REQUEST = b"anchorhold/v1/channel/tenant-request"
+TENANT_NAMESPACE = b"anchorhold/v1/channel/tenant-namespace"
+TENANT_PSEUDONYM = b"anchorhold/v1/channel/tenant-pseudonym"
+RECEIPT = b"anchorhold/v1/receipt"
+RECEIPT_SALT = b"anchorhold/v1/receipt/salt"
+RECEIPT_TAG = b"anchorhold/v1/receipt/tag"
+RECEIPT_COMMITMENT = b"anchorhold/v1/receipt/commitment"
+
+# The sealed model (docs/spec/sealed-model.md)
+DESCRIPTOR = b"anchorhold/v1/model/descriptor"
+TENSOR_INDEX = b"anchorhold/v1/model/tensor-index"
+MODEL_KEY = b"anchorhold/v1/model/key"
+MODEL_KEY_COMMITMENT = b"anchorhold/v1/model/key-commitment"
+SHARE_CHECK = b"anchorhold/v1/model/share-check"
+FILE_KEY = b"anchorhold/v1/model/file-key"
+FILE_CONTEXT = b"anchorhold/v1/model/file-context"
+
+# The transcript (docs/spec/transcript.md)
+TRANSCRIPT_ENTRY = b"anchorhold/v1/transcript/entry"
+TRANSCRIPT_HEAD = b"anchorhold/v1/transcript/head"
+BATCH_ROOT = b"anchorhold/v1/transcript/batch-root"

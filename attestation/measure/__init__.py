@@ -1,0 +1,1 @@
+"""Enclave images: EIF, cpio and PCR0, 1, 2 and 8."""

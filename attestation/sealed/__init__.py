@@ -1,0 +1,1 @@
+"""The sealed model: descriptor, manifest, bodies, signature, shares."""

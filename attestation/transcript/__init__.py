@@ -1,0 +1,1 @@
+"""The transcript: entries, tree, checkpoints and their checks."""

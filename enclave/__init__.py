@@ -1,0 +1,1 @@
+"""Trusted: runs inside the enclave, everything here is measured. May import attestation, wire, cryptography, asn1crypto; torch and transformers in the engine and loader files only. No gRPC, no boto3."""

@@ -1,0 +1,1 @@
+"""What starts inside the image: the measured init."""

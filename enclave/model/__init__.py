@@ -1,0 +1,1 @@
+"""From ciphertext to tokens: sealed files, loader, engines."""

@@ -1,0 +1,1 @@
+"""The security module: NSM requests and the two ways to reach it."""

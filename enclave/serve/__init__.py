@@ -1,0 +1,1 @@
+"""Behind the window: exchanges, epochs, the scribe and the egress ledger."""

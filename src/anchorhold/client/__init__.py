@@ -1,0 +1,1 @@
+"""Relying party: trust file, verification, then and only then a channel."""

@@ -1,0 +1,1 @@
+"""The publisher: seals models and builds images on the owner's desk."""

@@ -1,0 +1,1 @@
+"""Generated from proto/anchorhold/v1; never edited."""
