@@ -1,4 +1,4 @@
-"""Canonical CBOR (RFC 8949 4.2.1) for our own formats: null, booleans, integers, bytes, text, lists and maps with text keys.
+"""Canonical CBOR (RFC 8949 4.2.1) for our own formats: null, booleans, integers, bytes, text, lists, text-keyed maps.
 
 Own code because strictness is the point: one value has one encoding, and what does not re-encode to itself is refused.
 Floats, tags, indefinite lengths and every other simple value are outside the format.
@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from anchorhold.attestation.errors import Malformed, NotCanonical, TooLarge
 
-Value: TypeAlias = "None | bool | int | bytes | str | Sequence[Value] | Mapping[str, Value]"
+Value: TypeAlias = "bool | int | bytes | str | Sequence[Value] | Mapping[str, Value] | None"
 
 MAX_DEPTH = 8  # our deepest format uses 5; deeper is an attack on the stack
 MAX_ITEMS = 65_536  # members of one list or map

@@ -1,6 +1,7 @@
 """COSE_Sign1 (RFC 9052 4.2) with the four algorithms this project meets, and nothing else.
 
-Two shapes: what AWS's NSM emits (untagged or tag 18, ES384), and our own (tag 18, Ed25519 or ML-DSA-65, label as external_aad).
+Two shapes: what AWS's NSM emits (untagged or tag 18, ES384), and our own (tag 18, Ed25519 or ML-DSA-65, the label as
+external_aad).
 Bytes are verified as received; nothing is re-encoded on the way to a signature check.
 """
 
@@ -118,9 +119,9 @@ def _sig_structure(protected: bytes, payload: bytes, aad: bytes) -> bytes:
 
 
 def _verify(algorithm: Algorithm, key: PublicKey, signature: bytes, signed: bytes) -> None:
-    if algorithm is Algorithm.EDDSA and isinstance(key, Ed25519PublicKey):
-        key.verify(signature, signed)
-    elif algorithm is Algorithm.ML_DSA_65 and isinstance(key, MLDSA65PublicKey):
+    if (algorithm is Algorithm.EDDSA and isinstance(key, Ed25519PublicKey)) or (
+        algorithm is Algorithm.ML_DSA_65 and isinstance(key, MLDSA65PublicKey)
+    ):
         key.verify(signature, signed)
     elif algorithm in _CURVES and isinstance(key, ec.EllipticCurvePublicKey):
         curve, hasher, size = _CURVES[algorithm]

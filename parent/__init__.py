@@ -1,1 +1,4 @@
-"""Untrusted: relays what it cannot read. May import wire, the generated stubs, grpcio; not attestation, not cryptography, not torch."""
+"""Untrusted: relays what it cannot read. Assume the attacker wrote it.
+
+May import wire, the generated stubs and grpcio; not attestation, not cryptography, not torch.
+"""

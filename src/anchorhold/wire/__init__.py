@@ -1,1 +1,4 @@
-"""Frames and messages between parent and enclave, and SigV4 canonical requests. Standard library only, sans-I/O where it can be."""
+"""Frames and messages between parent and enclave, and SigV4 canonical requests.
+
+Standard library only, because both the trusted and the untrusted side run it.
+"""
