@@ -119,9 +119,7 @@ def _sig_structure(protected: bytes, payload: bytes, aad: bytes) -> bytes:
 
 
 def _verify(algorithm: Algorithm, key: PublicKey, signature: bytes, signed: bytes) -> None:
-    if (algorithm is Algorithm.EDDSA and isinstance(key, Ed25519PublicKey)) or (
-        algorithm is Algorithm.ML_DSA_65 and isinstance(key, MLDSA65PublicKey)
-    ):
+    if isinstance(key, _DIRECT.get(algorithm, ())):
         key.verify(signature, signed)
     elif algorithm in _CURVES and isinstance(key, ec.EllipticCurvePublicKey):
         curve, hasher, size = _CURVES[algorithm]
@@ -134,6 +132,10 @@ def _verify(algorithm: Algorithm, key: PublicKey, signature: bytes, signed: byte
         raise WrongAlgorithm(f"expected a key for {algorithm.name}, got {type(key).__name__}")
 
 
+_DIRECT: dict[Algorithm, type[Ed25519PublicKey] | type[MLDSA65PublicKey]] = {
+    Algorithm.EDDSA: Ed25519PublicKey,
+    Algorithm.ML_DSA_65: MLDSA65PublicKey,
+}
 _CURVES: dict[Algorithm, tuple[type[ec.EllipticCurve], hashes.HashAlgorithm, int]] = {
     Algorithm.ES256: (ec.SECP256R1, hashes.SHA256(), 32),
     Algorithm.ES384: (ec.SECP384R1, hashes.SHA384(), 48),
