@@ -119,7 +119,8 @@ def _sig_structure(protected: bytes, payload: bytes, aad: bytes) -> bytes:
 
 
 def _verify(algorithm: Algorithm, key: PublicKey, signature: bytes, signed: bytes) -> None:
-    if isinstance(key, _DIRECT.get(algorithm, ())):
+    direct = _DIRECT.get(algorithm)
+    if direct is not None and isinstance(key, Ed25519PublicKey | MLDSA65PublicKey) and isinstance(key, direct):
         key.verify(signature, signed)
     elif algorithm in _CURVES and isinstance(key, ec.EllipticCurvePublicKey):
         curve, hasher, size = _CURVES[algorithm]
