@@ -27,7 +27,7 @@ class Step(Enum):
     FAILED = auto()
 
 
-_NEXT = {
+_NEXT: dict[tuple[Phase, Step], Phase] = {
     (Phase.BOOT, Step.CONFIGURATION_LOCKED): Phase.MEASURED,
     (Phase.MEASURED, Step.GENESIS_INCLUDED): Phase.LOGGED,
     (Phase.LOGGED, Step.KEY_PROVED): Phase.KEYED,

@@ -1,0 +1,53 @@
+# Everything runs in .venv, made from the locks. A machine with Python 3.11, pip, make and git is enough.
+PYTHON ?= python3.11
+BIN := .venv/bin
+SETUP := .stamps/setup
+PYTEST := $(BIN)/python -m pytest
+CODE := src attestation enclave parent tests bench requirements
+
+.PHONY: demo setup test check fast-tests bench soak lock proto proto-check clean
+
+setup: $(SETUP)
+
+$(SETUP): pyproject.toml requirements/dev.lock src/anchorhold/__init__.py
+	@echo "setting up .venv (about a minute the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torch==2.13.0
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: -r requirements/dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@mkdir -p $(@D) && touch $@
+
+demo: $(SETUP)  ## a real model, sealed, attested and served in simulation
+	@$(BIN)/anchorhold demo
+
+test: $(SETUP)  ## every test
+	@$(PYTEST) -q
+
+check: $(SETUP) proto-check  ## the truth: format, lint, types, contracts, drift, fast tests
+	@$(BIN)/ruff format --check --quiet $(CODE)
+	@$(BIN)/ruff check --quiet $(CODE)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python requirements/lock.py --check
+	@$(PYTEST) -q -m "not slow"
+
+bench: $(SETUP)  ## ratios in one run; exits 1 when a limit is missed
+	@$(BIN)/python -m bench
+
+soak: $(SETUP)  ## long runs: property tests with many more examples
+	@ANCHORHOLD_SOAK=1 $(PYTEST) -q tests/properties
+
+lock: $(SETUP)  ## the only step that resolves versions
+	@$(BIN)/python requirements/lock.py
+
+PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto
+proto: $(SETUP)  ## regenerate the committed stubs
+	@$(PROTOC) --python_out=src --pyi_out=src --grpc_python_out=src proto/anchorhold/v1/gateway.proto
+
+proto-check: $(SETUP)
+	@rm -rf .stamps/proto && mkdir -p .stamps/proto
+	@$(PROTOC) --python_out=.stamps/proto --pyi_out=.stamps/proto --grpc_python_out=.stamps/proto proto/anchorhold/v1/gateway.proto
+	@diff -r -x __init__.py -x __pycache__ .stamps/proto/anchorhold/v1 src/anchorhold/v1 || { echo "proto: the stubs differ; run \`make proto\`" >&2; exit 1; }
+
+clean:
+	rm -rf .venv .stamps .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
