@@ -20,6 +20,7 @@ JOURNAL = b"anchorhold/v1/journal"
 # The channel (docs/spec/channel.md)
 HEADER = b"anchorhold/v1/channel/header"
 SLOT = b"anchorhold/v1/channel/slot"
+SLOT_DIGEST = b"anchorhold/v1/channel/slot-digest"
 SLOT_LIST = b"anchorhold/v1/channel/slot-list"
 COMMIT_REQUEST = b"anchorhold/v1/channel/commit-request"
 COMMIT_RESPONSE = b"anchorhold/v1/channel/commit-response"
@@ -47,5 +48,7 @@ FILE_CONTEXT = b"anchorhold/v1/model/file-context"
 
 # The transcript (docs/spec/transcript.md)
 TRANSCRIPT_ENTRY = b"anchorhold/v1/transcript/entry"
+TRANSCRIPT_CHAIN = b"anchorhold/v1/transcript/chain"
 TRANSCRIPT_HEAD = b"anchorhold/v1/transcript/head"
+CHECKPOINT = b"anchorhold/v1/transcript/checkpoint"
 BATCH_ROOT = b"anchorhold/v1/transcript/batch-root"
