@@ -52,3 +52,10 @@ TRANSCRIPT_CHAIN = b"anchorhold/v1/transcript/chain"
 TRANSCRIPT_HEAD = b"anchorhold/v1/transcript/head"
 CHECKPOINT = b"anchorhold/v1/transcript/checkpoint"
 BATCH_ROOT = b"anchorhold/v1/transcript/batch-root"
+
+# The KMS face (docs/spec/release.md)
+KMS_KEYSTORE = b"anchorhold/v1/kms/keystore"
+KMS_BLOB = b"anchorhold/v1/kms/blob"
+KMS_BLOB_CONTEXT = b"anchorhold/v1/kms/blob-context"
+KMS_MATERIAL = b"anchorhold/v1/kms/material-id"
+KMS_JOURNAL = b"anchorhold/v1/kms/journal"
