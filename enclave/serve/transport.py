@@ -19,7 +19,7 @@ OK_LINE = f"OK {Port.SERVICE}\n".encode()
 PARENT_TIMEOUT_S = 30.0  # a parent that stalls longer denies service; it cannot hold a thread for ever
 
 
-class WindowError(Exception):
+class WindowError(OSError):
     """The parent did not answer, or not in the form the window has."""
 
 

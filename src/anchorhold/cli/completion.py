@@ -1,0 +1,52 @@
+"""`anchorhold completion bash|zsh|fish`: a script made from the parser itself, so it cannot drift from it."""
+
+import argparse
+
+from anchorhold.cli.main import build_parser
+
+_BASH = """\
+_anchorhold() {{
+  local current="${{COMP_WORDS[COMP_CWORD]}}" path="" next word
+  for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
+    next="${{path:+$path/}}$word"
+    case " ${{_anchorhold_paths[*]}} " in *" $next "*) path="$next";; esac
+  done
+  COMPREPLY=($(compgen -W "${{_anchorhold_words[${{path:-.}}]}}" -- "$current"))
+  [ ${{#COMPREPLY[@]}} -gt 0 ] || COMPREPLY=($(compgen -f -- "$current"))
+}}
+declare -A _anchorhold_words=(
+{table}
+)
+_anchorhold_paths=({paths})
+complete -F _anchorhold anchorhold
+"""
+_HOW = 'bash: eval "$(anchorhold completion bash)"; zsh: the same with zsh.'
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser(
+        "completion",
+        help="print a shell completion script",
+        description=f"Print a completion script. {_HOW}",
+    )
+    parser.add_argument("shell", choices=("bash", "zsh"))
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    table: dict[str, list[str]] = {}
+    _walk(build_parser("*"), "", table)
+    rows = "\n".join(f'  [{path or "."}]="{" ".join(words)}"' for path, words in table.items())
+    script = _BASH.format(table=rows, paths=" ".join(path for path in table if path))
+    print(("autoload -U bashcompinit && bashcompinit\n" if options.shell == "zsh" else "") + script, end="")
+    return 0
+
+
+def _walk(parser: argparse.ArgumentParser, path: str, table: dict[str, list[str]]) -> None:
+    words = table.setdefault(path, [])
+    for action in parser._actions:  # noqa: SLF001 - argparse offers no public walk over its own parser
+        words += action.option_strings
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            for name, child in action.choices.items():
+                words.append(name)
+                _walk(child, f"{path}/{name}".lstrip("/"), table)

@@ -1,0 +1,109 @@
+"""The `anchorhold` command: parse, call, print (STYLE 19).
+
+Data goes to stdout, people are spoken to on stderr. Exit codes: 0 verified or done, 1 contradicted or refused, 2 cannot
+run, 3 limits, 4 simulation only. Only the module of the command that was named is imported, so that a base install
+(verifier and auditor) runs without the libraries of the other roles.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from anchorhold import __version__
+from anchorhold.attestation.errors import EvidenceError
+
+CANNOT_RUN = 2
+INTERRUPTED = 130
+
+COMMANDS = {
+    "demo": ("anchorhold.cli.demo", "a real model, sealed, attested and served in simulation, end to end"),
+    "sim": ("anchorhold.cli.sim", "the simulated stack: up, status, down"),
+    "ask": ("anchorhold.cli.ask", "ask a question over a verified channel and stream the answer"),
+    "trust": ("anchorhold.cli.trust", "make and show the trust file a client pins"),
+    "evidence": ("anchorhold.cli.evidence", "verify or show an attestation document"),
+    "audit": ("anchorhold.cli.audit", "replay a stored transcript, offline"),
+    "model": ("anchorhold.cli.model", "fetch, seal, verify and show models"),
+    "image": ("anchorhold.cli.image", "build and measure enclave images"),
+    "authority": ("anchorhold.cli.authority", "run a key authority, revoke, issue tenant credentials"),
+    "log": ("anchorhold.cli.log", "run a transparency log"),
+    "completion": ("anchorhold.cli.completion", "print a shell completion script"),
+}
+
+_EPILOG = """\
+exit codes: 0 verified or done, 1 contradicted or refused, 2 cannot run, 3 verified with limits, 4 simulation only
+documentation: docs/ of the source, README.md first"""
+
+
+class CommandError(Exception):
+    """A message for a person, a hint if a fix is known, and the exit code."""
+
+    def __init__(self, message: str, *, hint: str | None = None, code: int = CANNOT_RUN) -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.code = code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; no stack trace reaches a person unless ANCHORHOLD_TRACEBACK is set."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        parser = build_parser(_named(arguments))
+        options = parser.parse_args(arguments)
+        return int(options.run(options))
+    except CommandError as error:
+        return _say(error, error.hint, error.code)
+    except EvidenceError as error:
+        return _say(error, getattr(error, "hint", None), 1)
+    except KeyboardInterrupt:
+        return _say("interrupted", None, INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CANNOT_RUN
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.startswith("anchorhold"):
+            raise
+        return _say(f"this command needs the library {error.name!r}", "pip install 'anchorhold[all]'", CANNOT_RUN)
+    except OSError as error:
+        return _say(error, None, CANNOT_RUN)
+    except Exception as error:
+        # The last line before a person: they get a sentence, not a stack trace.
+        if os.environ.get("ANCHORHOLD_TRACEBACK"):
+            raise
+        hint = "set ANCHORHOLD_TRACEBACK=1 to see where, and please report it"
+        return _say(f"{type(error).__name__}: {error}", hint, CANNOT_RUN)
+
+
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The parser, with the arguments of command `only` (of all commands if it is `*`)."""
+    parser = argparse.ArgumentParser(
+        prog="anchorhold",
+        description="Confidential AI inference: prompts, outputs and weights only inside an attested enclave.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"anchorhold {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, (module, summary) in COMMANDS.items():
+        if only in (name, "*"):
+            importlib.import_module(module).add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=summary)
+    return parser
+
+
+def _named(arguments: Sequence[str]) -> str | None:
+    return next((word for word in arguments if not word.startswith("-")), None)
+
+
+def _say(message: object, hint: str | None, code: int) -> int:
+    text = str(message) or type(message).__name__
+    sys.stderr.write(f"anchorhold: error: {text}\n")
+    if hint:
+        sys.stderr.write(f"anchorhold: hint: {hint}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
