@@ -13,7 +13,8 @@ from types import MappingProxyType
 import cbor2
 
 from anchorhold.attestation.cose import Algorithm, UnverifiedSign1, parse_sign1
-from anchorhold.attestation.errors import Malformed, NotCanonical, TooLarge, WrongAlgorithm
+from anchorhold.attestation.errors import Malformed, TooLarge, WrongAlgorithm
+from anchorhold.attestation.nsm_cbor import read
 from anchorhold.attestation.types import SHA384_BYTES, Milliseconds
 
 MAX_PAYLOAD = 16_384  # bytes; nsm-api attestation_process.md 3.1
@@ -29,7 +30,6 @@ ES384_SIGNATURE = 96  # bytes, raw r || s
 _ENCLAVE_PCRS = "pcrs"
 _TPM_PCRS = "nitrotpm_pcrs"
 _FIELDS = {"module_id", "digest", "timestamp", "certificate", "cabundle", "public_key", "user_data", "nonce"}
-_BREAK = 0xFF
 
 
 class Unreadable(Malformed):
@@ -78,7 +78,7 @@ def parse_document(raw: bytes) -> UnverifiedDocument:
         raise Malformed(f"document: signature: expected {ES384_SIGNATURE} bytes, got {len(sign1.signature)}")
     if not 1 <= len(sign1.payload) <= MAX_PAYLOAD:
         raise TooLarge("document: payload", limit=MAX_PAYLOAD, actual=len(sign1.payload))
-    return _document(sign1, _Payload(sign1.payload).fields())
+    return _document(sign1, _fields(sign1.payload))
 
 
 def _is_array_of_four(raw: bytes) -> bool:
@@ -88,6 +88,18 @@ def _is_array_of_four(raw: bytes) -> bool:
     except (cbor2.CBORDecodeError, RecursionError, OverflowError, MemoryError, ValueError):
         return False
     return isinstance(value, list) and len(value) == 4
+
+
+def _fields(payload: bytes) -> dict[str, object]:
+    value = read(payload, "document: payload")
+    if not isinstance(value, dict):
+        raise Malformed(f"document: payload: expected a map, got {type(value).__name__}")
+    named: dict[str, object] = {}
+    for name, member in value.items():
+        if not isinstance(name, str):
+            raise Malformed(f"document: payload: expected text as field name, got {name!r:.40}")
+        named[name] = member
+    return named
 
 
 def _document(sign1: UnverifiedSign1, fields: Mapping[str, object]) -> UnverifiedDocument:
@@ -161,110 +173,3 @@ def _bytes(value: object, name: str, least: int, most: int) -> bytes:
     if len(value) < least:
         raise Malformed(f"document: {name}: expected at least {least} bytes, got {len(value)}")
     return value
-
-
-class _Payload:
-    """A reader of exactly the CBOR the NSM writes: cbor2 cannot allow one indefinite map and no other."""
-
-    def __init__(self, raw: bytes) -> None:
-        self.raw = raw
-        self.at = 0
-
-    def fields(self) -> dict[str, object]:
-        """The outer map, definite or indefinite, and nothing after it."""
-        if self.raw[:1] == b"\xbf":
-            self.at = 1
-            members = self._members(None)
-        else:
-            major, count = self._head()
-            if major != 5:
-                raise Malformed(f"document: payload: expected a map, got major type {major}")
-            members = self._members(count)
-        if self.at != len(self.raw):
-            left = len(self.raw) - self.at
-            raise Malformed(f"document: payload: expected the end at offset {self.at}, got {left} more bytes")
-        named: dict[str, object] = {}
-        for name, value in members.items():
-            if not isinstance(name, str):
-                raise Malformed(f"document: payload: expected text as field name, got {name!r:.40}")
-            named[name] = value
-        return named
-
-    def _members(self, count: int | None) -> dict[str | int, object]:
-        members: dict[str | int, object] = {}
-        if count is not None and count > MAX_PCRS:
-            raise TooLarge(f"document: map at offset {self.at}", limit=MAX_PCRS, actual=count)
-        while count is None or len(members) < count:
-            start = self.at
-            if count is None and self._peek() == _BREAK:
-                self.at += 1
-                break
-            key = self._item(depth=1)
-            if type(key) not in (str, int) or not isinstance(key, str | int):
-                raise Malformed(f"document: map key at offset {start}: expected text or integer")
-            if key in members:
-                raise NotCanonical(f"document: duplicate key {key!r:.40} at offset {start}")
-            if len(members) >= MAX_PCRS:
-                raise TooLarge(f"document: map at offset {start}", limit=MAX_PCRS, actual=len(members) + 1)
-            members[key] = self._item(depth=1)
-        return members
-
-    def _item(self, depth: int) -> object:
-        start = self.at
-        major, number = self._head()
-        if major == 0:
-            return number
-        if major == 2:
-            return self._take(number)
-        if major == 3:
-            try:
-                return self._take(number).decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise Malformed(f"document: text at offset {start} is not UTF-8") from error
-        if major == 4 and depth == 1:
-            if number > MAX_BUNDLE:
-                raise TooLarge(f"document: list at offset {start}", limit=MAX_BUNDLE, actual=number)
-            return [self._item(depth + 1) for _ in range(number)]
-        if major == 5 and depth == 1:
-            return self._inner_map(number)
-        if (major, number) == (7, 22):
-            return None
-        raise Malformed(f"document: unexpected CBOR major type {major} at offset {start}")
-
-    def _inner_map(self, count: int) -> dict[str | int, object]:
-        if count > MAX_PCRS:
-            raise TooLarge(f"document: map at offset {self.at}", limit=MAX_PCRS, actual=count)
-        members: dict[str | int, object] = {}
-        for _ in range(count):
-            start = self.at
-            major, key = self._head()
-            if major != 0:
-                raise Malformed(f"document: register index at offset {start}: expected an unsigned integer")
-            if key in members:
-                raise NotCanonical(f"document: duplicate key {key} at offset {start}")
-            members[key] = self._item(depth=2)
-        return members
-
-    def _head(self) -> tuple[int, int]:
-        start = self.at
-        first = self._take(1)[0]
-        major, low = first >> 5, first & 31
-        if low < 24:
-            return major, low
-        if low > 27 or major == 7:
-            raise Malformed(f"document: indefinite length or reserved value at offset {start}")
-        return major, int.from_bytes(self._take(1 << (low - 24)), "big")
-
-    def _peek(self) -> int:
-        if self.at >= len(self.raw):
-            raise Malformed(f"document: truncated at offset {self.at}")
-        return self.raw[self.at]
-
-    def _take(self, count: int) -> bytes:
-        end = self.at + count
-        if end > len(self.raw):
-            left = len(self.raw) - self.at
-            raise Malformed(f"document: truncated at offset {self.at}: expected {count} bytes, got {left}")
-        chunk = self.raw[self.at : end]
-        self.at = end
-        return chunk
