@@ -5,7 +5,7 @@ and the digests of all slots, so that nobody who holds K can add an enclave in t
 """
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 
 from anchorhold.attestation import labels
 from anchorhold.attestation.canonical import Value, check_map, decode, decode_map, encode
@@ -29,7 +29,7 @@ MAX_CODE = 64
 SIGNATURE = 64
 
 
-class Role(Enum):
+class Role(StrEnum):
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
@@ -205,12 +205,13 @@ def decode_code(raw: bytes) -> str:
 
 def _message(raw: Value) -> Message:
     members = check_map(raw, "message", {"role": str, "content": str})
-    content = members["content"]
+    role, content = members["role"], members["content"]
+    assert isinstance(role, str)
     assert isinstance(content, str)
     try:
-        return Message(Role(members["role"]), content)
+        return Message(Role(role), content)
     except ValueError as error:
-        raise Malformed(f"message: role: expected system, user or assistant, got {members['role']!r}") from error
+        raise Malformed(f"message: role: expected system, user or assistant, got {role!r:.40}") from error
 
 
 def _digest(raw: Value) -> Sha384:

@@ -45,7 +45,7 @@ class Receipt:
     statement: StatementDigest
     purpose: str
     tenant: bytes | None
-    lease: bytes
+    lease: bytes | None
     sequence: int
     asserted: Asserted
 
@@ -95,7 +95,7 @@ def decode_receipt(raw: bytes) -> Receipt:
         StatementDigest(_sized(members, "statement", SHA384_BYTES)),
         purpose,
         None if tenant is None else _sized(members, "tenant", PSEUDONYM),
-        _sized(members, "lease", LEASE_ID),
+        None if members["lease"] is None else _sized(members, "lease", LEASE_ID),
         _count(members, "sequence"),
         Asserted(
             Milliseconds(_count(asserted, "opened")),
@@ -145,7 +145,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "statement": bytes,
     "purpose": str,
     "tenant": (bytes, type(None)),
-    "lease": bytes,
+    "lease": (bytes, type(None)),
     "sequence": int,
     "asserted": dict,
 }

@@ -1,0 +1,133 @@
+"""Channel keys, one an epoch, each with the `serve` statement that attests it (DESIGN 3.6).
+
+A new request on the key before is taken for the grace time; then the key is dropped, which is all the wiping Python
+and the library give. Streams in flight do not need it: they run on their own record keys.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from anchorhold.attestation.binding import Serve, encode_statement, key_id, statement_digest
+from anchorhold.attestation.channel.enclave import Entropy, OpenKey
+from anchorhold.attestation.channel.seal import HYBRID_SEED, SUITE, HybridPrivateKey
+from anchorhold.attestation.types import BootId, ConfigDigest, KeyId, Milliseconds, ModelDigest, StatementDigest
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What every `serve` statement of this boot says."""
+
+    boot_id: BootId
+    genesis: StatementDigest
+    receipt_key: bytes
+    model: ModelDigest
+    configuration: ConfigDigest
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One channel key. The two ends are on the boot clock, in seconds."""
+
+    serve: Serve
+    raw_statement: bytes
+    statement: StatementDigest
+    key_id: KeyId
+    key: HybridPrivateKey = field(repr=False)
+    rotates_at: float
+    forgotten_at: float
+
+
+class Wiped(Exception):
+    """The channel keys are gone, for good."""
+
+
+class Epochs:
+    """Thread-safe. The current epoch, and those before it that are still in their grace time."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        epoch_ms: int,
+        grace_ms: int,
+        now_ms: Callable[[], Milliseconds],
+        boottime: Callable[[], float],
+        entropy: Entropy,
+    ) -> None:
+        self._identity = identity
+        self._epoch_ms = epoch_ms
+        self._grace_ms = grace_ms
+        self._now_ms = now_ms
+        self._boottime = boottime
+        self._entropy = entropy
+        self._lock = threading.Lock()
+        self._open: list[Epoch] = []
+        self._number = 0
+        self._wiped = False
+
+    @property
+    def keep_s(self) -> float:
+        """How long replay memory must remember a request."""
+        return (self._epoch_ms + self._grace_ms) / 1000
+
+    def current(self) -> Epoch:
+        """The epoch to attest now; a new one once the last has ended. Raises Wiped."""
+        with self._lock:
+            now = self._boottime()
+            self._expire(now)
+            if self._wiped:
+                raise Wiped("the channel keys are wiped")
+            if not self._open or now >= self._open[-1].rotates_at:
+                self._open.append(self._make(now))
+            return self._open[-1]
+
+    def find(self, key_id: KeyId) -> OpenKey | None:
+        """The key of that name, if a new request may still be sealed to it."""
+        with self._lock:
+            self._expire(self._boottime())
+            for epoch in self._open:
+                if epoch.key_id == key_id:
+                    return OpenKey(epoch.key, epoch.statement)
+            return None
+
+    def expire(self) -> None:
+        """Drop the keys whose grace time is over; to be called on a timer, so that an idle enclave forgets too."""
+        with self._lock:
+            self._expire(self._boottime())
+
+    def wipe(self) -> None:
+        """Drop every key and make no other."""
+        with self._lock:
+            self._wiped = True
+            self._open.clear()
+
+    def _expire(self, now: float) -> None:
+        self._open = [epoch for epoch in self._open if now < epoch.forgotten_at]
+
+    def _make(self, now: float) -> Epoch:
+        self._number += 1
+        key = HybridPrivateKey(self._entropy(HYBRID_SEED))
+        ours = self._identity
+        serve = Serve(
+            boot_id=ours.boot_id,
+            genesis=ours.genesis,
+            suite=SUITE,
+            channel_key=key.public,
+            receipt_key=ours.receipt_key,
+            model=ours.model,
+            configuration=ours.configuration,
+            epoch=self._number,
+            not_after=Milliseconds(self._now_ms() + self._epoch_ms),
+        )
+        rotates_at = now + self._epoch_ms / 1000
+        digest = statement_digest(serve)
+        return Epoch(
+            serve,
+            encode_statement(serve),
+            digest,
+            key_id(digest),
+            key,
+            rotates_at,
+            rotates_at + self._grace_ms / 1000,
+        )

@@ -1,0 +1,274 @@
+"""One exchange over one connection: sealed frames in, sealed frames and a receipt out (DESIGN 3, 5, 12.2).
+
+The lease is asked before every record that carries anything of the answer. Once it has ended, the one thing still
+said is that it ended: an error record and the receipt. Before a response key is agreed a refusal is a hint, which
+proves nothing.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from anchorhold.attestation.channel.body import Finish, FinishReason
+from anchorhold.attestation.channel.codes import Code
+from anchorhold.attestation.channel.enclave import EnclaveExchange, Received
+from anchorhold.attestation.channel.errors import NotYet, UnknownKey
+from anchorhold.attestation.channel.receipt import Asserted, Receipt, sign_receipt
+from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.types import Milliseconds
+from anchorhold.enclave.keys.lease import LeaseEnded
+from anchorhold.enclave.model.engine import EngineRefused, GenerationRequest
+from anchorhold.enclave.serve.replay import MemoryFull, Replayed
+from anchorhold.enclave.serve.service import Service
+from anchorhold.enclave.serve.tenancy import Party, verified_party
+from anchorhold.wire.frames import Frame, FrameError, FrameReader, FrameWriter, unwrap_proto, wrap_proto
+from anchorhold.wire.messages import Kind
+
+CLOSING_TIMEOUT_S = 10.0  # for the last two records: a client that stopped reading holds nothing for ever
+REQUEST_TIMEOUT_S = 30.0  # from the first frame to the final request record: who sends slower holds memory
+MAX_DELTA = 16_384  # characters in one record: at most 65,536 bytes of UTF-8
+EGRESS_RESPONSE = "response"
+EGRESS_HINT = "hint"
+
+_ENGINE_CODES = {
+    "bad-request": Code.BAD_REQUEST,
+    "busy": Code.BUSY,
+    "prompt-too-long": Code.TOO_LONG,
+    "too-long": Code.TOO_LONG,
+    "template-refused": Code.BAD_REQUEST,
+}
+
+
+async def serve_infer(
+    reader: FrameReader, writer: FrameWriter, service: Service, *, first: Frame | None = None
+) -> None:
+    """Serve one connection to its end; `first` is a frame the caller has read already. The caller closes it.
+
+    Never raises for what the other side does: it gets a hint, an error record, or silence.
+    """
+    arrived = service.boottime()
+    exchange = EnclaveExchange(service.epochs, service.entropy)
+    try:
+        async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            received = await _receive(reader, exchange, first)
+    except TimeoutError:
+        return await _hint(writer, service, Code.TIMEOUT)
+    except (EvidenceError, FrameError) as error:
+        return await _hint(writer, service, _hint_code(error))
+    except OSError:
+        return None
+    answer = _Answer(writer, service, exchange, received, arrived)
+    await _until_gone(reader, answer)
+    return None
+
+
+class _CutOff(FrameError):
+    """The request stream ended before its final record."""
+
+
+async def _receive(reader: FrameReader, exchange: EnclaveExchange, first: Frame | None) -> Received:
+    frame = first if first is not None else await reader.read()
+    while True:
+        if frame is None or frame.kind == Kind.INFER_END:
+            raise _CutOff("the request ended before its final record")
+        if frame.kind != Kind.INFER_FRAME:
+            raise FrameError(f"expected kind {Kind.INFER_FRAME:#04x}, got {frame.kind:#04x}")
+        received = exchange.receive(unwrap_proto(frame.body))
+        if received is not None:
+            return received
+        frame = await reader.read()
+
+
+def _hint_code(error: Exception) -> Code:
+    if isinstance(error, UnknownKey):
+        return Code.UNKNOWN_KEY
+    if isinstance(error, NotYet):
+        return Code.NOT_YET
+    return Code.TRUNCATED if isinstance(error, _CutOff) else Code.MALFORMED
+
+
+async def _hint(writer: FrameWriter, service: Service, code: Code) -> None:
+    body = code.value.encode()
+    try:
+        await writer.write(Kind.HINT, body)
+    except OSError:
+        return
+    service.ledger.count(EGRESS_HINT, len(body))
+
+
+async def _until_gone(reader: FrameReader, answer: "_Answer") -> None:
+    """Answer, unless the client goes first: then what was being generated for it is cancelled."""
+    work = asyncio.create_task(answer.run())
+    gone = asyncio.create_task(_gone(reader))
+    try:
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (work, gone):
+            if not task.done():
+                task.cancel()
+        await asyncio.gather(work, gone, return_exceptions=True)
+    if (
+        not work.cancelled()
+        and (error := work.exception()) is not None
+        and not isinstance(error, (OSError, TimeoutError))
+    ):
+        raise error
+
+
+async def _gone(reader: FrameReader) -> None:
+    """Returns when the other side closed, or sent what cannot come after a whole request."""
+    try:
+        frame = await reader.read()
+        if frame is not None and frame.kind == Kind.INFER_END:
+            await reader.read()
+    except (OSError, FrameError):
+        return
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What the receipt says beside the digests."""
+
+    party: Party | None = None
+    lease: bytes | None = None
+
+
+class _Answer:
+    """The answer to one whole request."""
+
+    def __init__(
+        self, writer: FrameWriter, service: Service, exchange: EnclaveExchange, received: Received, arrived: float
+    ) -> None:
+        self._writer = writer
+        self._service = service
+        self._exchange = exchange
+        self._received = received
+        self._arrived = arrived
+        self._opened = service.clock_ms()
+        self._progress = _Progress()
+
+    async def run(self) -> None:
+        """From the answer's opening to its final record. Raises OSError when the client is gone."""
+        await self._send(self._exchange.answer())
+        outcome = self._admit() or await self._generate()
+        if isinstance(outcome, Finish):
+            outcome = self._still_leased(outcome)
+        async with asyncio.timeout(CLOSING_TIMEOUT_S):
+            await self._conclude(outcome)
+
+    async def _conclude(self, outcome: Finish | Code) -> None:
+        concluded = self._exchange.finish(outcome) if isinstance(outcome, Finish) else self._exchange.error(outcome)
+        await self._send(concluded)
+        receipt = self._receipt()
+        # The log has the commitment before the client has the receipt: a kept receipt is never one the log never saw.
+        tag, commitment = self._exchange.log_entry(receipt)
+        self._service.scribe.receipt(tag + commitment)
+        await self._send(self._exchange.close(receipt))
+        await self._writer.write(Kind.INFER_END)
+
+    def _admit(self) -> Code | None:
+        """Why this request is not served, or None."""
+        service, received = self._service, self._received
+        # 1. Whose it is (docs/spec/channel.md 6.2).
+        try:
+            self._progress.party = verified_party(
+                received,
+                issuer=service.configuration.credential_issuer,
+                model=service.configuration.model,
+                now=service.clock_ms(),
+                boot_secret=service.namespace_secret,
+                entropy=service.entropy,
+            )
+        except EvidenceError:
+            return Code.TENANT
+        # 2. Taken once. After the tenant check, so that nobody else's copy uses up a tenant's request.
+        try:
+            service.replay.enter(received.encapsulation, received.header.commit)
+        except Replayed:
+            return Code.REPLAYED
+        except MemoryFull:
+            return Code.BUSY
+        # 3. For a purpose this deployment serves.
+        if received.request.reason not in service.configuration.purposes:
+            return Code.PURPOSE
+        # 4. Under a lease of the key and of the log.
+        try:
+            service.gate.admit()
+            self._progress.lease = service.gate.lease_id
+        except LeaseEnded as error:
+            return Code(error.code)
+        return None
+
+    async def _generate(self) -> Finish | Code:
+        left = self._received.header.deadline / 1000 - (self._service.boottime() - self._arrived)
+        request = self._generation()
+        try:
+            async with asyncio.timeout(max(0.0, left)):
+                return await self._stream(request)
+        except TimeoutError:
+            return Code.DEADLINE
+        except LeaseEnded as error:
+            return Code(error.code)
+        except EngineRefused as error:
+            # An engine wiped under us breaks because the lease ended: say that.
+            return self._lease_code() or _ENGINE_CODES.get(error.code, Code.ENGINE)
+        finally:
+            self._service.engine.cancel(request.id)
+
+    async def _stream(self, request: GenerationRequest) -> Finish | Code:
+        async for chunk in self._service.engine.submit(request):
+            for at in range(0, len(chunk.text), MAX_DELTA):
+                self._service.gate.check()
+                await self._send(self._exchange.delta(chunk.text[at : at + MAX_DELTA]))
+            if chunk.finish_reason is not None:
+                return Finish(FinishReason(chunk.finish_reason), chunk.prompt_tokens, chunk.completion_tokens)
+        return self._lease_code() or Code.ENGINE
+
+    def _generation(self) -> GenerationRequest:
+        asked, party = self._received.request, self._progress.party
+        assert party is not None, "admitted"
+        return GenerationRequest(
+            id=self._received.digest[:16].hex(),
+            messages=asked.messages,
+            max_tokens=asked.max_tokens,
+            temperature=asked.temperature_milli / 1000,
+            top_p=asked.top_p_milli / 1000,
+            namespace=party.namespace,
+        )
+
+    def _still_leased(self, finish: Finish) -> Finish | Code:
+        return self._lease_code() or finish
+
+    def _lease_code(self) -> Code | None:
+        try:
+            self._service.gate.check()
+        except LeaseEnded as error:
+            return Code(error.code)
+        return None
+
+    def _receipt(self) -> bytes:
+        service, received, exchange = self._service, self._received, self._exchange
+        response, records = exchange.response_digest
+        party = self._progress.party
+        return sign_receipt(
+            Receipt(
+                request=received.digest,
+                response=response,
+                records=records,
+                request_commit=received.header.commit,
+                response_commit=exchange.response_commit,
+                model=service.configuration.model,
+                statement=received.statement,
+                purpose=received.request.reason,
+                tenant=None if party is None else party.tenant,
+                lease=self._progress.lease,
+                sequence=service.sequence(),
+                asserted=Asserted(self._opened, Milliseconds(service.clock_ms()), 0, exchange.bytes_out),
+            ),
+            service.receipt_key,
+        )
+
+    async def _send(self, raw: bytes) -> None:
+        body = wrap_proto(raw)
+        # Counted first: what a broken connection swallowed was handed out all the same.
+        self._service.ledger.count(EGRESS_RESPONSE, len(body))
+        await self._writer.write(Kind.INFER_FRAME, body)
