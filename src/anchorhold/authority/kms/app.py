@@ -1,0 +1,137 @@
+"""The KMS face as an ASGI application: one path, one method, the operation in X-Amz-Target.
+
+Every call is: authenticate, run, journal, commit, answer. A fault of ours is KMSInternalException without a word more.
+"""
+
+import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from anchorhold.attestation.anchors import Anchor
+from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.keystore.software import SoftwareKeystore
+from anchorhold.authority.kms import cryptographic, journal, management
+from anchorhold.authority.kms.authenticate import authenticate
+from anchorhold.authority.kms.call import Answer, Call, Surroundings
+from anchorhold.authority.kms.faults import KmsFault, internal, unsupported
+from anchorhold.authority.kms.fields import MAX_BODY, Fields, parse_body
+from anchorhold.authority.kms.operations import OTHER_OPERATIONS
+from anchorhold.authority.kms.state import State
+from anchorhold.wire import sigv4
+
+DATABASE = "state.db"
+CONTENT_TYPE = "application/x-amz-json-1.1"
+TARGET = "TrentService."
+MAX_LOGGED = 256  # characters of the caller's own words in the journal
+_OPERATIONS: dict[str, Callable[[Call], Answer]] = {
+    "CreateKey": management.create_key,
+    "DescribeKey": management.describe_key,
+    "EnableKey": management.enable_key,
+    "DisableKey": management.disable_key,
+    "PutKeyPolicy": management.put_key_policy,
+    "GetKeyPolicy": management.get_key_policy,
+    "GenerateDataKey": cryptographic.generate_data_key,
+    "Encrypt": cryptographic.encrypt,
+    "Decrypt": cryptographic.decrypt,
+}
+
+
+class KmsFace:
+    """The calls of one state folder, one at a time: SQLite has one writer, and the journal one end."""
+
+    def __init__(self, state: State, around: Surroundings, clock: Callable[[], Milliseconds]) -> None:
+        self._state = state
+        self._around = around
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def call(self, request: sigv4.Request, source_address: str, request_id: str) -> Answer:
+        """The answer of one call, once it is in the journal. Raises KmsFault."""
+        now = self._clock()
+        around = self._around
+        with self._lock, self._state.transaction() as transaction:
+            principal = authenticate(request, transaction, around.realm, around.keystore, now)
+            name = _operation(request)
+            agent = (request.header("user-agent") or "")[:MAX_LOGGED]
+            draft = journal.Draft(name[:MAX_LOGGED], request_id, source_address, agent)
+            fault: KmsFault | None = None
+            answer: Answer = {}
+            try:
+                fields = parse_body(request.body)
+                _note(draft, fields)
+                call = Call(around, transaction, principal, fields, draft, now)
+                answer = _run(name, call)
+            except KmsFault as raised:
+                fault = raised
+            journal.write(transaction, around.realm, principal, draft, fault, now)
+        if fault is not None:
+            raise fault
+        return answer
+
+    def close(self) -> None:
+        self._state.close()
+
+
+def make_app(state_dir: Path, clock: Callable[[], Milliseconds]) -> Starlette:
+    """The application over the state in `state_dir`. Raises FileNotFoundError or KeystoreError."""
+    state = State.load(state_dir / DATABASE)
+    anchors = tuple(Anchor(name, root) for name, root in sorted(state.anchors().items()))
+    face = KmsFace(state, Surroundings(state.realm(), anchors, SoftwareKeystore.load(state_dir)), clock)
+
+    async def endpoint(request: Request) -> Response:
+        request_id = str(uuid.uuid4())
+        headers = {"x-amzn-RequestId": request_id}
+        try:
+            asked = await _read(request)
+            address = request.client.host if request.client is not None else "unknown"
+            answer = await run_in_threadpool(face.call, asked, address, request_id)
+        except KmsFault as fault:
+            return JSONResponse(fault.body(), fault.status, headers, CONTENT_TYPE)
+        except Exception:  # noqa: BLE001 - outside, every fault of ours is the same; nothing was committed
+            ours = internal()
+            return JSONResponse(ours.body(), ours.status, headers, CONTENT_TYPE)
+        # AWS answers an operation without output by an empty body.
+        return JSONResponse(answer, 200, headers, CONTENT_TYPE) if answer else Response(b"", 200, headers, CONTENT_TYPE)
+
+    return Starlette(routes=[Route("/", endpoint, methods=["POST"])])
+
+
+async def _read(request: Request) -> sigv4.Request:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise KmsFault("RequestEntityTooLargeException", f"expected at most {MAX_BODY} bytes", status=413)
+    headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw)
+    return sigv4.Request(request.method, request.url.path, request.url.query, headers, bytes(body))
+
+
+def _operation(request: sigv4.Request) -> str:
+    target = request.header("x-amz-target") or ""
+    if not target.startswith(TARGET) or (request.header("content-type") or "").split(";")[0] != CONTENT_TYPE:
+        raise KmsFault("UnknownOperationException", "expected an operation of TrentService in JSON 1.1")
+    return target.removeprefix(TARGET)
+
+
+def _run(name: str, call: Call) -> Answer:
+    operation = _OPERATIONS.get(name)
+    if operation is not None:
+        return operation(call)
+    if name in OTHER_OPERATIONS:
+        raise unsupported(f"{name} is not supported by this KMS")
+    raise KmsFault("UnknownOperationException", "there is no such operation")
+
+
+def _note(draft: journal.Draft, fields: Fields) -> None:
+    """The parameters CloudTrail shows: names and settings, never a plaintext, blob, policy or document."""
+    for name in ("KeyId", "EncryptionAlgorithm", "KeySpec", "NumberOfBytes", "PolicyName", "DryRun"):
+        value = fields.members.get(name)
+        if isinstance(value, str | int):
+            draft.parameters[name[0].lower() + name[1:]] = value[:MAX_LOGGED] if isinstance(value, str) else value

@@ -1,0 +1,103 @@
+"""Makes the state of a KMS face: anchor class and roots for good, keystore, database, TLS, the first callers."""
+
+import base64
+import json
+import os
+import re
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from anchorhold.attestation.anchors import AWS_NITRO_G1, Anchor
+from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.keystore.software import SoftwareKeystore
+from anchorhold.authority.kms.app import DATABASE
+from anchorhold.authority.kms.authenticate import PRINCIPAL_HANDLE, secret_aad
+from anchorhold.authority.kms.state import Principal, Realm, State
+from anchorhold.authority.tls import make_tls
+
+CREDENTIALS = "credentials.json"
+PRINCIPALS = ("admin", "publisher", "enclave")
+SECRET_BYTES = 30  # 40 characters, as AWS's are
+_ADMINISTRATOR = json.dumps(
+    {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "kms:*", "Resource": "*"}]}
+)
+
+
+class SetupError(ValueError):
+    """Arguments that make no sound KMS: the caller's mistake."""
+
+
+def init(
+    state_dir: Path,
+    anchor_class: str,
+    roots: Sequence[Anchor],
+    *,
+    now: Milliseconds,
+    partition: str = "aws",
+    region: str = "eu-central-1",
+    account: str = "000000000001",
+) -> Realm:
+    """A new state in `state_dir`, which must be absent or empty. Raises SetupError or FileExistsError.
+
+    `production` accepts the pinned AWS root and no other; `simulated` accepts `roots`, none of which is pinned.
+    Credentials of admin, publisher and enclave are in `credentials.json` (0600).
+    """
+    anchors = _anchors(anchor_class, roots)
+    for name, value, form in (
+        ("partition", partition, r"aws[a-z-]{0,32}"),
+        ("region", region, r"[a-z0-9-]{1,64}"),
+        ("account", account, r"\d{12}"),
+    ):
+        if not re.fullmatch(form, value):
+            raise SetupError(f"{name}: expected {form}, got {value!r}")
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state_dir.chmod(0o700)
+    if any(state_dir.iterdir()):
+        raise FileExistsError(f"{str(state_dir)!r} is not empty")
+    realm = Realm(partition, region, account, anchor_class)
+    keystore = SoftwareKeystore.init(state_dir)
+    keystore.create(PRINCIPAL_HANDLE)
+    state = State.create(state_dir / DATABASE, realm, {anchor.name: anchor.root_der for anchor in anchors})
+    make_tls(state_dir, now=datetime.fromtimestamp(now / 1000, UTC))
+    _write_private(state_dir / CREDENTIALS, json.dumps(_add_principals(state, realm, keystore), indent=2))
+    state.close()
+    return realm
+
+
+def _anchors(anchor_class: str, roots: Sequence[Anchor]) -> tuple[Anchor, ...]:
+    if anchor_class == "production":
+        if any(root.simulated for root in roots):
+            raise SetupError("a production KMS accepts the pinned AWS root only")
+        return (AWS_NITRO_G1,)
+    if anchor_class != "simulated":
+        raise SetupError(f"anchor class: expected production or simulated, got {anchor_class!r}")
+    if not roots or not all(root.simulated for root in roots):
+        raise SetupError("a simulated KMS accepts simulated roots, at least one, and no other")
+    return tuple(roots)
+
+
+def _add_principals(state: State, realm: Realm, keystore: SoftwareKeystore) -> dict[str, dict[str, str | None]]:
+    credentials: dict[str, dict[str, str | None]] = {}
+    with state.transaction() as transaction:
+        for name in PRINCIPALS:
+            access_key_id = "AHKA" + base64.b32encode(secrets.token_bytes(10)).decode()
+            secret = base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+            arn = f"arn:{realm.partition}:iam::{realm.account}:user/{name}"
+            sealed = keystore.seal(PRINCIPAL_HANDLE, secret.encode(), secret_aad(access_key_id))
+            policy = _ADMINISTRATOR if name == "admin" else None
+            transaction.add_principal(Principal(access_key_id, name, arn, sealed, policy))
+            credentials[name] = {
+                "arn": arn,
+                "access_key_id": access_key_id,
+                "secret_access_key": secret,
+                "session_token": None,
+            }
+    return credentials
+
+
+def _write_private(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)

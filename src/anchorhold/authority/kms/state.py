@@ -1,0 +1,218 @@
+"""The KMS face's state: realm, anchors, principals, keys and journal, in SQLite through SQLAlchemy.
+
+One transaction is one call: what it changed and the journal row that says so are committed together, before the answer
+leaves. Secrets of principals are sealed by the keystore; key material is not here at all.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sql
+from sqlalchemy.engine import Connection, Engine
+
+from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.database import open_database
+
+_TABLES = sql.MetaData()
+_realm = sql.Table(
+    "realm",
+    _TABLES,
+    sql.Column("partition", sql.Text, nullable=False),
+    sql.Column("region", sql.Text, nullable=False),
+    sql.Column("account", sql.Text, nullable=False),
+    sql.Column("anchor_class", sql.Text, nullable=False),
+)
+_anchors = sql.Table(
+    "anchors",
+    _TABLES,
+    sql.Column("name", sql.Text, primary_key=True),
+    sql.Column("root_der", sql.LargeBinary, nullable=False),
+)
+_principals = sql.Table(
+    "principals",
+    _TABLES,
+    sql.Column("access_key_id", sql.Text, primary_key=True),
+    sql.Column("name", sql.Text, nullable=False, unique=True),
+    sql.Column("arn", sql.Text, nullable=False),
+    sql.Column("secret", sql.LargeBinary, nullable=False),
+    sql.Column("identity_policy", sql.Text),
+)
+_keys = sql.Table(
+    "keys",
+    _TABLES,
+    sql.Column("key_id", sql.Text, primary_key=True),
+    sql.Column("enabled", sql.Boolean, nullable=False),
+    sql.Column("policy", sql.Text, nullable=False),
+    sql.Column("description", sql.Text, nullable=False),
+    sql.Column("created", sql.BigInteger, nullable=False),
+)
+_journal = sql.Table(
+    "journal",
+    _TABLES,
+    sql.Column("sequence", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("event", sql.Text, nullable=False),
+    sql.Column("previous", sql.LargeBinary, nullable=False),
+    sql.Column("digest", sql.LargeBinary, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Realm:
+    """Where this KMS says it is. The anchor class is fixed at init: keys made under it never migrate."""
+
+    partition: str
+    region: str
+    account: str
+    anchor_class: str
+
+    def key_arn(self, key_id: str) -> str:
+        return f"arn:{self.partition}:kms:{self.region}:{self.account}:key/{key_id}"
+
+    @property
+    def root_arn(self) -> str:
+        return f"arn:{self.partition}:iam::{self.account}:root"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A caller. `secret` is sealed; only its holder's signature proves who calls."""
+
+    access_key_id: str
+    name: str
+    arn: str
+    secret: bytes = field(repr=False)
+    identity_policy: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A symmetric wrapping key's public side."""
+
+    key_id: str
+    enabled: bool
+    policy: str
+    description: str
+    created: Milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRow:
+    sequence: int
+    event: str
+    previous: bytes
+    digest: bytes
+
+
+class Transaction:
+    """The state within one call."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def principal(self, access_key_id: str) -> Principal | None:
+        row = self._one(sql.select(_principals).where(_principals.c.access_key_id == access_key_id))
+        return None if row is None else Principal(**row)
+
+    def add_principal(self, principal: Principal) -> None:
+        self._connection.execute(
+            sql.insert(_principals).values(
+                access_key_id=principal.access_key_id,
+                name=principal.name,
+                arn=principal.arn,
+                secret=principal.secret,
+                identity_policy=principal.identity_policy,
+            )
+        )
+
+    def key(self, key_id: str) -> Key | None:
+        row = self._one(sql.select(_keys).where(_keys.c.key_id == key_id))
+        return None if row is None else Key(**row)
+
+    def add_key(self, key: Key) -> None:
+        self._connection.execute(
+            sql.insert(_keys).values(
+                key_id=key.key_id,
+                enabled=key.enabled,
+                policy=key.policy,
+                description=key.description,
+                created=key.created,
+            )
+        )
+
+    def set_policy(self, key_id: str, policy: str) -> None:
+        self._connection.execute(sql.update(_keys).where(_keys.c.key_id == key_id).values(policy=policy))
+
+    def set_enabled(self, key_id: str, *, enabled: bool) -> None:
+        self._connection.execute(sql.update(_keys).where(_keys.c.key_id == key_id).values(enabled=enabled))
+
+    def last_journal_row(self) -> JournalRow | None:
+        row = self._one(sql.select(_journal).order_by(_journal.c.sequence.desc()).limit(1))
+        return None if row is None else JournalRow(**row)
+
+    def journal(self) -> tuple[JournalRow, ...]:
+        rows = self._connection.execute(sql.select(_journal).order_by(_journal.c.sequence)).mappings()
+        return tuple(JournalRow(**row) for row in rows)
+
+    def add_journal_row(self, row: JournalRow) -> None:
+        self._connection.execute(
+            sql.insert(_journal).values(
+                sequence=row.sequence, event=row.event, previous=row.previous, digest=row.digest
+            )
+        )
+
+    def _one(self, query: "sql.Select[Any]") -> dict[str, Any] | None:
+        row = self._connection.execute(query).mappings().first()
+        return None if row is None else dict(row)
+
+
+class State:
+    """The database of one KMS face."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def create(cls, path: Path, realm: Realm, anchors: dict[str, bytes]) -> "State":
+        """A new database. Raises FileExistsError."""
+        path.touch(mode=0o600, exist_ok=False)
+        engine = open_database(path)
+        _TABLES.create_all(engine)
+        with engine.begin() as connection:
+            connection.execute(
+                sql.insert(_realm).values(
+                    partition=realm.partition,
+                    region=realm.region,
+                    account=realm.account,
+                    anchor_class=realm.anchor_class,
+                )
+            )
+            for name, root in anchors.items():
+                connection.execute(sql.insert(_anchors).values(name=name, root_der=root))
+        return cls(engine)
+
+    @classmethod
+    def load(cls, path: Path) -> "State":
+        """The database at `path`. Raises FileNotFoundError."""
+        if not path.is_file():
+            raise FileNotFoundError(f"no KMS state at {str(path)!r}")
+        return cls(open_database(path))
+
+    def realm(self) -> Realm:
+        with self._engine.begin() as connection:
+            return Realm(**connection.execute(sql.select(_realm)).mappings().one())
+
+    def anchors(self) -> dict[str, bytes]:
+        with self._engine.begin() as connection:
+            return {row.name: row.root_der for row in connection.execute(sql.select(_anchors))}
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Everything inside is committed together at the end, or not at all."""
+        with self._engine.begin() as connection:
+            yield Transaction(connection)
+
+    def close(self) -> None:
+        self._engine.dispose()

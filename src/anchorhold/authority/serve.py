@@ -1,0 +1,45 @@
+"""Runs one face over TLS. Says where only once it listens; logs no request."""
+
+import json
+import socket
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+
+from anchorhold.authority.tls import TlsFiles
+
+BACKLOG = 128
+IDLE_SECONDS = 15  # an idle connection is closed; callers reconnect
+SHUTDOWN_SECONDS = 5
+
+
+def serve(app: Starlette, *, host: str, port: int, tls_files: TlsFiles, ready_file: Path | None) -> None:
+    """Serve until SIGINT or SIGTERM. Port 0 takes a free one; `ready_file` then says {"port": N}. Raises OSError."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        lifespan="on",
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        ssl_certfile=str(tls_files.certificate),
+        ssl_keyfile=str(tls_files.key),
+    )
+    config.load()
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        if ready_file is not None:
+            _announce(ready_file, listener.getsockname()[1])
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _announce(ready_file: Path, port: int) -> None:
+    fresh = ready_file.with_name(ready_file.name + ".new")
+    fresh.write_text(json.dumps({"port": port}))
+    fresh.replace(ready_file)  # atomic: a reader sees the whole file or none
