@@ -57,7 +57,7 @@ class LogServer:
         try:
             wanted = AppendRequest.decode(bytes(body))
             async with self._order:
-                reply = await asyncio.to_thread(self._append, wanted)
+                reply = await asyncio.to_thread(append, self._store, wanted)
         except EvidenceError as error:
             return PlainTextResponse(f"{error.code}\n", 400)
         except StoreFull as error:
@@ -99,19 +99,20 @@ class LogServer:
             return PlainTextResponse("no such content\n", 404)
         return FileResponse(path, media_type=BINARY)
 
-    def _append(self, wanted: AppendRequest) -> AppendReply:
-        store = self._store
-        if wanted.since > store.size:
-            # The sender saw a longer log: this one was rolled back, and must not sign a second history.
-            raise StoreError(f"the sender knows a tree of size {wanted.since}, this log has {store.size}")
-        index = store.append(wanted.record, wanted.attachments)
-        size = store.size
-        return AppendReply(
-            index,
-            store.checkpoint,
-            tree.inclusion_proof(index, size, store.node),
-            tree.consistency_proof(wanted.since, size, store.node) if wanted.since else (),
-        )
+
+def append(store: Store, wanted: AppendRequest) -> AppendReply:
+    """The record kept, and the proofs its sender checks. Raises EvidenceError or StoreError."""
+    if wanted.since > store.size:
+        # The sender saw a longer log: this one was rolled back, and must not sign a second history.
+        raise StoreError(f"the sender knows a tree of size {wanted.since}, this log has {store.size}")
+    index = store.append(wanted.record, wanted.attachments)
+    size = store.size
+    return AppendReply(
+        index,
+        store.checkpoint,
+        tree.inclusion_proof(index, size, store.node),
+        tree.consistency_proof(wanted.since, size, store.node) if wanted.since else (),
+    )
 
 
 def serve(state: Path, listen: str, *, ready: Callable[[int], None] | None = None) -> None:

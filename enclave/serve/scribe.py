@@ -1,0 +1,332 @@
+"""The scribe writes this boot's transcript: one record at a time, in order, each seen in the log before the next.
+
+Every reply is checked: the record is in the tree of a checkpoint signed by the configured log key, and that tree
+extends the largest one seen before. What does not hold is a contradiction, and the scribe stays dead. A record that was
+signed is sent again until the log has it, byte for byte: no sequence number is ever used twice.
+
+All work runs on one thread of its own, so `write` is for boot code and `awrite` for asyncio, and both keep their order.
+"""
+
+import asyncio
+import hashlib
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+from anchorhold.attestation.errors import EvidenceError, Mismatch
+from anchorhold.attestation.transcript.append import AppendReply, AppendRequest
+from anchorhold.attestation.transcript.batch import MAX_BATCH, ReceiptLeaf, batch_root, encode_leaves
+from anchorhold.attestation.transcript.bodies import Batch, Body, Death, Genesis, Heartbeat, LogLease
+from anchorhold.attestation.transcript.checkpoint import Checkpoint, Vkey
+from anchorhold.attestation.transcript.entry import Entry, SignedRecord, SigningKeys, sign_record
+from anchorhold.attestation.transcript.tree import leaf_hash, verify_consistency, verify_inclusion
+from anchorhold.attestation.types import Milliseconds, StatementDigest
+from anchorhold.enclave.keys.clock import ClockDoubt
+
+BATCH_INTERVAL_S = 1.0  # facts: a batch is one second or 256 receipts, whichever comes first
+MAX_UNSENT = 64  # records signed and not yet in the log; a longer silence ends the log lease anyway
+MAX_LEAVES_WAITING = 4_096  # receipts; sixteen batches
+DEATH_OFFER_S = 5.0  # DESIGN 5: a death record is offered for at most so long
+
+T = TypeVar("T")
+
+
+class LogUnavailable(Exception):
+    """The log did not answer, or could not keep the record. The record waits and goes first next time."""
+
+    code = "log-unavailable"
+
+
+class LogContradiction(Exception):
+    """The log's answer does not hold: it lies, or somebody does in its name. For ever: this boot writes no more."""
+
+    code = "log-contradiction"
+
+
+@dataclass(frozen=True, slots=True)
+class Included:
+    """A record of ours that the log has: entry number, place in the log, the checkpoint that shows it."""
+
+    seq: int
+    index: int
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class LogLeaseGrant:
+    """Counts from the making of the heartbeat: feed `made_at` and `ttl_s` to the gate."""
+
+    made_at: float
+    ttl_s: float
+    until_ms: Milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Unsent:
+    seq: int
+    t: Milliseconds
+    record: SignedRecord
+    attachments: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScribeContext:
+    """What a scribe is given. `append` blocks: it sends a request body to the log and returns the reply body."""
+
+    keys: SigningKeys
+    append: Callable[[bytes], bytes]
+    log: Vkey
+    clock_ms: Callable[[], int]
+    boottime: Callable[[], float]
+
+
+class Scribe:
+    """One boot's writer. Thread-safe; `close` when the boot is over."""
+
+    def __init__(self, context: ScribeContext) -> None:
+        self._context = context
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scribe")
+        self._boot: StatementDigest | None = None
+        self._seq = 0
+        self._head = b""
+        self._time = 0
+        self._seen: Checkpoint | None = None
+        self._unsent: deque[_Unsent] = deque()
+        self._failure: LogContradiction | None = None
+        self._leaves_lock = threading.Lock()
+        self._leaves: list[tuple[int, ReceiptLeaf]] = []
+        self._timer: threading.Timer | None = None
+
+    # For boot code
+
+    def open_checkpoint(self, note: bytes) -> Checkpoint | None:
+        """The checkpoint the genesis nonce is made of, checked; the log is held to it from then on. None if empty.
+
+        Raises LogContradiction.
+        """
+        return self._submit(lambda: self._take_first(note)).result()
+
+    def genesis(self, boot: StatementDigest, body: Genesis, attachments: Sequence[bytes]) -> Included:
+        """The first entry. Raises LogUnavailable, LogContradiction."""
+        return self._submit(lambda: self._genesis(boot, body, attachments)).result()
+
+    def write(self, body: Body, attachments: Sequence[bytes] = ()) -> Included:
+        """Signs and logs one entry. Raises LogUnavailable (the entry stays, and goes first), LogContradiction."""
+        return self._submit(lambda: self._write(body, attachments)).result()
+
+    def renew(self, heartbeat: Callable[[int], Heartbeat], ttl_ms: int) -> LogLeaseGrant:
+        """Heartbeat, seen in the log, then the log lease entry. `heartbeat` gets the largest size seen.
+
+        Raises LogUnavailable, LogContradiction.
+        """
+        return self._submit(lambda: self._renew(heartbeat, ttl_ms)).result()
+
+    # For asyncio
+
+    async def awrite(self, body: Body, attachments: Sequence[bytes] = ()) -> Included:
+        """`write`, without blocking the loop. A cancelled caller does not take its entry back."""
+        return await asyncio.shield(asyncio.wrap_future(self._submit(lambda: self._write(body, attachments))))
+
+    async def arenew(self, heartbeat: Callable[[int], Heartbeat], ttl_ms: int) -> LogLeaseGrant:
+        """`renew`, without blocking the loop."""
+        return await asyncio.shield(asyncio.wrap_future(self._submit(lambda: self._renew(heartbeat, ttl_ms))))
+
+    # For the exchanges
+
+    def receipt(self, commitment: bytes, tag: bytes) -> None:
+        """Takes what the log gets of one receipt; it is in the log with the next batch. Never blocks.
+
+        Raises LogUnavailable when too many wait, LogContradiction.
+        """
+        leaf = ReceiptLeaf(commitment, tag)
+        self.check()
+        with self._leaves_lock:
+            if len(self._leaves) >= MAX_LEAVES_WAITING:
+                raise LogUnavailable(f"{MAX_LEAVES_WAITING} receipts wait for the log")
+            self._leaves.append((self._clock(), leaf))
+            if len(self._leaves) % MAX_BATCH == 0:
+                self._thread.submit(self._flush_quietly)
+            elif self._timer is None:
+                self._start_timer()
+
+    def flush(self) -> None:
+        """Logs all receipts taken so far. Raises LogUnavailable, LogContradiction."""
+        self._submit(self._flush).result()
+
+    def check(self) -> None:
+        """Raises LogContradiction once the log was caught."""
+        if self._failure is not None:
+            raise self._failure
+
+    # The end
+
+    def offer_death(self, death: Death, *, within_s: float = DEATH_OFFER_S) -> Included | None:
+        """Signs and offers the last entry; None where the log did not take it in time. Never raises for the log."""
+        future = self._submit(lambda: self._last(death))
+        try:
+            return future.result(timeout=within_s)
+        except (FutureTimeout, LogUnavailable, LogContradiction):
+            return None
+
+    def close(self) -> None:
+        """No more entries. What is still unsent is lost, and the auditor sees that the boot has no end."""
+        with self._leaves_lock:
+            if self._timer is not None:
+                self._timer.cancel()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    # On the scribe's own thread
+
+    def _take_first(self, note: bytes) -> Checkpoint | None:
+        if not note:
+            return None
+        try:
+            checkpoint = self._context.log.open_checkpoint(note)
+        except EvidenceError as error:
+            raise self._dead(error) from error
+        self._seen = checkpoint
+        return checkpoint
+
+    def _genesis(self, boot: StatementDigest, body: Genesis, attachments: Sequence[bytes]) -> Included:
+        if self._boot is not None:
+            raise ValueError("this boot has its genesis")
+        self._boot = boot
+        return self._write(body, attachments)
+
+    def _write(self, body: Body, attachments: Sequence[bytes]) -> Included:
+        self._enqueue(body, attachments)
+        included = self._send_all()
+        assert included is not None  # the entry just queued was among them
+        return included
+
+    def _enqueue(self, body: Body, attachments: Sequence[bytes]) -> _Unsent:
+        self.check()
+        if isinstance(body, Genesis) != (self._seq == 0):
+            raise ValueError(f"entry {self._seq}: genesis is the first entry, and only the first")
+        if len(self._unsent) >= MAX_UNSENT:
+            raise LogUnavailable(f"{MAX_UNSENT} entries wait for the log")
+        unsent = self._sign(body, attachments)
+        self._unsent.append(unsent)
+        return unsent
+
+    def _sign(self, body: Body, attachments: Sequence[bytes]) -> _Unsent:
+        if self._boot is None:
+            raise ValueError("no entry before the genesis")
+        entry = Entry(self._boot, self._seq, self._head, Milliseconds(self._clock()), body)
+        record = sign_record(entry, self._context.keys)
+        # Only an entry that can be sent takes its number.
+        AppendRequest(record.raw, tuple(attachments), 0).encode()
+        self._seq, self._head, self._time = entry.seq + 1, record.head, entry.t
+        return _Unsent(entry.seq, entry.t, record, tuple(attachments))
+
+    def _send_all(self) -> Included | None:
+        included = None
+        while self._unsent:
+            included = self._send(self._unsent[0])
+            self._unsent.popleft()
+        return included
+
+    def _send(self, unsent: _Unsent) -> Included:
+        since = self._seen.size if self._seen is not None else 0
+        request = AppendRequest(unsent.record.raw, unsent.attachments, since)
+        try:
+            raw = self._context.append(request.encode())
+        except OSError as error:
+            raise LogUnavailable(f"entry {unsent.seq}: no answer from the log") from error
+        try:
+            return self._accept(unsent, AppendReply.decode(raw))
+        except EvidenceError as error:
+            raise self._dead(error) from error
+
+    def _accept(self, unsent: _Unsent, reply: AppendReply) -> Included:
+        # 1. The configured log signed this head.
+        checkpoint = self._context.log.open_checkpoint(reply.checkpoint)
+        # 2. Its tree extends the largest one seen, which never shrinks.
+        seen = self._seen
+        if seen is not None and checkpoint.size < seen.size:
+            raise Mismatch("log size", expected=f"at least {seen.size}", actual=checkpoint.size)
+        if seen is not None and seen.size:
+            verify_consistency(seen.size, checkpoint.size, seen.root, checkpoint.root, reply.consistency)
+        # 3. Our record is in it, behind all that was seen before it was sent.
+        leaf = leaf_hash(unsent.record.raw)
+        verify_inclusion(leaf, reply.index, checkpoint.size, reply.proof, checkpoint.root)
+        if seen is not None and reply.index < seen.size:
+            raise Mismatch(f"index of entry {unsent.seq}", expected=f"at least {seen.size}", actual=reply.index)
+        self._seen = checkpoint
+        return Included(unsent.seq, reply.index, checkpoint)
+
+    def _renew(self, heartbeat: Callable[[int], Heartbeat], ttl_ms: int) -> LogLeaseGrant:
+        self.check()
+        made_at = self._context.boottime()
+        beat = self._enqueue(heartbeat(self._seen.size if self._seen is not None else 0), ())
+        included = self._send_all()
+        assert included is not None  # the heartbeat was the last of the queue
+        head = included.checkpoint
+        until = Milliseconds(beat.t + ttl_ms)
+        self._write(LogLease(included.index, head.size, head.root, ttl_ms, until, ()), ())
+        return LogLeaseGrant(made_at, ttl_ms / 1000, until)
+
+    def _flush(self) -> None:
+        while chunk := self._waiting():
+            leaves = [leaf for _, leaf in chunk]
+            raw = encode_leaves(leaves)
+            digest = hashlib.sha256(raw).digest()
+            self._enqueue(Batch(batch_root(leaves), len(leaves), digest, chunk[0][0], chunk[-1][0]), (raw,))
+            # Only now: an entry that could not be made leaves its receipts waiting.
+            with self._leaves_lock:
+                del self._leaves[: len(chunk)]
+        self._send_all()
+
+    def _waiting(self) -> list[tuple[int, ReceiptLeaf]]:
+        with self._leaves_lock:
+            return self._leaves[:MAX_BATCH]
+
+    def _flush_quietly(self) -> None:
+        try:
+            self._flush()
+        except LogUnavailable:
+            with self._leaves_lock:
+                if self._timer is None:
+                    self._start_timer()
+        except LogContradiction:
+            return  # kept in `check`, which the next renewal and the next receipt run into
+
+    def _last(self, death: Death) -> Included:
+        with suppress(LogUnavailable, LogContradiction):
+            self._flush()
+        if self._failure is None:
+            return self._write(death, ())
+        # A log that was caught is still offered the record: if it keeps it, the auditor reads why the boot ended.
+        unsent = self._sign(death, ())
+        with suppress(OSError):
+            self._context.append(AppendRequest(unsent.record.raw, (), 0).encode())
+        raise self._failure
+
+    def _dead(self, error: EvidenceError) -> LogContradiction:
+        self._failure = LogContradiction(str(error))
+        return self._failure
+
+    def _clock(self) -> int:
+        try:
+            return max(self._time, self._context.clock_ms())
+        except ClockDoubt:
+            return self._time  # the record that says so still needs a time, and may not go back
+
+    def _start_timer(self) -> None:
+        self._timer = threading.Timer(BATCH_INTERVAL_S, self._on_timer)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _on_timer(self) -> None:
+        with self._leaves_lock:
+            self._timer = None
+        with suppress(RuntimeError):  # the scribe was closed meanwhile
+            self._thread.submit(self._flush_quietly)
+
+    def _submit(self, work: Callable[[], T]) -> "Future[T]":
+        return self._thread.submit(work)
