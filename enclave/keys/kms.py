@@ -1,0 +1,225 @@
+"""The `kms` source: `Decrypt` with `Recipient`, at AWS KMS or whatever speaks it (DESIGN 5).
+
+Each request has a fresh RSA key, a fresh document and a connection of its own. The parent's credentials choose who
+calls; key, region, endpoint and encryption context come from the attested configuration and the signed manifest alone.
+A KMS signs no lease, so the lease here is asserted by the receipt key: the enclave's own word.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import cast
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from anchorhold.attestation.binding import (
+    Ask,
+    Release,
+    encode_statement,
+    nsm_nonce,
+    rsa_key_digest,
+    statement_digest,
+)
+from anchorhold.attestation.configuration import Source
+from anchorhold.attestation.lease import Lease, sign_lease
+from anchorhold.attestation.types import Milliseconds, StatementDigest
+from anchorhold.enclave.keys.envelope import EnvelopeInvalid, open_envelope
+from anchorhold.enclave.keys.https import Answer, host_header, post
+from anchorhold.enclave.keys.secret import Secret
+from anchorhold.enclave.keys.source import Fact, Refused, Released, SourceContext, SourceUnavailable
+from anchorhold.enclave.nsm.module import NsmError
+from anchorhold.wire import sigv4
+
+RSA_BITS = 2_048  # what AWS's own SDK makes; the envelope's real samples are of this size
+RSA_EXPONENT = 65_537
+SECRET_BYTES = 32  # a share, and a lease blob's content
+CONTENT_TYPE = "application/x-amz-json-1.1"
+TARGET = "TrentService.Decrypt"
+OAEP = "RSAES_OAEP_SHA_256"
+SERVICE = "kms"
+_NAME = re.compile(r"[A-Za-z]{1,64}")
+_REQUEST_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
+# A 400 that says "later", not "no".
+_LATER = frozenset({"ThrottlingException", "LimitExceededException", "RequestLimitExceeded"})
+
+
+@dataclass(frozen=True, slots=True)
+class WrappedSecret:
+    """One wrapped secret of the signed manifest, with its context and the test that proves what comes out."""
+
+    blob: bytes = field(repr=False)
+    encryption_context: Mapping[str, str]
+    holds: Callable[[bytes | bytearray | memoryview], bool]
+    """Whether a secret is the one that was sealed: compares its check value, in constant time."""
+
+
+class KmsSource:
+    """See the module. `share` and `lease` are the manifest's two blobs for this source and purpose class."""
+
+    def __init__(
+        self,
+        source: Source,
+        context: SourceContext,
+        credentials: sigv4.Credentials,
+        *,
+        share: WrappedSecret,
+        lease: WrappedSecret,
+    ) -> None:
+        if source.kind != "kms":
+            raise ValueError(f"source {source.name!r}: expected kind kms, got {source.kind!r}")
+        self._source = source
+        self._context = context
+        self._credentials = credentials
+        self._wrapped = {Ask.KEY: share, Ask.LEASE: lease}
+
+    @property
+    def name(self) -> str:
+        return self._source.name
+
+    @property
+    def custodian(self) -> str:
+        return self._source.custodian
+
+    def request(self, ask: Ask, *, number: int, purpose: str) -> Released:
+        """See KeySource.
+
+        1. a fresh key, a `release` statement that names it, a document that carries both;
+        2. `Decrypt` with this recipient, signed, to the configured endpoint; the lease's time starts before it is sent;
+        3. the answer is for the configured key ARN, and has an envelope and no plaintext;
+        4. the envelope opens for the fresh key, and what is in it proves itself.
+        """
+        # 1. The recipient.
+        key = rsa.generate_private_key(RSA_EXPONENT, RSA_BITS)
+        attested = self._attest(ask, key, number, purpose)
+        # 2. The call.
+        wrapped = self._wrapped[ask]
+        sent_at, sent_ms = self._context.boottime(), self._context.now_ms()
+        answer = self._send(wrapped, attested.document, sent_ms)
+        facts: dict[str, Fact] = {"key": self._source.key, "operation": "Decrypt"}
+        request_id = answer.headers.get("x-amzn-requestid", "")
+        if _REQUEST_ID.fullmatch(request_id):
+            facts["kms_request_id"] = request_id
+        # 3. and 4. The answer.
+        secret = self._open(answer, key, wrapped, facts)
+        if ask is Ask.LEASE:
+            secret.wipe()
+        lease = self._assert_lease(attested.digest, number, purpose, sent_ms)
+        return Released(
+            share=secret if ask is Ask.KEY else None,
+            lease=lease,
+            lease_ttl_ms=self._source.lease_ttl_ms,
+            sent_at_boottime=sent_at,
+            statement=attested.statement,
+            document=attested.document,
+            facts=facts,
+        )
+
+    def _attest(self, ask: Ask, key: rsa.RSAPrivateKey, number: int, purpose: str) -> "_Attested":
+        spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        release = Release(
+            boot_id=self._context.boot_id,
+            genesis=self._context.genesis,
+            source=self._source.name,
+            ask=ask,
+            model=self._context.model,
+            purpose=purpose,
+            request=number,
+            challenge=b"",  # AWS KMS gives none (DESIGN 12.5); TLS is what keeps a replay from being answered to us
+            release_key=None,
+            rsa_key=rsa_key_digest(spki),
+        )
+        digest = statement_digest(release)
+        try:
+            document = self._context.nsm.attest(
+                user_data=digest, nonce=nsm_nonce(Release, release.challenge), public_key=spki
+            )
+        except NsmError as error:
+            raise SourceUnavailable(self.name, "nsm", str(error)) from error
+        return _Attested(encode_statement(release), digest, document)
+
+    def _send(self, wrapped: WrappedSecret, document: bytes, now: Milliseconds) -> Answer:
+        body = json.dumps(
+            {
+                "CiphertextBlob": _base64(wrapped.blob),
+                "EncryptionContext": dict(wrapped.encryption_context),
+                "KeyId": self._source.key,
+                "EncryptionAlgorithm": "SYMMETRIC_DEFAULT",
+                "Recipient": {"KeyEncryptionAlgorithm": OAEP, "AttestationDocument": _base64(document)},
+            }
+        ).encode()
+        headers = (("Host", host_header(self._source)), ("Content-Type", CONTENT_TYPE), ("X-Amz-Target", TARGET))
+        signature = sigv4.sign(
+            sigv4.Request("POST", "/", "", headers, body),
+            self._credentials,
+            region=self._source.region,
+            service=SERVICE,
+            at=datetime.fromtimestamp(now / 1000, UTC),
+        )
+        return post(self._source, self._context.open_stream, "/", dict((*headers, *signature)), body)
+
+    def _open(
+        self, answer: Answer, key: rsa.RSAPrivateKey, wrapped: WrappedSecret, facts: Mapping[str, Fact]
+    ) -> Secret:
+        members = _members(answer)
+        if answer.status != 200:
+            self._refuse(answer.status, members, facts)
+        # 3. Exactly the configured key; a plaintext beside the envelope would have crossed a hop it must not.
+        if members.get("KeyId") != self._source.key:
+            raise Refused(self.name, "key", "the answer is for another key than the configured one", facts=facts)
+        if members.get("Plaintext"):
+            raise Refused(self.name, "plaintext", "the answer holds a plaintext beside the envelope", facts=facts)
+        # 4. One refusal for whatever does not open or does not prove itself: no oracle.
+        try:
+            envelope = base64.b64decode(cast("str", members.get("CiphertextForRecipient")), validate=True)
+            content = open_envelope(envelope, key)
+        except (ValueError, TypeError, EnvelopeInvalid):
+            raise Refused(self.name, "envelope", "the answer does not open", facts=facts) from None
+        if len(content) != SECRET_BYTES or not wrapped.holds(content):
+            content[:] = bytes(len(content))
+            raise Refused(self.name, "envelope", "the answer does not open", facts=facts)
+        return Secret(content)
+
+    def _refuse(self, status: int, members: Mapping[str, object], facts: Mapping[str, Fact]) -> None:
+        name = str(members.get("__type", "")).rpartition("#")[2]
+        code = name if _NAME.fullmatch(name) else "unknown"
+        # The text of an answer is somebody else's words: only the error's name goes on.
+        if status >= 500 or code in _LATER:
+            raise SourceUnavailable(self.name, code, f"HTTP status {status}", facts=facts)
+        raise Refused(self.name, code, f"HTTP status {status}", facts=facts)
+
+    def _assert_lease(self, release: StatementDigest, number: int, purpose: str, sent: Milliseconds) -> bytes:
+        lease = Lease(
+            source=self._source.name,
+            boot_id=self._context.boot_id,
+            genesis=self._context.genesis,
+            model=self._context.model,
+            purposes=(purpose,),
+            request=number,
+            release=release,
+            ttl_ms=self._source.lease_ttl_ms,
+            not_after=Milliseconds(sent + self._source.lease_ttl_ms),
+        )
+        return sign_lease(lease, self._context.receipt_key, asserted=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attested:
+    statement: bytes
+    digest: StatementDigest
+    document: bytes
+
+
+def _members(answer: Answer) -> Mapping[str, object]:
+    try:
+        value: object = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return {}
+    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
+
+
+def _base64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
