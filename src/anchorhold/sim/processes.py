@@ -1,0 +1,133 @@
+"""The stack's processes: started in sessions of their own, recorded by pid and start time, ended by that record alone.
+
+A pid without its start time names nobody: by the time of `sim down` it may be somebody else's.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 15.0
+POLL_SECONDS = 0.05
+_START_TIME_FIELD = 19  # of /proc/PID/stat, counted after the command name: field 22 in proc(5)
+TAIL_LINES = 12
+
+
+class StackError(Exception):
+    """A process of the stack did not do what it was started for."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One process we started."""
+
+    name: str
+    pid: int
+    started: int
+    """Clock ticks after boot, as the kernel counts them."""
+
+    def alive(self) -> bool:
+        return start_time(self.pid) == self.started
+
+
+def start_time(pid: int) -> int | None:
+    """The kernel's start time of a running process; None if there is none, or it is a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[_START_TIME_FIELD])
+
+
+def start(name: str, arguments: Sequence[str], logs: Path) -> Recorded:
+    """Start `python ARGUMENTS` in a session of its own, its output in `logs/NAME.log`."""
+    with (logs / f"{name}.log").open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    started = start_time(process.pid)
+    if started is None:
+        raise StackError(f"{name} ended at once", hint=tail(logs / f"{name}.log"))
+    return Recorded(name, process.pid, started)
+
+
+def wait_ready(process: Recorded, condition: Callable[[], bool], logs: Path, seconds: float = READY_SECONDS) -> None:
+    """Until `condition` holds. Raises StackError when the process ends or the time does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if not process.alive():
+            raise StackError(f"{process.name} ended before it was ready", hint=tail(logs / f"{process.name}.log"))
+        if time.monotonic() > deadline:
+            raise StackError(f"{process.name} was not ready after {seconds:.0f} s")
+        time.sleep(POLL_SECONDS)
+
+
+def stop(processes: Sequence[Recorded], *, seconds: float = STOP_SECONDS) -> list[str]:
+    """SIGTERM to each that still is the one recorded, SIGKILL after `seconds`; the names of those that were ended."""
+    ended = [process for process in processes if _signal(process, signal.SIGTERM)]
+    deadline = time.monotonic() + seconds
+    while any(process.alive() for process in ended) and time.monotonic() < deadline:
+        for process in ended:
+            _reap(process)
+        time.sleep(POLL_SECONDS)
+    for process in ended:
+        _signal(process, signal.SIGKILL)
+        _reap(process)
+    return [process.name for process in ended]
+
+
+def save(path: Path, record: dict[str, object]) -> None:
+    """Atomically, for the owner's eyes only."""
+    temporary = path.with_suffix(".new")
+    temporary.touch(mode=0o600)
+    temporary.write_text(json.dumps(record, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def as_json(processes: Sequence[Recorded]) -> list[dict[str, object]]:
+    return [asdict(process) for process in processes]
+
+
+def from_json(value: object) -> list[Recorded]:
+    """Raises StackError for a record that is not ours."""
+    try:
+        return [Recorded(one["name"], int(one["pid"]), int(one["started"])) for one in value]  # type: ignore[attr-defined] # any other shape raises, and is caught
+    except (TypeError, KeyError, ValueError) as error:
+        raise StackError("stack.json: the list of processes is damaged") from error
+
+
+def tail(path: Path) -> str | None:
+    """The end of a log, for a hint."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    return "\n  ".join([f"the end of {path}:", *lines[-TAIL_LINES:]])
+
+
+def _signal(process: Recorded, number: signal.Signals) -> bool:
+    if not process.alive():
+        return False
+    try:
+        os.kill(process.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _reap(process: Recorded) -> None:
+    try:
+        os.waitpid(process.pid, os.WNOHANG)
+    except ChildProcessError:
+        return  # started by an earlier command: init reaps it
