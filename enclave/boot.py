@@ -1,0 +1,215 @@
+"""From nothing to KEYED: the driver of the phase table up to the model key (DESIGN 2, 5, 6, 8). Straight-line code.
+
+Order is the promise: the configuration is in a locked register before it is parsed, genesis is in the log before a key
+is asked for, the model's signature holds before that too, and every share proves itself before it counts.
+"""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
+
+from anchorhold import __version__
+from anchorhold.attestation.binding import Genesis, encode_statement, nsm_nonce, statement_digest
+from anchorhold.attestation.configuration import Configuration, configuration_digest, decode_configuration, pcr16
+from anchorhold.attestation.document import parse_document
+from anchorhold.attestation.errors import Mismatch
+from anchorhold.attestation.sealed.manifest import Manifest, PurposeClass, ShareRole
+from anchorhold.attestation.sealed.signature import MAX_BUNDLE, verify_manifest
+from anchorhold.attestation.transcript import bodies
+from anchorhold.attestation.transcript.checkpoint import Vkey, checkpoint_nonce
+from anchorhold.attestation.transcript.entry import SigningKeys
+from anchorhold.attestation.types import BootId, ConfigDigest, Milliseconds, Sha384, StatementDigest
+from anchorhold.enclave.distributions import locked_names, recorded
+from anchorhold.enclave.keys.clock import TOLERANCE_MS, ClockDoubt, EnclaveClock, ObservedModule
+from anchorhold.enclave.nsm.module import SecurityModule
+from anchorhold.enclave.parent_ports import Records, boot_bytes, fetch_small, heartbeat
+from anchorhold.enclave.phases import Phases, Step
+from anchorhold.enclave.serve.egress import EgressClass, Ledger
+from anchorhold.enclave.serve.scribe import Scribe, ScribeContext
+from anchorhold.enclave.serve.transport import Window
+
+LOCKED_REGISTERS = 32  # 0..31: nothing may be extended after the configuration
+CONFIGURATION_REGISTER = 16
+MAX_MANIFEST = 1 << 20  # bytes; one frame
+RECEIPT_SEED = 32
+
+
+def boottime() -> float:
+    """CLOCK_BOOTTIME in seconds: it runs on while the machine is paused or asleep."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def system_ms() -> int:
+    """The system clock, read once at boot to be compared with the module's."""
+    return time.clock_gettime_ns(time.CLOCK_REALTIME) // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What init hands over."""
+
+    image: Path
+    nsm: SecurityModule
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one boot; none of them ever leaves."""
+
+    transcript: SigningKeys = field(repr=False)
+    receipt: Ed25519PrivateKey = field(repr=False)
+
+    @classmethod
+    def draw(cls) -> "Keys":
+        return cls(
+            SigningKeys(Ed25519PrivateKey.generate(), MLDSA65PrivateKey.generate()), Ed25519PrivateKey.generate()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Booted:
+    """An enclave in phase LOGGED whose model is verified: everything a key may now be asked for with."""
+
+    launch: Launch
+    phases: Phases
+    ledger: Ledger
+    clock: EnclaveClock
+    nsm: ObservedModule
+    raw_configuration: bytes
+    configuration: Configuration
+    digest: ConfigDigest
+    boot_id: BootId
+    genesis: StatementDigest
+    keys: Keys
+    scribe: Scribe
+    manifest: Manifest
+
+
+def boot(launch: Launch, phases: Phases, ledger: Ledger, on_doubt: Callable[[str], None]) -> Booted:
+    """BOOT to LOGGED. Raises the typed error of whatever did not hold; the process then ends."""
+    heartbeat(launch.window)
+    # 1. MEASURED: the configuration's bytes are in a locked register before anything reads them.
+    raw = boot_bytes(launch.window, "configuration")
+    digest = lock_configuration(launch.nsm, raw)
+    phases.take(Step.CONFIGURATION_LOCKED)
+    configuration = decode_configuration(raw)
+    # 2. Time comes from the module's documents from here on; each is a reading of its clock.
+    clock = EnclaveClock(boottime)
+    nsm = ObservedModule(launch.nsm, clock, boottime=boottime, timestamp_of=_timestamp, on_doubt=on_doubt)
+    # 3. LOGGED: who we are is in the log, and the log proved it.
+    keys, boot_id = Keys.draw(), BootId(secrets.token_bytes(32))
+    records = Records(launch.window)
+    append = _counted(records, ledger)
+    vkey = Vkey.parse(configuration.log.key)
+    scribe = Scribe(ScribeContext(keys.transcript, append, vkey, clock.now_ms, boottime))
+    checkpoint = records.checkpoint()
+    scribe.open_checkpoint(checkpoint)
+    statement = Genesis(
+        boot_id=boot_id,
+        transcript_key=keys.transcript.ed25519.public_key().public_bytes_raw(),
+        transcript_key_pq=keys.transcript.mldsa65.public_key().public_bytes_raw(),
+        receipt_key=keys.receipt.public_key().public_bytes_raw(),
+        configuration=digest,
+        policy_digest=_policy_digest(configuration.release_policy),
+    )
+    genesis = statement_digest(statement)
+    document = nsm.attest(user_data=genesis, nonce=nsm_nonce(Genesis, checkpoint_nonce(checkpoint)))
+    _check_system_clock(clock.now_ms())
+    _write_genesis(scribe, launch.image, statement, document, raw, checkpoint)
+    phases.take(Step.GENESIS_INCLUDED)
+    # 4. The model is the one of the configuration and signed, before any key is asked for.
+    manifest = _verified_model(launch.window, configuration, scribe)
+    return Booted(
+        launch=launch,
+        phases=phases,
+        ledger=ledger,
+        clock=clock,
+        nsm=nsm,
+        raw_configuration=raw,
+        configuration=configuration,
+        digest=digest,
+        boot_id=boot_id,
+        genesis=genesis,
+        keys=keys,
+        scribe=scribe,
+        manifest=manifest,
+    )
+
+
+def lock_configuration(nsm: SecurityModule, raw: bytes) -> ConfigDigest:
+    """Extend register 16 once with C, lock all, read it back. Raises Mismatch if it is not what that must give."""
+    digest = configuration_digest(raw)
+    nsm.extend_pcr(CONFIGURATION_REGISTER, digest)
+    nsm.lock_pcrs(LOCKED_REGISTERS)
+    register = nsm.describe_pcr(CONFIGURATION_REGISTER)
+    if register.value != pcr16(digest) or not register.locked:
+        raise Mismatch("register 16 (configuration)", expected=pcr16(digest), actual=register.value)
+    return digest
+
+
+def _policy_digest(policy: bytes | None) -> Sha384 | None:
+    # DESIGN 12.4: of the policy as given, null if none.
+    return None if policy is None else Sha384(hashlib.sha384(policy).digest())
+
+
+def _timestamp(document: bytes) -> int:
+    return parse_document(document).timestamp_ms
+
+
+def _check_system_clock(module_ms: Milliseconds) -> None:
+    # DESIGN 12.16: TLS reads the system clock. On Nitro it would be set here; in simulation it is not ours to set.
+    apart = abs(system_ms() - module_ms)
+    if apart > TOLERANCE_MS:
+        raise ClockDoubt(f"system clock and module clock: expected at most {TOLERANCE_MS} ms apart, got {apart} ms")
+
+
+def _counted(records: Records, ledger: Ledger) -> Callable[[bytes], bytes]:
+    def append(body: bytes) -> bytes:
+        ledger.count(EgressClass.RECORDS, len(body))
+        return records.append(body)
+
+    return append
+
+
+def _write_genesis(
+    scribe: Scribe, image: Path, statement: Genesis, document: bytes, configuration: bytes, checkpoint: bytes
+) -> None:
+    raw_statement = encode_statement(statement)
+    distributions = recorded(locked_names((image / "enclave.lock").read_text()))
+    attachments = (document, raw_statement, configuration, distributions)
+    digests = [hashlib.sha256(attachment).digest() for attachment in attachments]
+    body = bodies.Genesis(
+        document=digests[0],
+        statement=digests[1],
+        configuration=digests[2],
+        checkpoint=checkpoint,
+        runtime=f"anchorhold {__version__}",
+        distributions=digests[3],
+    )
+    scribe.genesis(statement_digest(statement), body, attachments)
+
+
+def _verified_model(window: Window, configuration: Configuration, scribe: Scribe) -> Manifest:
+    raw = fetch_small(window, "manifest", MAX_MANIFEST)
+    bundle = fetch_small(window, "signature", MAX_BUNDLE)
+    manifest, _signed_by = verify_manifest(raw, bundle, configuration.signers, configuration.model)
+    shares = manifest.wrapped(ShareRole.SHARE, PurposeClass(configuration.purpose_class))
+    if {share.source for share in shares} != {source.name for source in configuration.sources}:
+        named = sorted(share.source for share in shares)
+        raise Mismatch("sources", expected=sorted(one.name for one in configuration.sources), actual=named)
+    body = bodies.Model(
+        model=manifest.digest,
+        model_id=manifest.descriptor.model_id,
+        manifest=hashlib.sha256(raw).digest(),
+        signature=hashlib.sha256(bundle).digest(),
+        keys=tuple(share.key for share in shares),
+    )
+    scribe.write(body, (raw, bundle))
+    return manifest
