@@ -1,0 +1,130 @@
+"""Enclave time: the last NSM document's timestamp plus the boot clock since (DESIGN 5).
+
+Every document this enclave makes is a reading of the module's clock. If it disagrees with the boot clock by more than
+2 s beyond what the call itself took, one of the two lies: that is clock doubt, and the gate is cut at once.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from anchorhold.attestation.document import parse_document
+from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.types import Milliseconds
+from anchorhold.enclave.nsm.module import Description, Register, SecurityModule
+
+TOLERANCE_MS = 2_000
+
+
+class ClockDoubt(Exception):
+    """The module's clock and the boot clock disagree; no deadline can be trusted."""
+
+    code = "clock-disagrees"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The module said `timestamp_ms` some time between two readings of the boot clock, in seconds."""
+
+    timestamp_ms: int
+    before: float
+    after: float
+
+
+def check_readings(last: Reading, new: Reading) -> None:
+    """Raises ClockDoubt unless the time between two readings is the same on both clocks, within the tolerance."""
+    passed = new.timestamp_ms - last.timestamp_ms
+    least = (new.before - last.after) * 1000 - TOLERANCE_MS
+    most = (new.after - last.before) * 1000 + TOLERANCE_MS
+    if not (last.before <= last.after <= new.before <= new.after and least <= passed <= most):
+        raise ClockDoubt(f"module clock moved {passed} ms: expected {least:.0f} to {most:.0f} ms by the boot clock")
+
+
+class EnclaveClock:
+    """Thread-safe. Doubt is for ever: after one disagreement every reading raises."""
+
+    def __init__(self, boottime: Callable[[], float]) -> None:
+        self._boottime = boottime
+        self._lock = threading.Lock()
+        self._last: Reading | None = None
+        self._doubt: ClockDoubt | None = None
+
+    def observe(self, reading: Reading) -> None:
+        """Take a reading. Raises ClockDoubt."""
+        with self._lock:
+            if self._doubt is None and self._last is not None:
+                try:
+                    check_readings(self._last, reading)
+                except ClockDoubt as doubt:
+                    self._doubt = doubt
+            if self._doubt is not None:
+                raise self._doubt
+            self._last = reading
+
+    def now_ms(self) -> Milliseconds:
+        """Enclave time. Raises ClockDoubt, also before the first document."""
+        with self._lock:
+            if self._doubt is not None:
+                raise self._doubt
+            if self._last is None:
+                raise ClockDoubt("no document yet, so no time")
+            return Milliseconds(self._last.timestamp_ms + int((self._boottime() - self._last.after) * 1000))
+
+
+class ObservedModule:
+    """A SecurityModule whose every document is also a reading of its clock. `on_doubt` closes the gate."""
+
+    def __init__(
+        self,
+        module: SecurityModule,
+        clock: EnclaveClock,
+        boottime: Callable[[], float],
+        on_doubt: Callable[[str], None],
+    ) -> None:
+        self._module = module
+        self._clock = clock
+        self._boottime = boottime
+        self._on_doubt = on_doubt
+        self._one_at_a_time = threading.Lock()  # readings are compared in the order they were taken
+
+    def attest(
+        self, *, user_data: bytes | None = None, nonce: bytes | None = None, public_key: bytes | None = None
+    ) -> bytes:
+        """See SecurityModule. Raises ClockDoubt too."""
+        with self._one_at_a_time:
+            before = self._boottime()
+            document = self._module.attest(user_data=user_data, nonce=nonce, public_key=public_key)
+            after = self._boottime()
+            try:
+                self._clock.observe(Reading(_timestamp_ms(document), before, after))
+            except ClockDoubt as doubt:
+                self._on_doubt(doubt.code)
+                raise
+        return document
+
+    def describe(self) -> Description:
+        """See SecurityModule."""
+        return self._module.describe()
+
+    def extend_pcr(self, index: int, data: bytes) -> bytes:
+        """See SecurityModule."""
+        return self._module.extend_pcr(index, data)
+
+    def describe_pcr(self, index: int) -> Register:
+        """See SecurityModule."""
+        return self._module.describe_pcr(index)
+
+    def lock_pcrs(self, count: int) -> None:
+        """See SecurityModule."""
+        self._module.lock_pcrs(count)
+
+    def random(self) -> bytes:
+        """See SecurityModule."""
+        return self._module.random()
+
+
+def _timestamp_ms(document: bytes) -> int:
+    try:
+        return parse_document(document).timestamp_ms
+    except EvidenceError as error:
+        raise ClockDoubt("the module's document cannot be read") from error

@@ -1,0 +1,147 @@
+"""The owner face over HTTP: strict canonical CBOR in and out, a few codes and nothing more to a stranger.
+
+`/v1/challenge` and `/v1/release` are for enclaves and need no token: evidence is what counts there. `/v1/admin/*` needs
+the bearer token of the state folder. TLS is the runner's (`authority/serve.py`).
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from anchorhold.attestation import canonical
+from anchorhold.attestation.digest import same
+from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.owner import desk
+from anchorhold.authority.owner.authority import Owner, load_owner
+from anchorhold.authority.owner.bodies import (
+    MAX_BODY_BYTES,
+    read_model,
+    read_order,
+    read_release,
+    read_share,
+    read_tenant,
+)
+from anchorhold.authority.owner.release import ReleaseRefused, release
+
+Act = Callable[[Owner, bytes], Mapping[str, canonical.Value]]
+CBOR = "application/cbor"
+BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, TOO_LARGE = 400, 401, 403, 413
+
+
+class _TooLarge(Exception):
+    pass
+
+
+def make_app(state_dir: Path, clock: Callable[[], Milliseconds]) -> Starlette:
+    """The owner face of the authority in `state_dir`. Raises what `load_owner` raises."""
+    owner = load_owner(state_dir, clock)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        owner.state.close()
+
+    public = {"/v1/challenge": _challenge, "/v1/release": _release}
+    admin = {
+        "/v1/admin/models": _register,
+        "/v1/admin/shares": _share,
+        "/v1/admin/revoke": _revoke,
+        "/v1/admin/reinstate": _reinstate,
+        "/v1/admin/tenants": _tenant,
+        "/v1/admin/status": _status,
+        "/v1/admin/journal": _journal,
+    }
+    routes = [Route(path, _endpoint(owner, act, token=False), methods=["POST"]) for path, act in public.items()]
+    routes += [Route(path, _endpoint(owner, act, token=True), methods=["POST"]) for path, act in admin.items()]
+    return Starlette(routes=routes, lifespan=lifespan)
+
+
+def _endpoint(owner: Owner, act: Act, *, token: bool) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        if token and not _authorized(owner, request):
+            return _reply(UNAUTHORIZED, {"code": "unauthorized"})
+        try:
+            body = await _body(request)
+            return _reply(200, await run_in_threadpool(act, owner, body))
+        except _TooLarge:
+            return _reply(TOO_LARGE, {"code": "too-large"})
+        except ReleaseRefused as refusal:
+            return _reply(FORBIDDEN, {"code": refusal.code})
+        except desk.DeskRefused as refusal:
+            return _reply(FORBIDDEN, {"code": refusal.code, "detail": refusal.detail})
+        except EvidenceError as error:
+            # The administrator sees why; a stranger only that it was not in the form.
+            return _reply(BAD_REQUEST, {"code": error.code, "detail": str(error)} if token else {"code": "malformed"})
+
+    return endpoint
+
+
+def _authorized(owner: Owner, request: Request) -> bool:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and same(token.encode(), owner.token)
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise _TooLarge
+    return bytes(body)
+
+
+def _reply(status: int, fields: Mapping[str, canonical.Value]) -> Response:
+    return Response(canonical.encode(fields), status, media_type=CBOR)
+
+
+def _challenge(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    canonical.decode_map(body, "body", limit=MAX_BODY_BYTES, fields={})
+    challenge, expires = owner.challenges.issue(owner.clock())
+    return {"challenge": challenge, "expires": expires}
+
+
+def _release(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    answer = release(owner, read_release(body))
+    return {"sealed": answer.sealed, "lease": answer.lease}
+
+
+def _register(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    desk.register(owner, read_model(body))
+    return {}
+
+
+def _share(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    share, blob = desk.share(owner, *read_share(body))
+    return {"share": share, "blob": blob, "key_id": owner.identity.key_id}
+
+
+def _revoke(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    done = desk.revoke(owner, *read_order(body))
+    return {"at": done.at, "ttl_ms": done.ttl_ms, "last_not_after": done.last_not_after}
+
+
+def _reinstate(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    desk.reinstate(owner, *read_order(body))
+    return {}
+
+
+def _tenant(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    return {"credential": desk.issue(owner, read_tenant(body))}
+
+
+def _status(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    canonical.decode_map(body, "body", limit=MAX_BODY_BYTES, fields={})
+    return desk.status(owner)
+
+
+def _journal(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    canonical.decode_map(body, "body", limit=MAX_BODY_BYTES, fields={})
+    with owner.state.transaction() as transaction:
+        return {"entries": list(owner.journal.signed_entries(transaction.connection))}

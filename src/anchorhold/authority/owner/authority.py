@@ -1,0 +1,87 @@
+"""One owner authority, loaded: identity, keys, state, clock. What every request handler is given."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anchorhold.attestation.anchors import Anchor
+from anchorhold.attestation.types import Milliseconds, Platform
+from anchorhold.authority.journal import Journal
+from anchorhold.authority.keystore.software import Keystore, SoftwareKeystore
+from anchorhold.authority.owner.challenge import Challenges
+from anchorhold.authority.owner.keys import SigningKeys, open_keys
+from anchorhold.authority.owner.state import SCHEMA, Identity, State
+
+DATABASE = "owner.sqlite"
+TOKEN_FILE = "admin.token"  # noqa: S105 - a file's name
+PUBLIC_FILE = "public.json"
+SIMULATED, PRODUCTION = "simulated", "production"
+ANCHOR_CLASSES = (SIMULATED, PRODUCTION)
+MAX_TOKEN_BYTES = 128
+UNVERIFIED_DENIALS = 60  # journaled at once; then one a second, so strangers cannot fill the disk
+_REFILL_MS = 1_000
+
+
+class DenialBudget:
+    """How many refusals of callers who proved nothing are journaled; the next entry counts those left out."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._left = UNVERIFIED_DENIALS
+        self._at = 0
+        self._left_out = 0
+
+    def take(self, now: Milliseconds) -> int | None:
+        """None: leave this one out. Otherwise how many were left out since the last."""
+        with self._lock:
+            refill = max(0, now - self._at) // _REFILL_MS
+            if refill:
+                self._left, self._at = min(UNVERIFIED_DENIALS, self._left + refill), now
+            if not self._left:
+                self._left_out += 1
+                return None
+            self._left -= 1
+            left_out, self._left_out = self._left_out, 0
+            return left_out
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Everything one owner face works with."""
+
+    identity: Identity
+    anchors: tuple[Anchor, ...]
+    keys: SigningKeys = field(repr=False)
+    keystore: Keystore = field(repr=False)
+    state: State
+    journal: Journal
+    challenges: Challenges
+    denials: DenialBudget
+    token: bytes = field(repr=False)
+    clock: Callable[[], Milliseconds]
+
+    @property
+    def platforms(self) -> frozenset[Platform]:
+        """What may ask: the anchor class of this state decides, and it is fixed."""
+        simulated = self.identity.anchor_class == SIMULATED
+        return frozenset({Platform.SIMULATED if simulated else Platform.NITRO_ENCLAVE})
+
+
+def load_owner(state_dir: Path, clock: Callable[[], Milliseconds]) -> Owner:
+    """The authority whose state is in `state_dir`. Raises FileNotFoundError, KeystoreError or CannotOpen."""
+    state = State.load(state_dir / DATABASE)
+    keystore = SoftwareKeystore.load(state_dir)
+    keys = open_keys(keystore, state.sealed_keys())
+    return Owner(
+        identity=state.identity(),
+        anchors=tuple(Anchor(name, root) for name, root in sorted(state.anchors().items())),
+        keys=keys,
+        keystore=keystore,
+        state=state,
+        journal=Journal(SCHEMA, keys.journal),
+        challenges=Challenges(),
+        denials=DenialBudget(),
+        token=(state_dir / TOKEN_FILE).read_bytes().strip()[:MAX_TOKEN_BYTES],
+        clock=clock,
+    )

@@ -1,0 +1,94 @@
+"""Bodies of the owner face's HTTP API: canonical CBOR, read strictly (docs/spec/release.md 2 and 5)."""
+
+from typing import cast
+
+from anchorhold.attestation import canonical
+from anchorhold.attestation.channel.tenant import TenantCredential
+from anchorhold.attestation.errors import Malformed
+from anchorhold.attestation.policy import PCR_COUNT
+from anchorhold.attestation.types import SHA384_BYTES, Milliseconds, ModelDigest
+from anchorhold.authority.owner.release import ReleaseRequest
+from anchorhold.authority.owner.state import RegisteredModel
+
+MAX_BODY_BYTES = 300_000  # a document may take 262,144
+MAX_ACCEPTED = 64  # measurement sets of one model
+_REGISTERS = {str(index): index for index in range(PCR_COUNT)}
+
+
+def read_release(raw: bytes) -> ReleaseRequest:
+    """{document, statement, blob | null}. Raises Malformed."""
+    fields = _map(raw, {"document": bytes, "statement": bytes, "blob": (bytes, type(None))})
+    return ReleaseRequest(
+        cast("bytes", fields["document"]), cast("bytes", fields["statement"]), cast("bytes | None", fields["blob"])
+    )
+
+
+def read_model(raw: bytes) -> RegisteredModel:
+    """{model, alias, measurements: [{"0": bytes, ...}], purposes, purpose_class, ttl_ms}. Raises Malformed."""
+    fields = _map(
+        raw,
+        {"model": bytes, "alias": str, "measurements": list, "purposes": list, "purpose_class": str, "ttl_ms": int},
+    )
+    sets = cast("list[canonical.Value]", fields["measurements"])
+    if not 1 <= len(sets) <= MAX_ACCEPTED:
+        raise Malformed(f"measurements: expected 1 to {MAX_ACCEPTED} sets, got {len(sets)}")
+    purposes = cast("list[object]", fields["purposes"])
+    if not all(isinstance(purpose, str) for purpose in purposes):
+        raise Malformed("purposes: expected names")
+    return RegisteredModel(
+        model=_model(fields),
+        alias=cast("str", fields["alias"]),
+        measurements=tuple(_registers(accepted) for accepted in sets),
+        purposes=tuple(cast("list[str]", purposes)),
+        purpose_class=cast("str", fields["purpose_class"]),
+        ttl_ms=cast("int", fields["ttl_ms"]),
+    )
+
+
+def read_share(raw: bytes) -> tuple[ModelDigest, str]:
+    """{model, purpose_class}. Raises Malformed."""
+    fields = _map(raw, {"model": bytes, "purpose_class": str})
+    return _model(fields), cast("str", fields["purpose_class"])
+
+
+def read_order(raw: bytes) -> tuple[ModelDigest, str]:
+    """{model, reason}: a revocation or a reinstatement. Raises Malformed."""
+    fields = _map(raw, {"model": bytes, "reason": str})
+    return _model(fields), cast("str", fields["reason"])
+
+
+def read_tenant(raw: bytes) -> TenantCredential:
+    """{tenant, key, model, purposes, adapters, not_after}. Raises Malformed."""
+    fields = _map(
+        raw,
+        {"tenant": str, "key": bytes, "model": bytes, "purposes": list, "adapters": list, "not_after": int},
+    )
+    # `issue_credential` checks every field again as it signs; here only the types are settled.
+    return TenantCredential(
+        tenant=cast("str", fields["tenant"]),
+        key=cast("bytes", fields["key"]),
+        model=_model(fields),
+        purposes=tuple(cast("list[str]", fields["purposes"])),
+        adapters=tuple(cast("list[bytes]", fields["adapters"])),
+        not_after=Milliseconds(cast("int", fields["not_after"])),
+    )
+
+
+def _map(raw: bytes, fields: dict[str, type | tuple[type, ...]]) -> dict[str, canonical.Value]:
+    return canonical.decode_map(raw, "body", limit=MAX_BODY_BYTES, fields=fields)
+
+
+def _model(fields: dict[str, canonical.Value]) -> ModelDigest:
+    model = cast("bytes", fields["model"])
+    if len(model) != SHA384_BYTES:
+        raise Malformed(f"model: expected {SHA384_BYTES} bytes, got {len(model)}")
+    return ModelDigest(model)
+
+
+def _registers(value: canonical.Value) -> dict[int, bytes]:
+    if not isinstance(value, dict):
+        raise Malformed(f"measurements: expected maps, got {type(value).__name__}")
+    for name, measurement in value.items():
+        if name not in _REGISTERS or not isinstance(measurement, bytes):
+            raise Malformed(f"measurements: expected register numbers and bytes, got {name!r:.20}")
+    return {_REGISTERS[name]: cast("bytes", measurement) for name, measurement in value.items()}

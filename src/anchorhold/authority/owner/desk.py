@@ -1,0 +1,168 @@
+"""What the owner does at the desk: register a model, make a share, revoke, reinstate, issue tenant credentials.
+
+Each act is journaled in the transaction that does it. A revocation is on disk before it is answered.
+"""
+
+from dataclasses import dataclass
+
+from anchorhold.attestation import canonical
+from anchorhold.attestation.channel.tenant import TenantCredential, issue_credential
+from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.lease import MAX_TTL_MS, MIN_PRODUCTION_TTL_MS, MIN_TTL_MS, checked_name, checked_names
+from anchorhold.attestation.policy import service_policy
+from anchorhold.attestation.types import Milliseconds, ModelDigest
+from anchorhold.authority.owner.authority import SIMULATED, Owner
+from anchorhold.authority.owner.keys import new_share
+from anchorhold.authority.owner.state import RegisteredModel
+
+PURPOSE_CLASSES = ("serve", "evaluate", "reseal")  # DESIGN 12.7
+
+
+class DeskRefused(Exception):
+    """An order that cannot be carried out. The administrator may see why."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """When a revocation took effect, and by when every lease given before has ended."""
+
+    at: Milliseconds
+    ttl_ms: int
+    last_not_after: int
+
+
+def register(owner: Owner, model: RegisteredModel) -> None:
+    """Register a model, or replace what is accepted for it. A revoked model stays revoked. Raises DeskRefused."""
+    least = MIN_TTL_MS if owner.identity.anchor_class == SIMULATED else MIN_PRODUCTION_TTL_MS
+    if not least <= model.ttl_ms <= MAX_TTL_MS:
+        raise DeskRefused("ttl", f"expected {least} to {MAX_TTL_MS} ms, got {model.ttl_ms}")
+    _check_class(model.purpose_class)
+    try:
+        policy = service_policy(owner.platforms, model.measurements)
+        checked_name(model.alias, "alias")
+        checked_names(list(model.purposes), "purposes")
+    except EvidenceError as error:
+        raise DeskRefused(error.code, str(error)) from error
+    now = owner.clock()
+    with owner.state.transaction() as transaction:
+        transaction.put_model(model)
+        body: dict[str, canonical.Value] = {
+            "model": model.model,
+            "alias": model.alias,
+            "policy": policy.digest,
+            "measurements": [{str(i): v for i, v in accepted.items()} for accepted in policy.measurements],
+            "purposes": list(model.purposes),
+            "purpose_class": model.purpose_class,
+            "ttl_ms": model.ttl_ms,
+        }
+        owner.journal.append(transaction.connection, now, "register", body)
+
+
+def share(owner: Owner, model: ModelDigest, purpose_class: str) -> tuple[bytes, bytes]:
+    """A fresh share for sealing, and its blob for the manifest. Raises DeskRefused."""
+    _check_class(purpose_class)
+    made, blob = new_share(owner.keystore, owner.identity.key_id, model, purpose_class)
+    with owner.state.transaction() as transaction:
+        body: dict[str, canonical.Value] = {
+            "model": model,
+            "purpose_class": purpose_class,
+            "key_id": owner.identity.key_id,
+        }
+        owner.journal.append(transaction.connection, owner.clock(), "share", body)
+    return made, blob
+
+
+def revoke(owner: Owner, model: ModelDigest, reason: str) -> Revocation:
+    """From now on every release for this model is refused. Repeating keeps the first time. Raises DeskRefused."""
+    with owner.state.transaction() as transaction:
+        # The time is read under the write lock: no release can be decided after it and before the commit.
+        now = owner.clock()
+        known = transaction.model(model)
+        if known is None:
+            raise DeskRefused("model", "the model is not registered")
+        at = known.revoked_at or now
+        transaction.set_revoked(model, at)
+        body: dict[str, canonical.Value] = {"model": model, "reason": _reason(reason), "repeated": at != now}
+        owner.journal.append(transaction.connection, now, "revoke", body)
+    return Revocation(at, known.ttl_ms, known.last_not_after)
+
+
+def reinstate(owner: Owner, model: ModelDigest, reason: str) -> None:
+    """Undo a revocation. Raises DeskRefused."""
+    with owner.state.transaction() as transaction:
+        if transaction.model(model) is None:
+            raise DeskRefused("model", "the model is not registered")
+        transaction.set_revoked(model, None)
+        body: dict[str, canonical.Value] = {"model": model, "reason": _reason(reason)}
+        owner.journal.append(transaction.connection, owner.clock(), "reinstate", body)
+
+
+def issue(owner: Owner, credential: TenantCredential) -> bytes:
+    """A signed tenant credential. Raises DeskRefused."""
+    now = owner.clock()
+    if credential.not_after <= now:
+        raise DeskRefused("not-after", f"expected a time after {now}, got {credential.not_after}")
+    try:
+        credential.public_key.public_bytes_raw()
+        raw = issue_credential(credential, owner.keys.credential)
+    except (EvidenceError, ValueError) as error:
+        raise DeskRefused("credential", str(error)) from error
+    with owner.state.transaction() as transaction:
+        body: dict[str, canonical.Value] = {
+            "tenant": credential.tenant,
+            "key": credential.key,
+            "model": credential.model,
+            "purposes": list(credential.purposes),
+            "adapters": list(credential.adapters),
+            "not_after_ms": credential.not_after,
+        }
+        owner.journal.append(transaction.connection, now, "tenant", body)
+    return raw
+
+
+def status(owner: Owner) -> dict[str, canonical.Value]:
+    """Who this authority is, its models and where its journal stands. Nothing secret."""
+    with owner.state.transaction() as transaction:
+        models = transaction.models()
+        entries = owner.journal.count(transaction.connection)
+    identity = owner.identity
+    return {
+        "name": identity.name,
+        "custodian": identity.custodian,
+        "anchor_class": identity.anchor_class,
+        "key_id": identity.key_id,
+        "lease_key": owner.keys.lease.public_key().public_bytes_raw(),
+        "credential_issuer": owner.keys.credential.public_key().public_bytes_raw(),
+        "journal_key": owner.keys.journal.public_key().public_bytes_raw(),
+        "now": owner.clock(),
+        "journal_entries": entries,
+        "models": [
+            {
+                "model": model.model,
+                "alias": model.alias,
+                "purposes": list(model.purposes),
+                "purpose_class": model.purpose_class,
+                "ttl_ms": model.ttl_ms,
+                "revoked_at": model.revoked_at,
+                "last_not_after": model.last_not_after,
+            }
+            for model in models
+        ],
+    }
+
+
+def _check_class(purpose_class: str) -> None:
+    if purpose_class not in PURPOSE_CLASSES:
+        raise DeskRefused("purpose-class", f"expected one of {', '.join(PURPOSE_CLASSES)}, got {purpose_class!r:.40}")
+
+
+def _reason(reason: str) -> str:
+    try:
+        return checked_name(reason, "reason")
+    except EvidenceError as error:
+        raise DeskRefused("reason", str(error)) from error

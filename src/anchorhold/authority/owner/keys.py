@@ -1,0 +1,71 @@
+"""The owner's own keys: three signing keys, sealed by the keystore, and one wrapping key that never leaves it."""
+
+import secrets
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from anchorhold.attestation import labels
+from anchorhold.attestation.digest import length_prefixed
+from anchorhold.attestation.errors import Malformed
+from anchorhold.attestation.types import ModelDigest
+from anchorhold.authority.keystore.software import CannotOpen, Keystore
+
+SIGNING_HANDLE = "owner-signing"
+SHARE_BYTES = 32
+SEED_BYTES = 32
+MAX_BLOB_BYTES = 1_024
+USES = ("lease", "credential", "journal")
+
+
+class BlobRefused(Exception):
+    """A wrapped share that is not ours, or not for this model and purpose class."""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKeys:
+    """One key for each thing that is signed."""
+
+    lease: Ed25519PrivateKey = field(repr=False)
+    credential: Ed25519PrivateKey = field(repr=False)
+    journal: Ed25519PrivateKey = field(repr=False)
+
+
+def make_sealed_keys(keystore: Keystore, key_id: str) -> dict[str, bytes]:
+    """Draw all keys; the sealed seeds, by use."""
+    keystore.create(key_id)
+    keystore.create(SIGNING_HANDLE)
+    return {use: keystore.seal(SIGNING_HANDLE, secrets.token_bytes(SEED_BYTES), use.encode()) for use in USES}
+
+
+def open_keys(keystore: Keystore, sealed: dict[str, bytes]) -> SigningKeys:
+    """Raises CannotOpen or KeyError when state and keystore do not belong together."""
+    return SigningKeys(
+        **{
+            use: Ed25519PrivateKey.from_private_bytes(keystore.open(SIGNING_HANDLE, sealed[use], use.encode()))
+            for use in USES
+        }
+    )
+
+
+def new_share(keystore: Keystore, key_id: str, model: ModelDigest, purpose_class: str) -> tuple[bytes, bytes]:
+    """A fresh share and its blob, which opens for this model and purpose class only."""
+    share = secrets.token_bytes(SHARE_BYTES)
+    return share, keystore.seal(key_id, share, _context(key_id, model, purpose_class))
+
+
+def open_share(keystore: Keystore, key_id: str, blob: bytes, model: ModelDigest, purpose_class: str) -> bytes:
+    """The share in `blob`. Raises BlobRefused, one error for every reason."""
+    if len(blob) > MAX_BLOB_BYTES:
+        raise BlobRefused(f"blob: expected at most {MAX_BLOB_BYTES} bytes, got {len(blob)}")
+    try:
+        share = keystore.open(key_id, blob, _context(key_id, model, purpose_class))
+    except (CannotOpen, ValueError, Malformed) as error:
+        raise BlobRefused("the blob does not open for this model and purpose class") from error
+    if len(share) != SHARE_BYTES:
+        raise BlobRefused("the blob does not hold a share")
+    return share
+
+
+def _context(key_id: str, model: ModelDigest, purpose_class: str) -> bytes:
+    return length_prefixed(labels.OWNER_SHARE, key_id.encode(), model, purpose_class.encode())

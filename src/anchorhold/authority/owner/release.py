@@ -1,0 +1,228 @@
+"""The owner's decision about one release request (docs/spec/release.md 3): evidence first, then policy, then state.
+
+Nothing a caller says counts before a document verified under this authority's anchors and this model's measurements
+vouches for it. The decision, the boot's request number and the journal entry are one transaction, committed before the
+answer leaves; a refusal is journaled in the same way, with its detail, and answered with its code alone.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from anchorhold.attestation import canonical, labels
+from anchorhold.attestation.anchors import Anchor
+from anchorhold.attestation.binding import Ask, Release, bind, decode_statement, nsm_nonce, statement_digest
+from anchorhold.attestation.channel.seal import seal
+from anchorhold.attestation.digest import length_prefixed
+from anchorhold.attestation.document import parse_document
+from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.lease import Lease, lease_id, sign_lease
+from anchorhold.attestation.policy import service_policy
+from anchorhold.attestation.types import Milliseconds, StatementDigest
+from anchorhold.attestation.verify import select_anchor, verify_live
+from anchorhold.authority.owner.authority import Owner
+from anchorhold.authority.owner.challenge import ChallengeRefused
+from anchorhold.authority.owner.keys import BlobRefused, open_share
+from anchorhold.authority.owner.state import Boot, RegisteredModel, Transaction
+
+MAX_DETAIL = 400  # characters of a refusal's detail in the journal
+
+
+class ReleaseRefused(Exception):
+    """No. `code` goes to the caller; `detail` stays in the journal."""
+
+    def __init__(self, code: str, detail: str, *, verified: bool) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+        self.verified = verified
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRequest:
+    """What an enclave sends: nothing in it is believed before the document is."""
+
+    document: bytes
+    statement: bytes
+    blob: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseAnswer:
+    """The sealed share if the key was asked for, and the signed lease."""
+
+    sealed: bytes | None
+    lease: bytes
+
+
+def release(owner: Owner, request: ReleaseRequest) -> ReleaseAnswer:
+    """Decide and answer; journaled either way. Raises ReleaseRefused.
+
+    1. the statement is a `release` for this authority, with a challenge it issued that has not expired;
+    2. D is registered;
+    3. the document verifies now, under this state's anchors, with registers 0, 1, 2 and 16 of that model and the nonce
+       of the challenge;
+    4. it vouches for exactly this statement;
+    5. the challenge is used for the first time, and the boot's genesis, model and request number fit what is known;
+    6. the model is not revoked and the purpose is one of its own;
+    7. the blob, there if and only if the key was asked for, opens for this model and its purpose class.
+    """
+    now = owner.clock()
+    try:
+        statement, expires = _addressed(owner, request, now)  # 1
+        model = _registered(owner, statement)  # 2
+        _verified(owner, request, statement, model, now)  # 3, 4
+        return _decided(owner, request, statement, expires, now)  # 5, 6, 7
+    except ReleaseRefused as refusal:
+        _journal_refusal(owner, request, refusal, now)
+        raise
+
+
+def _addressed(owner: Owner, request: ReleaseRequest, now: Milliseconds) -> tuple[Release, Milliseconds]:
+    try:
+        statement = decode_statement(request.statement, Release)
+    except EvidenceError as error:
+        raise ReleaseRefused("statement", str(error), verified=False) from error
+    if statement.source != owner.identity.name:
+        detail = f"source: expected {owner.identity.name!r}, got {statement.source!r}"
+        raise ReleaseRefused("source", detail, verified=False)
+    try:
+        return statement, owner.challenges.check(statement.challenge, now)
+    except ChallengeRefused as error:
+        raise ReleaseRefused("challenge", str(error), verified=False) from error
+
+
+def _registered(owner: Owner, statement: Release) -> RegisteredModel:
+    with owner.state.transaction() as transaction:
+        model = transaction.model(statement.model)
+    if model is None:
+        raise ReleaseRefused("model", "the model is not registered", verified=False)
+    return model
+
+
+def _verified(
+    owner: Owner, request: ReleaseRequest, statement: Release, model: RegisteredModel, now: Milliseconds
+) -> None:
+    try:
+        anchor: Anchor = select_anchor(parse_document(request.document), owner.anchors)
+        evidence = verify_live(
+            request.document,
+            service_policy(owner.platforms, model.measurements),
+            anchor,
+            datetime.fromtimestamp(now / 1000, UTC),
+            nsm_nonce(Release, statement.challenge),
+        )
+        bind(evidence, request.statement, Release)
+    except EvidenceError as error:
+        raise ReleaseRefused("evidence", f"{error.code}: {error}", verified=False) from error
+
+
+def _decided(
+    owner: Owner, request: ReleaseRequest, statement: Release, expires: Milliseconds, now: Milliseconds
+) -> ReleaseAnswer:
+    refusal: ReleaseRefused | None = None
+    with owner.state.transaction() as transaction:
+        # The challenge is spent also when the answer is no, so this transaction commits either way.
+        try:
+            model = _fits(transaction, statement, expires, now)
+            answer = _answer(owner, request, statement, model, now)
+        except ReleaseRefused as error:
+            refusal = error
+        else:
+            transaction.put_boot(Boot(statement.boot_id, statement.genesis, model.model, statement.request), now)
+            transaction.extend_not_after(model.model, Milliseconds(now + model.ttl_ms))
+            body = _facts(request, statement) | {
+                "lease_id": lease_id(answer.lease),
+                "ttl_ms": model.ttl_ms,
+                "not_after_ms": now + model.ttl_ms,
+            }
+            owner.journal.append(transaction.connection, now, "release", body)
+    if refusal is not None:
+        raise refusal
+    return answer
+
+
+def _fits(transaction: Transaction, statement: Release, expires: Milliseconds, now: Milliseconds) -> RegisteredModel:
+    # Read again under the write lock: a revocation that was answered before now is seen here.
+    model = transaction.model(statement.model)
+    if not transaction.use_challenge(statement.challenge, expires, now):
+        raise ReleaseRefused("replayed", "the challenge was used before", verified=True)
+    boot = transaction.boot(statement.boot_id)
+    if boot is not None and (boot.genesis, boot.model) != (statement.genesis, statement.model):
+        raise ReleaseRefused("boot", "this boot id came with another genesis or model before", verified=True)
+    if boot is not None and statement.request <= boot.last_request:
+        detail = f"request: expected over {boot.last_request}, got {statement.request}"
+        raise ReleaseRefused("replayed", detail, verified=True)
+    if model is None or model.revoked_at is not None:
+        raise ReleaseRefused("revoked", "the model is revoked", verified=True)
+    if statement.purpose not in model.purposes:
+        raise ReleaseRefused("purpose", f"purpose {statement.purpose!r} is not allowed", verified=True)
+    return model
+
+
+def _answer(
+    owner: Owner, request: ReleaseRequest, statement: Release, model: RegisteredModel, now: Milliseconds
+) -> ReleaseAnswer:
+    digest = statement_digest(statement)
+    sealed = _sealed_share(owner, request, statement, model, digest)
+    lease = Lease(
+        source=owner.identity.name,
+        boot_id=statement.boot_id,
+        genesis=statement.genesis,
+        model=statement.model,
+        purposes=(statement.purpose,),
+        request=statement.request,
+        release=digest,
+        ttl_ms=model.ttl_ms,
+        not_after=Milliseconds(now + model.ttl_ms),
+    )
+    return ReleaseAnswer(sealed, sign_lease(lease, owner.keys.lease))
+
+
+def _sealed_share(
+    owner: Owner, request: ReleaseRequest, statement: Release, model: RegisteredModel, digest: StatementDigest
+) -> bytes | None:
+    if (statement.ask is Ask.KEY) != (request.blob is not None):
+        raise ReleaseRefused("blob", "expected a blob if and only if the key is asked for", verified=True)
+    if request.blob is None:
+        return None
+    if statement.release_key is None:
+        raise ReleaseRefused("statement", "expected a hybrid release key, got an RSA key", verified=True)
+    try:
+        share = open_share(owner.keystore, owner.identity.key_id, request.blob, model.model, model.purpose_class)
+        return seal(share, statement.release_key, info=length_prefixed(labels.RELEASE_SEAL, digest))
+    except BlobRefused as error:
+        raise ReleaseRefused("blob", str(error), verified=True) from error
+    except (EvidenceError, ValueError) as error:
+        raise ReleaseRefused("statement", "the release key is no hybrid key", verified=True) from error
+
+
+def _journal_refusal(owner: Owner, request: ReleaseRequest, refusal: ReleaseRefused, now: Milliseconds) -> None:
+    left_out = 0 if refusal.verified else owner.denials.take(now)
+    if left_out is None:
+        return
+    body: dict[str, canonical.Value] = {
+        "code": refusal.code,
+        "detail": refusal.detail[:MAX_DETAIL],
+        "verified": refusal.verified,
+        "left_out": left_out,
+    }
+    try:
+        body |= _facts(request, decode_statement(request.statement, Release))
+    except EvidenceError:
+        body["document"] = hashlib.sha256(request.document).digest()
+    with owner.state.transaction() as transaction:
+        owner.journal.append(transaction.connection, now, "deny", body)
+
+
+def _facts(request: ReleaseRequest, statement: Release) -> dict[str, canonical.Value]:
+    return {
+        "ask": statement.ask.value,
+        "boot": statement.boot_id,
+        "genesis": statement.genesis,
+        "model": statement.model,
+        "purpose": statement.purpose,
+        "request": statement.request,
+        "statement": statement_digest(statement),
+        "document": hashlib.sha256(request.document).digest(),
+    }

@@ -1,0 +1,120 @@
+"""Making an owner authority: keys, TLS, admin token, database. Done once; nothing is ever overwritten."""
+
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from anchorhold.attestation.anchors import AWS_NITRO_G1, Anchor
+from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.lease import checked_name
+from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.keystore.software import SoftwareKeystore
+from anchorhold.authority.owner.authority import (
+    ANCHOR_CLASSES,
+    DATABASE,
+    PRODUCTION,
+    PUBLIC_FILE,
+    SIMULATED,
+    TOKEN_FILE,
+)
+from anchorhold.authority.owner.keys import make_sealed_keys, open_keys
+from anchorhold.authority.owner.state import Identity, State
+from anchorhold.authority.tls import make_tls
+
+TOKEN_BYTES = 32
+KEY_ID_BYTES = 16
+
+
+class SetupRefused(Exception):
+    """An authority that cannot be made as asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublicIdentity:
+    """What others pin; keys as hex of their 32 raw bytes. Also in `public.json`."""
+
+    name: str
+    custodian: str
+    anchor_class: str
+    key_id: str
+    lease_key: str
+    credential_issuer: str
+    journal_key: str
+
+
+def init(
+    state_dir: Path, anchor_class: str, roots: Sequence[Anchor], name: str, custodian: str, *, now: Milliseconds
+) -> PublicIdentity:
+    """A new owner authority in `state_dir`. Raises SetupRefused, or FileExistsError where there is one already.
+
+    `production` accepts the pinned root and no other; `simulated` accepts `roots`, none of which may be the pinned one.
+    Keys made under `simulated` carry the word in their id and never migrate.
+    """
+    anchors = _anchors(anchor_class, roots)
+    try:
+        checked_name(name, "name")
+        checked_name(custodian, "custodian")
+    except EvidenceError as error:
+        raise SetupRefused(str(error)) from error
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if (state_dir / DATABASE).exists():
+        raise FileExistsError(f"{str(state_dir)!r} holds an owner authority already")
+    mark = f"{SIMULATED}-" if anchor_class == SIMULATED else ""
+    identity = Identity(name, custodian, anchor_class, f"owner-{mark}{secrets.token_hex(KEY_ID_BYTES)}")
+    keystore = SoftwareKeystore.init(state_dir)
+    sealed = make_sealed_keys(keystore, identity.key_id)
+    make_tls(state_dir, now=datetime.fromtimestamp(now / 1000, UTC))
+    _write_private(state_dir / TOKEN_FILE, secrets.token_urlsafe(TOKEN_BYTES).encode() + b"\n")
+    keys = open_keys(keystore, sealed)
+    public = PublicIdentity(
+        name,
+        custodian,
+        anchor_class,
+        identity.key_id,
+        _public_hex(keys.lease),
+        _public_hex(keys.credential),
+        _public_hex(keys.journal),
+    )
+    (state_dir / PUBLIC_FILE).write_text(json.dumps(asdict(public), indent=2) + "\n")
+    # The database comes last: a folder without one is no authority, and `init` may be told so.
+    State.create(state_dir / DATABASE, identity, {anchor.name: anchor.root_der for anchor in anchors}, sealed).close()
+    return public
+
+
+def read_public(state_dir: Path) -> PublicIdentity:
+    """What `init` returned. Raises OSError or ValueError."""
+    return PublicIdentity(**json.loads((state_dir / PUBLIC_FILE).read_text()))
+
+
+def _anchors(anchor_class: str, roots: Sequence[Anchor]) -> tuple[Anchor, ...]:
+    if anchor_class not in ANCHOR_CLASSES:
+        raise SetupRefused(f"anchor class: expected one of {', '.join(ANCHOR_CLASSES)}, got {anchor_class!r:.40}")
+    if anchor_class == PRODUCTION:
+        if any(root.simulated for root in roots):
+            raise SetupRefused("anchor class production takes the pinned AWS root alone")
+        return (AWS_NITRO_G1,)
+    if not roots:
+        raise SetupRefused("anchor class simulated: expected at least one root")
+    if any(not root.simulated for root in roots):
+        raise SetupRefused("anchor class simulated does not take the pinned AWS root")
+    if len({root.name for root in roots}) != len(roots):
+        raise SetupRefused("expected roots with different names")
+    return tuple(roots)
+
+
+def _public_hex(key: Ed25519PrivateKey) -> str:
+    return key.public_key().public_bytes_raw().hex()
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,240 @@
+"""The owner face's state: its identity, registered models, boots, used challenges and the journal.
+
+One transaction is one call: what it changed and the journal entry that says so are committed together, or not at all.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import sqlalchemy as sql
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.engine import Connection, Engine
+
+from anchorhold.attestation import canonical
+from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, StatementDigest
+from anchorhold.authority.database import open_database
+from anchorhold.authority.journal import Journal
+
+MAX_MEASUREMENTS_BYTES = 65_536
+_TABLES = sql.MetaData()
+_identity = sql.Table(
+    "identity",
+    _TABLES,
+    sql.Column("name", sql.Text, primary_key=True),
+    sql.Column("custodian", sql.Text, nullable=False),
+    sql.Column("anchor_class", sql.Text, nullable=False),
+    sql.Column("key_id", sql.Text, nullable=False),
+)
+_anchors = sql.Table(
+    "anchors",
+    _TABLES,
+    sql.Column("name", sql.Text, primary_key=True),
+    sql.Column("root_der", sql.LargeBinary, nullable=False),
+)
+_sealed_keys = sql.Table(
+    "sealed_keys",
+    _TABLES,
+    sql.Column("use", sql.Text, primary_key=True),
+    sql.Column("sealed", sql.LargeBinary, nullable=False),
+)
+_models = sql.Table(
+    "models",
+    _TABLES,
+    sql.Column("model", sql.LargeBinary, primary_key=True),
+    sql.Column("alias", sql.Text, nullable=False),
+    sql.Column("measurements", sql.LargeBinary, nullable=False),
+    sql.Column("purposes", sql.LargeBinary, nullable=False),
+    sql.Column("purpose_class", sql.Text, nullable=False),
+    sql.Column("ttl_ms", sql.Integer, nullable=False),
+    sql.Column("revoked_at", sql.BigInteger),
+    sql.Column("last_not_after", sql.BigInteger, nullable=False),
+)
+_boots = sql.Table(
+    "boots",
+    _TABLES,
+    sql.Column("boot_id", sql.LargeBinary, primary_key=True),
+    sql.Column("genesis", sql.LargeBinary, nullable=False),
+    sql.Column("model", sql.LargeBinary, nullable=False),
+    sql.Column("last_request", sql.BigInteger, nullable=False),
+    sql.Column("last_seen", sql.BigInteger, nullable=False),
+)
+_challenges = sql.Table(
+    "used_challenges",
+    _TABLES,
+    sql.Column("challenge", sql.LargeBinary, primary_key=True),
+    sql.Column("expires", sql.BigInteger, nullable=False),
+)
+Journal.define(_TABLES)
+SCHEMA = _TABLES
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this authority is. The anchor class is fixed at init: keys made under it never migrate."""
+
+    name: str
+    custodian: str
+    anchor_class: str
+    key_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredModel:
+    """What may be released for one D, to whom. `last_not_after` is the end of the last lease ever signed for it."""
+
+    model: ModelDigest
+    alias: str
+    measurements: tuple[dict[int, bytes], ...]
+    purposes: tuple[str, ...]
+    purpose_class: str
+    ttl_ms: int
+    revoked_at: Milliseconds | None = None
+    last_not_after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """What the first release to a boot fixed, and its last request."""
+
+    boot_id: BootId
+    genesis: StatementDigest
+    model: ModelDigest
+    last_request: int
+
+
+class Transaction:
+    """The state within one call."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def model(self, model: ModelDigest) -> RegisteredModel | None:
+        row = self.connection.execute(sql.select(_models).where(_models.c.model == model)).mappings().first()
+        return None if row is None else _model(dict(row))
+
+    def models(self) -> tuple[RegisteredModel, ...]:
+        rows = self.connection.execute(sql.select(_models).order_by(_models.c.alias, _models.c.model)).mappings()
+        return tuple(_model(dict(row)) for row in rows)
+
+    def put_model(self, model: RegisteredModel) -> None:
+        """Register, or register anew; a revocation and the last lease's end stay as they are."""
+        values: dict[str, object] = {
+            "alias": model.alias,
+            "measurements": canonical.encode(
+                [{str(index): value for index, value in accepted.items()} for accepted in model.measurements]
+            ),
+            "purposes": canonical.encode(list(model.purposes)),
+            "purpose_class": model.purpose_class,
+            "ttl_ms": model.ttl_ms,
+        }
+        self.connection.execute(
+            upsert(_models)
+            .values(model=model.model, revoked_at=None, last_not_after=0, **values)
+            .on_conflict_do_update(index_elements=[_models.c.model], set_=values)
+        )
+
+    def set_revoked(self, model: ModelDigest, at: Milliseconds | None) -> None:
+        self.connection.execute(sql.update(_models).where(_models.c.model == model).values(revoked_at=at))
+
+    def extend_not_after(self, model: ModelDigest, not_after: Milliseconds) -> None:
+        self.connection.execute(
+            sql.update(_models)
+            .where(_models.c.model == model, _models.c.last_not_after < not_after)
+            .values(last_not_after=not_after)
+        )
+
+    def boot(self, boot_id: BootId) -> Boot | None:
+        row = self.connection.execute(sql.select(_boots).where(_boots.c.boot_id == boot_id)).mappings().first()
+        return None if row is None else Boot(row["boot_id"], row["genesis"], row["model"], row["last_request"])
+
+    def put_boot(self, boot: Boot, now: Milliseconds) -> None:
+        values = {"last_request": boot.last_request, "last_seen": now}
+        self.connection.execute(
+            upsert(_boots)
+            .values(boot_id=boot.boot_id, genesis=boot.genesis, model=boot.model, **values)
+            .on_conflict_do_update(index_elements=[_boots.c.boot_id], set_=values)
+        )
+
+    def use_challenge(self, challenge: bytes, expires: Milliseconds, now: Milliseconds) -> bool:
+        """Remember a challenge until it would have expired; False if it was used before."""
+        self.connection.execute(sql.delete(_challenges).where(_challenges.c.expires <= now))
+        row = upsert(_challenges).values(challenge=challenge, expires=expires).on_conflict_do_nothing()
+        return self.connection.execute(row).rowcount == 1
+
+
+class State:
+    """The database of one owner face."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def create(
+        cls, path: Path, identity: Identity, anchors: dict[str, bytes], sealed_keys: dict[str, bytes]
+    ) -> "State":
+        """A new database. Raises FileExistsError."""
+        path.touch(mode=0o600, exist_ok=False)
+        engine = open_database(path)
+        _TABLES.create_all(engine)
+        with engine.begin() as connection:
+            connection.execute(
+                sql.insert(_identity).values(
+                    name=identity.name,
+                    custodian=identity.custodian,
+                    anchor_class=identity.anchor_class,
+                    key_id=identity.key_id,
+                )
+            )
+            connection.execute(sql.insert(_anchors), [{"name": n, "root_der": r} for n, r in anchors.items()])
+            connection.execute(sql.insert(_sealed_keys), [{"use": u, "sealed": s} for u, s in sealed_keys.items()])
+        return cls(engine)
+
+    @classmethod
+    def load(cls, path: Path) -> "State":
+        """The database at `path`. Raises FileNotFoundError."""
+        if not path.is_file():
+            raise FileNotFoundError(f"no owner state at {str(path)!r}")
+        return cls(open_database(path))
+
+    def identity(self) -> Identity:
+        with self._engine.begin() as connection:
+            return Identity(**connection.execute(sql.select(_identity)).mappings().one())
+
+    def anchors(self) -> dict[str, bytes]:
+        with self._engine.begin() as connection:
+            return {row.name: row.root_der for row in connection.execute(sql.select(_anchors))}
+
+    def sealed_keys(self) -> dict[str, bytes]:
+        with self._engine.begin() as connection:
+            return {row.use: row.sealed for row in connection.execute(sql.select(_sealed_keys))}
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Everything inside is committed together at the end, or not at all."""
+        with self._engine.begin() as connection:
+            yield Transaction(connection)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def _model(row: dict[str, object]) -> RegisteredModel:
+    # Written by `put_model` alone, so the shapes hold.
+    raw = cast("list[dict[str, bytes]]", _decoded(row["measurements"]))
+    return RegisteredModel(
+        model=ModelDigest(cast("bytes", row["model"])),
+        alias=cast("str", row["alias"]),
+        measurements=tuple({int(index): value for index, value in accepted.items()} for accepted in raw),
+        purposes=tuple(cast("list[str]", _decoded(row["purposes"]))),
+        purpose_class=cast("str", row["purpose_class"]),
+        ttl_ms=cast("int", row["ttl_ms"]),
+        revoked_at=cast("Milliseconds | None", row["revoked_at"]),
+        last_not_after=cast("int", row["last_not_after"]),
+    )
+
+
+def _decoded(raw: object) -> canonical.Value:
+    return canonical.decode(cast("bytes", raw), "stored value", limit=MAX_MEASUREMENTS_BYTES)
