@@ -77,7 +77,7 @@ def verify_chain(certificate: bytes, cabundle: tuple[bytes, ...], anchor: Anchor
     path = [_load(der, name) for der, name in zip((anchor.root_der, *cabundle[1:], certificate), names, strict=True)]
     # 3. Time (evidence.md 2.3).
     moment = _moment(path, at)
-    for one, name in zip(path, names, strict=True):
+    for one, name in zip(reversed(path), reversed(names), strict=True):
         _check_time(one, name, moment)
     # 4. Issuers (evidence.md 2.4).
     for index, issuer in enumerate(path[:-1]):
@@ -88,6 +88,11 @@ def verify_chain(certificate: bytes, cabundle: tuple[bytes, ...], anchor: Anchor
     _ask_openssl(path, moment)
     leaf_end = path[-1].not_valid_after_utc
     return Path(path[-1], key, leaf_end, min((one.not_valid_after_utc for one in path[1:-1]), default=leaf_end))
+
+
+def leaf_key(certificate: bytes) -> ec.EllipticCurvePublicKey:
+    """The P-384 key of a leaf whose path nobody has checked: what it signed is worth what its chain is worth."""
+    return _p384_key(_load(certificate, "leaf"), "leaf")
 
 
 def check_identity(path: Path, module_id: str) -> None:
@@ -101,7 +106,6 @@ def check_identity(path: Path, module_id: str) -> None:
 def _load(der: bytes, name: str) -> x509.Certificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
-        key = certificate.public_key()
         critical = {extension.oid for extension in certificate.extensions if extension.critical}
         hasher = certificate.signature_hash_algorithm
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension) as error:
@@ -110,12 +114,21 @@ def _load(der: bytes, name: str) -> x509.Certificate:
         raise ChainInvalid(f"{name} certificate: expected version 3, got {certificate.version.name}")
     if certificate.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA384 or not isinstance(hasher, SHA384):
         raise ChainInvalid(f"{name} certificate: expected ecdsa-with-SHA384", code="algorithm")
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise ChainInvalid(f"{name} certificate: expected a P-384 key", code="algorithm")
     if unknown := critical - _KNOWN_CRITICAL:
         shown = sorted(oid.dotted_string for oid in unknown)
         raise ChainInvalid(f"{name} certificate: unknown critical extensions {shown}")
+    _p384_key(certificate, name)
     return certificate
+
+
+def _p384_key(certificate: x509.Certificate, name: str) -> ec.EllipticCurvePublicKey:
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise Malformed(f"{name} certificate: not a readable key") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
+        raise ChainInvalid(f"{name} certificate: expected a P-384 key", code="algorithm")
+    return key
 
 
 def _moment(path: list[x509.Certificate], at: datetime) -> datetime:
@@ -126,9 +139,13 @@ def _moment(path: list[x509.Certificate], at: datetime) -> datetime:
 def _check_time(certificate: x509.Certificate, name: str, moment: datetime) -> None:
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if moment < begin:
-        raise NotYetValid(f"{name} certificate: valid from {begin.isoformat()}, judged at {moment.isoformat()}")
+        raise NotYetValid(f"{name} certificate: valid from {_second(begin)}, judged at {_second(moment)}")
     if moment > end:
-        raise Expired(f"{name} certificate: expired at {end.isoformat()}, judged at {moment.isoformat()}")
+        raise Expired(f"{name} certificate: expired at {_second(end)}, judged at {_second(moment)}")
+
+
+def _second(time: datetime) -> str:
+    return time.isoformat(timespec="seconds")
 
 
 def _check_issuer(issuer: x509.Certificate, subject: x509.Certificate, *, below: int, name: str) -> None:
@@ -152,10 +169,7 @@ def _check_leaf(leaf: x509.Certificate) -> ec.EllipticCurvePublicKey:
     usage = _extension(leaf, x509.KeyUsage, "leaf")
     if not usage.digital_signature or usage.key_cert_sign:
         raise ChainInvalid("leaf certificate: expected digitalSignature without keyCertSign")
-    key = leaf.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise ChainInvalid("leaf certificate: expected a P-384 key", code="algorithm")
-    return key
+    return _p384_key(leaf, "leaf")
 
 
 def _extension(certificate: x509.Certificate, kind: type[_Extension], name: str) -> _Extension:

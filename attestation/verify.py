@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass
 from datetime import datetime, timedelta
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from anchorhold.attestation.anchors import Anchor
 from anchorhold.attestation.chain import Path, WrongRoot, check_identity, verify_chain
 from anchorhold.attestation.digest import same
@@ -114,7 +116,7 @@ def verify_live(raw: bytes, policy: Policy, anchor: Anchor, now: datetime, nonce
     document = parse_document(raw)
     time = TimeEvidence(TimeSource.CLOCK, now)
     path = step_chain(document, anchor, time)
-    step_signature(document, path)
+    step_signature(document, path.leaf_key)
     platform = step_platform(document, anchor, path, policy)
     step_debug(document)
     step_measurements(document, policy)
@@ -130,7 +132,7 @@ def verify_at(raw: bytes, policy: Policy, anchor: Anchor, time_evidence: TimeEvi
     """
     document = parse_document(raw)
     path = step_chain(document, anchor, time_evidence)
-    step_signature(document, path)
+    step_signature(document, path.leaf_key)
     platform = step_platform(document, anchor, path, policy)
     step_debug(document)
     step_measurements(document, policy)
@@ -144,7 +146,7 @@ def verify_genuine(raw: bytes, anchors: Sequence[Anchor], now: datetime, *, max_
     document = parse_document(raw)
     anchor = select_anchor(document, anchors)
     path = step_chain(document, anchor, TimeEvidence(TimeSource.CLOCK, now))
-    step_signature(document, path)
+    step_signature(document, path.leaf_key)
     platform = step_platform(document, anchor, path, None)
     step_debug(document)
     step_age(document, now, max_age_ms)
@@ -173,9 +175,9 @@ def step_chain(document: UnverifiedDocument, anchor: Anchor, time: TimeEvidence)
     return verify_chain(document.certificate, document.cabundle, anchor, time.judged_at(document.timestamp_ms))
 
 
-def step_signature(document: UnverifiedDocument, path: Path) -> None:
+def step_signature(document: UnverifiedDocument, key: ec.EllipticCurvePublicKey) -> None:
     """3. The leaf signs exactly these bytes (docs/spec/evidence.md 5.3)."""
-    document.unverified_sign1.verify(path.leaf_key, what="document")
+    document.unverified_sign1.verify(key, what="document")
 
 
 def step_platform(document: UnverifiedDocument, anchor: Anchor, path: Path, policy: Policy | None) -> Platform:
