@@ -16,6 +16,28 @@ SHUTDOWN_SECONDS = 5
 
 def serve(app: Starlette, *, host: str, port: int, tls_files: TlsFiles, ready_file: Path | None) -> None:
     """Serve until SIGINT or SIGTERM. Port 0 takes a free one; `ready_file` then says {"port": N}. Raises OSError."""
+    server = make_server(app, tls_files)
+    with listen(host, port) as listener:
+        if ready_file is not None:
+            _announce(ready_file, listener.getsockname()[1])
+        server.run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket: from here on callers are queued, not refused. Raises OSError."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def make_server(app: Starlette, tls_files: TlsFiles) -> uvicorn.Server:
+    """A server that speaks TLS only and says nothing about its callers. Raises OSError for unreadable files."""
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -23,20 +45,13 @@ def serve(app: Starlette, *, host: str, port: int, tls_files: TlsFiles, ready_fi
         server_header=False,
         date_header=False,
         proxy_headers=False,
-        lifespan="on",
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         ssl_certfile=str(tls_files.certificate),
         ssl_keyfile=str(tls_files.key),
     )
     config.load()
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-        if ready_file is not None:
-            _announce(ready_file, listener.getsockname()[1])
-        uvicorn.Server(config).run(sockets=[listener])
+    return uvicorn.Server(config)
 
 
 def _announce(ready_file: Path, port: int) -> None:
