@@ -1,0 +1,132 @@
+"""The seam between serving and whatever turns a conversation into tokens (DESIGN 8).
+
+An engine is made from buffers only and reaches no file, network or environment. Prompts of distrusting tenants share
+one batch and never a cache block. What Python cannot promise: a request's strings and token lists are freed, not wiped.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from anchorhold.attestation.configuration import EngineSettings
+
+__all__ = [
+    "MAX_CONTENT_BYTES",
+    "MAX_MESSAGES",
+    "ChatMessage",
+    "Engine",
+    "EngineFailed",
+    "EngineRefused",
+    "EngineSettings",
+    "EngineStats",
+    "GenerationRequest",
+    "ModelRefused",
+    "TokenChunk",
+]
+
+MAX_MESSAGES = 256  # turns of one conversation; a template walks them all
+MAX_CONTENT_BYTES = 1 << 20  # UTF-8 of all turns together: one window frame
+MAX_ROLE_BYTES = 32
+MAX_NEW_TOKENS = 1 << 16
+MAX_TEMPERATURE = 2.0
+MAX_ID_BYTES = 64
+
+
+class ModelRefused(Exception):
+    """The model's own files do not hold: a lying header, an unknown architecture, a template out of bounds."""
+
+
+class EngineRefused(Exception):
+    """This request is not served; `code` may leave the enclave, the message may not name any of its content."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class EngineFailed(EngineRefused):
+    """The engine broke under this request through no fault of the caller; a new request may succeed."""
+
+
+class ChatMessage(Protocol):
+    """One turn."""
+
+    @property
+    def role(self) -> str: ...
+    @property
+    def content(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """`temperature` 0 is greedy. `namespace` is the verified tenant's; no cache is shared within it either, yet."""
+
+    id: str
+    messages: Sequence[ChatMessage]
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    namespace: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenChunk:
+    """New text and the tokens since the chunk before; the last one has a `finish_reason`, `stop` or `length`."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str | None
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """Counts that may leave the enclave."""
+
+    active: int
+    finished: int
+    cancelled: int
+    failed: int
+    rebuilds: int
+    tokens: int
+
+
+class Engine(Protocol):
+    """What serving needs of an engine."""
+
+    def submit(self, request: GenerationRequest) -> AsyncIterator[TokenChunk]:
+        """Chunks as they come; leaving the iterator cancels. The first step raises EngineRefused if not admitted."""
+
+    def cancel(self, request_id: str) -> None:
+        """End that stream with EngineRefused `cancelled` and free its cache. Unknown ids are ignored."""
+
+    def stats(self) -> EngineStats:
+        """Now."""
+
+    def wipe(self) -> None:
+        """End every stream, zero weights and cache, stop. For good; safe to call again and from any thread."""
+
+    def close(self) -> None:
+        """The same: an engine that has stopped holds nothing."""
+
+
+def check_request(request: GenerationRequest) -> None:
+    """Bounds that need no model. Raises EngineRefused."""
+    if not 1 <= len(request.id) <= MAX_ID_BYTES:
+        raise EngineRefused(
+            "bad-request", f"request id: expected 1 to {MAX_ID_BYTES} characters, got {len(request.id)}"
+        )
+    if not 1 <= len(request.messages) <= MAX_MESSAGES:
+        raise EngineRefused("bad-request", f"messages: expected 1 to {MAX_MESSAGES}, got {len(request.messages)}")
+    if any(len(message.role.encode()) > MAX_ROLE_BYTES for message in request.messages):
+        raise EngineRefused("bad-request", f"role: expected at most {MAX_ROLE_BYTES} bytes")
+    size = sum(len(message.content.encode()) for message in request.messages)
+    if size > MAX_CONTENT_BYTES:
+        raise EngineRefused("prompt-too-long", f"messages: expected at most {MAX_CONTENT_BYTES} bytes, got {size}")
+    if not 1 <= request.max_tokens <= MAX_NEW_TOKENS:
+        raise EngineRefused("bad-request", f"max_tokens: expected 1 to {MAX_NEW_TOKENS}, got {request.max_tokens}")
+    if not 0.0 <= request.temperature <= MAX_TEMPERATURE:
+        raise EngineRefused("bad-request", f"temperature: expected 0 to {MAX_TEMPERATURE}, got {request.temperature}")
+    if not 0.0 < request.top_p <= 1.0:
+        raise EngineRefused("bad-request", f"top_p: expected over 0 to 1, got {request.top_p}")

@@ -1,0 +1,225 @@
+"""From decrypted buffers to a model on its device: no file, no network, no code from the folder (DESIGN 4).
+
+Weights stay where they were decrypted: parameters are views of those buffers wherever type and device allow it, and
+`LoadedModel.wipe` zeroes both.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+# Before the import of transformers: its hub library fixes both at import, and the enclave has no network to ask.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+
+import tokenizers
+import torch
+import transformers
+
+from anchorhold.enclave.model.engine import EngineSettings, ModelRefused
+from anchorhold.enclave.model.template_engine import ChatTemplate
+from anchorhold.enclave.model.tensors import TensorPlace, read_header, strict_json
+
+Buffer = memoryview | bytearray
+
+# Each runs in the tests against transformers' own generate; any other is refused by name.
+ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_FILE_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_FORBIDDEN = ("auto_map", "quantization_config", "custom_pipelines", "trust_remote_code", "adapter_config")
+_SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
+_ZERO = bytes(1 << 20)
+
+
+@dataclass(slots=True)
+class LoadedModel:
+    """A model ready to generate; `wipe` ends it."""
+
+    model: "transformers.PreTrainedModel"
+    tokenizer: "tokenizers.Tokenizer"
+    template: ChatTemplate
+    eos: frozenset[int]
+    context: int
+    vocabulary: int
+    _buffers: list[Buffer] = field(default_factory=list)
+
+    def wipe(self) -> None:
+        """Zero every weight and every file. What transformers or torch copied on the way is freed, not wiped."""
+        for tensor in [*self.model.parameters(), *self.model.buffers()]:
+            tensor.data.zero_()
+        for buffer in self._buffers:
+            zero(buffer)
+
+
+def load(files: Mapping[str, Buffer], settings: EngineSettings) -> LoadedModel:
+    """The model out of a sealed folder's files. Raises ModelRefused.
+
+    1 what the folder says of itself, 2 headers, 3 an empty model, 4 tensors into it, 5 what no file holds, 6 text.
+    """
+    if any(memoryview(files[name]).readonly for name in files):
+        raise ValueError("expected writable buffers: a model that cannot be wiped is not loaded")
+    # 1. Configuration: a known architecture, no code, no other repository.
+    raw_config = _json(files, "config.json")
+    tokenizer_config = _json(files, "tokenizer_config.json", optional=True)
+    config = _config(raw_config, tokenizer_config)
+    # 2. Every header before any tensor.
+    places = [(name, read_header(memoryview(files[name]).cast("B"))) for name in sorted(files) if _is_weights(name)]
+    _check_names(places, files)
+    # 3. The module without memory.
+    dtype = DTYPES[settings.dtype]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = _empty_model(config, dtype)
+    # 4. Tensors.
+    _assign(model, {p.name: _tensor(files[name], p, dtype, device) for name, group in places for p in group})
+    # 5. Buffers computed from the configuration.
+    _rebuild_buffers(model, device)
+    model.requires_grad_(requires_grad=False)
+    model.eval()
+    # 6. Tokenizer and template.
+    tokenizer = _tokenizer(files, model.config.vocab_size)
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        template=_template(files, tokenizer_config),
+        eos=_eos(raw_config, _json(files, "generation_config.json", optional=True)),
+        context=int(config.max_position_embeddings),
+        vocabulary=int(config.vocab_size),
+        _buffers=list(files.values()),
+    )
+
+
+def zero(buffer: Buffer) -> None:
+    """Overwrite a buffer in place."""
+    view = memoryview(buffer).cast("B")
+    for start in range(0, len(view), len(_ZERO)):
+        part = view[start : start + len(_ZERO)]
+        part[:] = _ZERO[: len(part)]
+
+
+def _is_weights(name: str) -> bool:
+    return name.endswith(".safetensors")
+
+
+def _json(files: Mapping[str, Buffer], name: str, *, optional: bool = False) -> dict[str, object]:
+    if name in files:
+        return strict_json(bytes(files[name]), name)
+    if optional:
+        return {}
+    raise ModelRefused(f"expected the file {name!r}, got {sorted(files)}")
+
+
+def _config(raw: dict[str, object], tokenizer_config: dict[str, object]) -> "transformers.PreTrainedConfig":
+    for name in _FORBIDDEN:
+        if name in raw or name in tokenizer_config:
+            raise ModelRefused(f"the configuration has {name!r}, which is never followed")
+    architectures = raw.get("architectures")
+    if not isinstance(architectures, list) or len(architectures) != 1 or architectures[0] not in ARCHITECTURES:
+        raise ModelRefused(f"architecture: expected one of {sorted(ARCHITECTURES)}, got {architectures!r}")
+    model_type = raw.get("model_type")
+    if model_type != ARCHITECTURES[architectures[0]]:
+        raise ModelRefused(f"model_type: expected {ARCHITECTURES[architectures[0]]!r}, got {model_type!r}")
+    if raw.get("use_sliding_window"):
+        raise ModelRefused("sliding windows are not served: the cache's admission rule does not hold for them")
+    settings = {name: value for name, value in raw.items() if name not in {"model_type", "_name_or_path"}}
+    try:
+        return transformers.AutoConfig.for_model(model_type, **settings)
+    except Exception as error:  # noqa: BLE001 - validators raise many kinds, all the folder's fault
+        raise ModelRefused(f"config.json does not make a {model_type} configuration: {type(error).__name__}") from None
+
+
+def _empty_model(config: "transformers.PreTrainedConfig", dtype: torch.dtype) -> "transformers.PreTrainedModel":
+    try:
+        with torch.device("meta"):
+            return transformers.AutoModelForCausalLM.from_config(
+                config, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False
+            )
+    except Exception as error:  # noqa: BLE001 - modules assert and raise many kinds, all the folder's fault
+        raise ModelRefused(f"config.json does not make a model: {type(error).__name__}") from None
+
+
+def _check_names(places: list[tuple[str, tuple[TensorPlace, ...]]], files: Mapping[str, Buffer]) -> None:
+    """No tensor in two files; an index, where there is one, says what the headers say."""
+    where: dict[str, str] = {}
+    for name, group in places:
+        for place in group:
+            if where.setdefault(place.name, name) != name:
+                raise ModelRefused(f"tensor {place.name!r} is in {where[place.name]!r} and in {name!r}")
+    index = _json(files, "model.safetensors.index.json", optional=True)
+    if index and index.get("weight_map") != where:
+        raise ModelRefused("model.safetensors.index.json differs from the headers of the files it names")
+    if not where:
+        raise ModelRefused("expected at least one safetensors file")
+
+
+def _tensor(file: Buffer, place: TensorPlace, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    if place.start == place.end:
+        raise ModelRefused(f"tensor {place.name!r} is empty")
+    raw = torch.frombuffer(file, dtype=torch.uint8, count=place.end - place.start, offset=place.start)
+    return raw.view(_FILE_DTYPES[place.dtype]).view(place.shape).to(device=device, dtype=dtype)
+
+
+def _assign(model: "transformers.PreTrainedModel", tensors: dict[str, torch.Tensor]) -> None:
+    wanted = model.state_dict()
+    tied = set(model.all_tied_weights_keys)
+    unknown = tensors.keys() - wanted.keys()
+    missing = wanted.keys() - tensors.keys() - tied
+    if unknown or missing:
+        raise ModelRefused(f"tensors: unknown {sorted(unknown)[:4]}, missing {sorted(missing)[:4]}")
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name].shape:
+            raise ModelRefused(f"tensor {name!r}: expected {tuple(wanted[name].shape)}, got {tuple(tensor.shape)}")
+    model.load_state_dict(tensors, strict=False, assign=True)
+    model.tie_weights()
+
+
+def _rebuild_buffers(model: "transformers.PreTrainedModel", device: torch.device) -> None:
+    """Rotary tables are in no file; the module that owns them makes them again from its configuration."""
+    for module in model.modules():
+        if any(buffer.is_meta for buffer in module.buffers(recurse=False)):
+            fresh = type(module)(config=module.config).to(device)
+            for name, buffer in fresh.named_buffers(recurse=False):
+                module.register_buffer(name, buffer, persistent=False)
+    left = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
+    if left:
+        raise ModelRefused(f"expected every tensor to be loaded, {left[:4]} are not")
+
+
+def _tokenizer(files: Mapping[str, Buffer], vocabulary: int) -> "tokenizers.Tokenizer":
+    if "tokenizer.json" not in files:
+        raise ModelRefused(f"expected the file 'tokenizer.json', got {sorted(files)}")
+    try:
+        tokenizer = tokenizers.Tokenizer.from_buffer(bytes(files["tokenizer.json"]))
+    except Exception as error:  # noqa: BLE001 - the library raises plain Exception
+        raise ModelRefused(f"tokenizer.json does not make a tokenizer: {type(error).__name__}") from None
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+    if largest >= vocabulary:
+        # A token past the embedding would raise inside the batch and fail innocent requests.
+        raise ModelRefused(f"tokenizer: expected token ids under {vocabulary}, got {largest}")
+    return tokenizer
+
+
+def _template(files: Mapping[str, Buffer], tokenizer_config: dict[str, object]) -> ChatTemplate:
+    source = tokenizer_config.get("chat_template")
+    if "chat_template.jinja" in files:
+        source = bytes(files["chat_template.jinja"]).decode("utf-8", "strict")
+    if not isinstance(source, str):
+        raise ModelRefused("expected a chat template in chat_template.jinja or tokenizer_config.json")
+    special = {}
+    for name in _SPECIAL:
+        value = tokenizer_config.get(name)
+        text = value.get("content") if isinstance(value, dict) else value
+        if isinstance(text, str):
+            special[name] = text
+    return ChatTemplate(source, special)
+
+
+def _eos(*configs: dict[str, object]) -> frozenset[int]:
+    """The last file that names end tokens counts: generation_config before config."""
+    for config in reversed(configs):
+        value = config.get("eos_token_id")
+        ids = value if isinstance(value, list) else [value]
+        if value is not None and all(type(item) is int and item >= 0 for item in ids):
+            return frozenset(item for item in ids if isinstance(item, int))
+    raise ModelRefused("expected eos_token_id in generation_config.json or config.json")

@@ -1,0 +1,59 @@
+"""How the next token is chosen, per request, inside one batch of continuous batching.
+
+transformers' own warpers sort the vocabulary for every row, and choose greedy or not for the whole batch. Here greedy
+rows keep only their argmax (the first of equals, as `generate` does), so the batch's sampling step returns exactly it.
+"""
+
+from typing import Any
+
+import torch
+from transformers.generation.continuous_batching.cb_logits_processors import ContinuousBatchingLogitsProcessor
+
+KEY = "anchorhold_sampling"
+_SCALE = 10_000  # temperature and top_p travel as whole ten-thousandths in one int32: 15 and 16 bits
+_TOP_P_BITS = 15
+
+
+def pack(temperature: float, top_p: float) -> int:
+    """Both settings as the one integer a request carries; 0 temperature is greedy."""
+    # A temperature that rounds to 0 would be greedy, and a top_p of 0 would keep nothing.
+    warm = max(1, round(temperature * _SCALE)) if temperature > 0 else 0
+    return warm << _TOP_P_BITS | max(1, round(top_p * _SCALE))
+
+
+class RequestSampling(ContinuousBatchingLogitsProcessor):  # type: ignore[misc]  # transformers is not followed by mypy
+    """The only processor of our batches."""
+
+    supported_kwargs: dict[str, type] = {KEY: int}  # noqa: RUF012 - the base class's own declaration
+    ignored_kwargs: tuple[str, ...] = ()
+
+    def fill_defaults(self, int32_tensor: torch.Tensor) -> None:
+        int32_tensor.fill_(pack(0.0, 1.0))
+
+    def prepare_tensor_args(self, requests_with_new_token: list[Any]) -> torch.Tensor:
+        settings = [
+            request.state.logit_processor_kwargs.get(KEY, pack(0.0, 1.0)) for request in requests_with_new_token
+        ]
+        return torch.tensor(settings, dtype=torch.int32, device="cpu")
+
+    def __call__(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
+        packed = tensor_arg[: scores.size(0)]
+        warm, top_p = packed >> _TOP_P_BITS, (packed & (1 << _TOP_P_BITS) - 1).float() / _SCALE
+        greedy = torch.full_like(scores, -torch.inf).scatter(-1, scores.argmax(dim=-1, keepdim=True), 0.0)
+        if not bool(warm.any()):
+            return greedy
+        heated = scores / (warm.clamp(min=1).float() / _SCALE).unsqueeze(-1)
+        rows = torch.nonzero((top_p < 1.0) & (warm > 0)).flatten()
+        if rows.numel():
+            heated[rows] = _nucleus(heated[rows], top_p[rows])
+        return torch.where((warm > 0).unsqueeze(-1), heated, greedy)
+
+
+def _nucleus(scores: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
+    """The smallest set of tokens whose probability reaches top_p; the likeliest is always in it."""
+    ordered, places = torch.sort(scores, descending=True, dim=-1)
+    probability = ordered.softmax(dim=-1)
+    before = probability.cumsum(dim=-1) - probability
+    out = before >= top_p.unsqueeze(-1)
+    out[..., 0] = False
+    return scores.masked_fill(out.scatter(-1, places, out), -torch.inf)

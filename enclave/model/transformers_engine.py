@@ -1,0 +1,283 @@
+"""Continuous batching by transformers, with its measured faults closed (docs/adr, facts: one fatal request kills all).
+
+- A request that cannot fit the cache is refused before it is added; in the library it kills the generation thread.
+- `add_request` answering None is an error here, not a warning; a dead thread is seen and the manager built anew.
+- Cancelling ends our own stream, since the library delivers nothing, and takes the handler away.
+- Block sharing is off: with it, anyone's earlier prompt shows in the next one's time to first token.
+- The library's loggers are shut: its messages quote token ids.
+All streams of one engine belong to the event loop of the first one.
+"""
+
+import asyncio
+import itertools
+import logging
+import threading
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from anchorhold.enclave.model.engine import (
+    EngineFailed,
+    EngineRefused,
+    EngineSettings,
+    EngineStats,
+    GenerationRequest,
+    TokenChunk,
+    check_request,
+)
+from anchorhold.enclave.model.load import Buffer, LoadedModel, load
+from anchorhold.enclave.model.sampling_engine import KEY, RequestSampling, pack
+from anchorhold.enclave.model.text import TextStream
+
+# After load.py, which sets the library's offline switches.
+import torch  # isort: skip
+import transformers  # isort: skip
+
+PAGE_TOKENS = 32  # of one cache block; larger pages waste more of the last one
+BATCH_TOKENS = 512  # prompt and decode tokens of one step: bounds the delay a long prompt puts on running streams
+WATCH_SECONDS = 0.1  # between two looks at the generation thread
+STOP_SECONDS = 10.0  # one step at most passes before the thread sees a stop
+FINISHED_STATUS = 3  # RequestStatus.FINISHED; 4 is FAILED
+
+
+class _Stream:
+    """One request's output, written by callbacks on the loop and read by the generator."""
+
+    def __init__(self, inner: str) -> None:
+        self.inner = inner  # the id the library knows
+        self.changed = asyncio.Event()
+        self.tokens: list[int] = []
+        self.over = False
+        self.error: EngineRefused | None = None
+
+    def deliver(self, output: Any) -> None:
+        # The library sends the whole list each time, so only the newest matters: a slow reader gets larger chunks.
+        self.tokens = output.generated_tokens
+        if output.error is not None:
+            self.end(EngineFailed("engine-failed", "the engine failed while this request ran"))
+        elif output.status >= FINISHED_STATUS:
+            self.end(None)
+        self.changed.set()
+
+    def end(self, error: EngineRefused | None) -> None:
+        if not self.over:
+            self.over, self.error = True, error
+        self.changed.set()
+
+
+class TransformersEngine:
+    """The default engine; implements `Engine`."""
+
+    def __init__(self, loaded: LoadedModel, settings: EngineSettings) -> None:
+        self._loaded = loaded
+        self._settings = settings
+        self._capacity = settings.cache_tokens // PAGE_TOKENS * PAGE_TOKENS
+        self._streams: dict[str, _Stream] = {}
+        # The library drains additions before cancellations, so an id used again at once would be cancelled unseen.
+        self._serial = itertools.count()
+        self._counts = {"finished": 0, "cancelled": 0, "failed": 0, "rebuilds": 0, "tokens": 0}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._text_lock = asyncio.Lock()  # the template has one budget
+        self._life = threading.Lock()  # around building, stopping and wiping
+        self._wiped = False
+        self._manager = self._start_manager()
+
+    @classmethod
+    def load(cls, files: Mapping[str, Buffer], settings: EngineSettings) -> "TransformersEngine":
+        """An engine out of decrypted buffers, which it keeps and wipes. Raises ModelRefused."""
+        for name in ("transformers", "ContinuousBatchingLogger"):
+            log = logging.getLogger(name)
+            log.handlers, log.propagate, log.disabled = [logging.NullHandler()], False, True
+        torch.set_num_threads(settings.threads)
+        return cls(load(files, settings), settings)
+
+    async def submit(self, request: GenerationRequest) -> AsyncIterator[TokenChunk]:
+        """See `Engine`. Codes: bad-request, prompt-too-long, busy, template-*, engine-closed, engine-failed."""
+        self._enter()
+        check_request(request)
+        if request.id in self._streams:
+            raise EngineRefused("bad-request", "the request id is in use")
+        if len(self._streams) >= self._settings.max_requests:
+            raise EngineRefused("busy", f"expected fewer than {self._settings.max_requests} requests at once")
+        stream = self._streams[request.id] = _Stream(str(next(self._serial)))
+        try:
+            prompt = await self._prompt(request)
+            self._add(request, prompt, stream)
+            async for chunk in self._chunks(stream, len(prompt)):
+                yield chunk
+        finally:
+            self._leave(request.id, stream)
+
+    def cancel(self, request_id: str) -> None:
+        """See `Engine`. On the engine's loop only."""
+        stream = self._streams.get(request_id)
+        if stream is not None:
+            stream.end(EngineRefused("cancelled", "the request was cancelled"))
+
+    def stats(self) -> EngineStats:
+        """See `Engine`."""
+        return EngineStats(active=len(self._streams), **self._counts)
+
+    def wipe(self) -> None:
+        """See `Engine`. Weights go first, while the batch may still run: its tokens reach no stream any more."""
+        with self._life:
+            if self._wiped:
+                return
+            self._wiped = True
+            for stream in list(self._streams.values()):
+                self._on_loop(stream.end, EngineRefused("engine-closed", "the engine has ended"))
+            self._loaded.wipe()
+            self._stop_manager()
+        if self._watch is not None:
+            self._on_loop(self._watch.cancel)
+
+    def close(self) -> None:
+        """See `Engine`."""
+        self.wipe()
+
+    def _enter(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+            self._watch = loop.create_task(self._watch_thread())
+        if self._loop is not loop:
+            raise ValueError("expected the event loop of the engine's first request")
+        if self._wiped:
+            raise EngineRefused("engine-closed", "the engine has ended")
+
+    async def _prompt(self, request: GenerationRequest) -> list[int]:
+        async with self._text_lock:
+            prompt: list[int] = await asyncio.to_thread(self._tokens_of, request)
+        room = min(self._capacity, self._loaded.context)
+        if len(prompt) + request.max_tokens > room:
+            raise EngineRefused(
+                "prompt-too-long",
+                f"expected at most {room} tokens of prompt and answer, got {len(prompt)} and {request.max_tokens}",
+            )
+        return prompt
+
+    def _tokens_of(self, request: GenerationRequest) -> list[int]:
+        text = self._loaded.template.render(request.messages)
+        ids: list[int] = self._loaded.tokenizer.encode(text, add_special_tokens=False).ids
+        if not ids:
+            raise EngineRefused("bad-request", "the messages make an empty prompt")
+        return ids
+
+    def _add(self, request: GenerationRequest, prompt: list[int], stream: _Stream) -> None:
+        if stream.over:
+            return
+        if self._wiped:
+            raise EngineRefused("engine-closed", "the engine has ended")
+        if not self._alive():
+            self._rebuild()
+        manager = self._manager
+        manager.register_result_handler(stream.inner, stream.deliver)
+        added = manager.add_request(
+            prompt,
+            request_id=stream.inner,
+            max_new_tokens=request.max_tokens,
+            streaming=True,
+            eos_token_id=sorted(self._loaded.eos),
+            **{KEY: pack(request.temperature, request.top_p)},
+        )
+        if added is None:
+            raise EngineFailed("engine-failed", "the engine did not take the request")
+
+    async def _chunks(self, stream: _Stream, prompt_tokens: int) -> AsyncIterator[TokenChunk]:
+        text = TextStream(lambda ids: str(self._loaded.tokenizer.decode(list(ids), skip_special_tokens=True)))
+        sent = 0
+        while True:
+            await stream.changed.wait()
+            stream.changed.clear()
+            if stream.error is not None:
+                raise stream.error
+            tokens, over = stream.tokens, stream.over
+            new = tuple(tokens[sent:])
+            sent += len(new)
+            self._counts["tokens"] += len(new)
+            piece = text.feed(new)
+            if over:
+                reason = "stop" if tokens and tokens[-1] in self._loaded.eos else "length"
+                self._counts["finished"] += 1
+                yield TokenChunk(piece + text.finish(), new, reason, prompt_tokens, sent)
+                return
+            if new:
+                yield TokenChunk(piece, new, None, prompt_tokens, sent)
+
+    def _leave(self, request_id: str, stream: _Stream) -> None:
+        self._streams.pop(request_id, None)
+        manager = self._manager
+        with manager.output_router._lock:  # noqa: SLF001 - the library has no way to take a handler away
+            handler = manager.output_router.result_handlers.pop(stream.inner, None)
+        if handler is not None and not self._wiped:
+            manager.cancel_request(stream.inner)
+        if isinstance(stream.error, EngineFailed):
+            self._counts["failed"] += 1
+        elif not stream.over or stream.error is not None:
+            self._counts["cancelled"] += 1
+
+    async def _watch_thread(self) -> None:
+        while not self._wiped:
+            await asyncio.sleep(WATCH_SECONDS)
+            if not self._alive():
+                await asyncio.to_thread(self._rebuild)
+
+    def _alive(self) -> bool:
+        return bool(self._manager.is_running()) and self._manager.background_thread_status.fatal_error is None
+
+    def _rebuild(self) -> None:
+        """A new manager in place of a dead one; streams that ran on the old one end with EngineFailed."""
+        with self._life:
+            if self._wiped or self._alive():
+                return
+            old = self._manager
+            with old.output_router._lock:  # noqa: SLF001 - as above
+                lost = set(old.output_router.result_handlers)
+            for stream in list(self._streams.values()):
+                if stream.inner in lost:
+                    failed = EngineFailed("engine-failed", "the engine failed while this request ran")
+                    self._on_loop(stream.end, failed)
+            self._stop_manager()
+            self._counts["rebuilds"] += 1
+            self._manager = self._start_manager()
+
+    def _on_loop(self, function: Any, *arguments: Any) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _start_manager(self) -> Any:
+        sampling = transformers.GenerationConfig(do_sample=True, temperature=1.0, top_k=0, top_p=1.0)
+        sampling.eos_token_id = sorted(self._loaded.eos)
+        batching = transformers.ContinuousBatchingConfig(
+            page_size=PAGE_TOKENS,
+            num_blocks=self._capacity // PAGE_TOKENS,
+            max_batch_tokens=BATCH_TOKENS,
+            max_requests_per_batch=self._settings.max_requests,
+            max_queue_size=self._settings.max_requests,
+            allow_block_sharing=False,
+            use_async_batching=False,
+            use_cuda_graph=False,
+            auto_switch_to_flash=False,
+            per_request_processors=True,
+        )
+        manager = self._loaded.model.init_continuous_batching(
+            generation_config=sampling, continuous_batching_config=batching
+        )
+        # The list of processors is made by the manager from the generation config; ours is the only one on it.
+        processors = manager.logit_processor
+        processors.clear()
+        processors.logits_processor.append(RequestSampling())
+        processors.tensors_required, processors.do_processing = 1, True
+        processors._retrieve_processors_kwargs()  # noqa: SLF001 - what the constructor itself calls after its list
+        manager.start()
+        return manager
+
+    def _stop_manager(self) -> None:
+        manager = self._manager
+        processor = manager.batch_processor
+        manager.stop(block=True, timeout=STOP_SECONDS, hard_stop=True)
+        if processor is not None:
+            processor.cache.cache_tensor.zero_()
+            for value in vars(processor.inputs_and_outputs).values():
+                if isinstance(value, torch.Tensor):
+                    value.zero_()
