@@ -43,15 +43,41 @@ def range_root(low: int, high: int, node: NodeReader) -> bytes:
     return node_hash(range_root(low, split, node), range_root(split, high, node))
 
 
+class HashTree:
+    """All complete subtrees over the leaves added so far: any node, and the root of any size reached, at once."""
+
+    def __init__(self, leaves: Sequence[bytes] = ()) -> None:
+        self._levels: list[list[bytes]] = [[]]
+        for leaf in leaves:
+            self.add(leaf)
+
+    def __len__(self) -> int:
+        return len(self._levels[0])
+
+    def add(self, leaf: bytes) -> None:
+        """One more leaf hash."""
+        value, level = leaf, 0
+        while True:
+            hashes = self._levels[level]
+            hashes.append(value)
+            if len(hashes) % 2:
+                return
+            value, level = node_hash(hashes[-2], hashes[-1]), level + 1
+            if level == len(self._levels):
+                self._levels.append([])
+
+    def node(self, level: int, index: int) -> bytes:
+        """Hash of a complete subtree (`NodeReader`)."""
+        return self._levels[level][index]
+
+    def root(self, size: int) -> bytes:
+        """The root when the tree had `size` leaves."""
+        return range_root(0, size, self.node)
+
+
 def root_of(leaves: Sequence[bytes]) -> bytes:
     """The root over leaf hashes held in memory."""
-
-    def node(level: int, index: int) -> bytes:
-        if level == 0:
-            return leaves[index]
-        return node_hash(node(level - 1, 2 * index), node(level - 1, 2 * index + 1))
-
-    return range_root(0, len(leaves), node)
+    return HashTree(leaves).root(len(leaves))
 
 
 def inclusion_proof(index: int, size: int, node: NodeReader) -> tuple[bytes, ...]:

@@ -1,0 +1,184 @@
+"""The replay of a whole log: records in, findings out, in constant work for each record (docs/spec/transcript.md 6).
+
+Feed every record with `add`, in log order, then ask `finish`. A boot that contradicts itself is reported once and not
+judged further; the others are. Memory is 64 bytes a record, and the commitments of receipts.
+"""
+
+from collections.abc import Sequence
+
+from anchorhold.attestation.channel.receipt import verify_receipt
+from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.transcript.bodies import Close
+from anchorhold.attestation.transcript.boot import Boot, Context, Contradiction
+from anchorhold.attestation.transcript.entry import UnverifiedRecord, parse_record
+from anchorhold.attestation.transcript.genesis import open_boot
+from anchorhold.attestation.transcript.kept import KeptReceipt
+from anchorhold.attestation.transcript.report import Code, Finding, Report, Status
+from anchorhold.attestation.transcript.tree import HashTree, leaf_hash
+from anchorhold.attestation.transcript.trust import AuditTrust, EvidenceStore
+from anchorhold.attestation.types import StatementDigest
+
+MAX_STRAYS = 16  # stray records named one by one; the rest are counted
+
+
+class Replay:
+    """One log under replay."""
+
+    def __init__(self, trust: AuditTrust, store: EvidenceStore) -> None:
+        self.tree = HashTree()
+        self._context = Context(trust, store, self.tree.root)
+        self._boots: dict[StatementDigest, Boot] = {}
+        self._numbers: dict[StatementDigest, int] = {}
+        self._failed: dict[StatementDigest, Finding] = {}
+        self._strays: list[Finding] = []
+        self._stray_count = 0
+        self._end_ms = 0
+
+    def add(self, raw: bytes) -> None:
+        """One more record."""
+        index = len(self.tree)
+        self.tree.add(leaf_hash(raw))
+        try:
+            record = parse_record(raw)
+        except EvidenceError as error:
+            self._stray(Finding("Log", Status.FAIL, Code.STRAY, f"no record: {error}", index))
+            return
+        name = record.unverified_entry.boot
+        if name in self._failed:
+            return
+        try:
+            self._judge(index, record)
+        except EvidenceError as error:
+            code = error.finding if isinstance(error, Contradiction) else Code.CHAIN_BROKEN
+            if code is Code.STRAY:
+                self._stray(Finding("Log", Status.FAIL, code, str(error), index))
+                return
+            number = self._numbers.setdefault(name, len(self._numbers) + 1)
+            self._failed[name] = Finding(f"Boot {number}", Status.FAIL, code, str(error), index)
+
+    def finish(self, receipts: Sequence[KeptReceipt] = ()) -> Report:
+        """All findings but those about the checkpoint, which the caller compares with `tree`."""
+        findings = list(self._strays)
+        if self._stray_count > MAX_STRAYS:
+            detail = f"{self._stray_count - MAX_STRAYS} more records belong to no boot"
+            findings.append(Finding("Log", Status.FAIL, Code.STRAY, detail))
+        for name, number in self._numbers.items():
+            if name in self._failed:
+                findings.append(self._failed[name])
+            else:
+                findings += _boot_findings(f"Boot {number}", self._boots[name], self._end_ms)
+        if not self._numbers and not self._strays:
+            findings.append(Finding("Log", Status.LIMIT, Code.EMPTY, "no boot in this log"))
+        findings += self._overall()
+        findings += [self._receipt(f"Receipt {number}", kept) for number, kept in enumerate(receipts, 1)]
+        if not receipts:
+            findings.append(Finding("Receipts", Status.NOT_SUPPLIED, Code.NO_RECEIPTS, "none given"))
+        findings.append(Finding("KMS events", Status.NOT_SUPPLIED, Code.NO_CLOUDTRAIL, "none given"))
+        return Report(tuple(findings))
+
+    def _judge(self, index: int, record: UnverifiedRecord) -> None:
+        name = record.unverified_entry.boot
+        boot = self._boots.get(name)
+        if boot is None:
+            opened = open_boot(index, record, self._context)
+            self._boots[name] = opened
+            self._numbers[name] = len(self._numbers) + 1
+        else:
+            boot.step(index, record)
+        # Only a verified record may say how late the log goes.
+        self._end_ms = max(self._end_ms, record.unverified_entry.t)
+
+    def _stray(self, finding: Finding) -> None:
+        self._stray_count += 1
+        if self._stray_count <= MAX_STRAYS:
+            self._strays.append(finding)
+
+    def _overall(self) -> list[Finding]:
+        if any(boot.configuration.log.quorum == "none" for boot in self._boots.values()):
+            detail = "no witnesses: quorum none"
+            return [Finding("Witnesses", Status.SIMULATION, Code.SIMULATED_QUORUM, detail)]
+        return []
+
+    def _receipt(self, subject: str, kept: KeptReceipt) -> Finding:
+        for name, boot in self._boots.items():
+            try:
+                receipt = verify_receipt(kept.receipt, boot.statement.receipt_key)
+            except EvidenceError:
+                continue
+            number = self._numbers[name]
+            if receipt.model != boot.configuration.model or not (
+                receipt.lease is None or boot.knows_lease(receipt.lease)
+            ):
+                detail = f"signed by boot {number}, with a model or lease that is not that boot's"
+                return Finding(subject, Status.FAIL, Code.RECEIPT_REFUSED, detail)
+            index = boot.leaves.get(kept.leaf)
+            if index is not None:
+                detail = f"signed by boot {number}, in its batch"
+                return Finding(subject, Status.PASS, Code.RECEIPT, detail, index)
+            detail = f"signed by boot {number}, but in none of its {boot.counts.batches} batches"
+            if boot.missing or (boot.end is None and name not in self._failed):
+                return Finding(subject, Status.LIMIT, Code.EVIDENCE_MISSING, f"{detail} in this copy")
+            return Finding(subject, Status.FAIL, Code.RECEIPT_REFUSED, detail)
+        return Finding(subject, Status.FAIL, Code.RECEIPT_REFUSED, f"signed by none of {len(self._boots)} boots")
+
+
+def _boot_findings(subject: str, boot: Boot, end_ms: int) -> list[Finding]:
+    counts = boot.counts
+
+    def line(status: Status, code: Code, detail: str) -> Finding:
+        return Finding(subject, status, code, detail, boot.index)
+
+    findings = [
+        _hardware(subject, boot),
+        _time(subject, boot),
+        line(Status.PASS, Code.CHAIN, f"{counts.entries} entries, signed and chained, no gap"),
+        line(Status.PASS, Code.KEYS, f"{counts.releases} releases, {counts.denials} refusals, each with its request"),
+        _custodians(subject, boot),
+        line(Status.PASS, Code.LEASES, f"{counts.key_leases} key leases, {counts.log_leases} log leases"),
+        line(Status.PASS, Code.BATCHES, f"{counts.receipts} receipts in {counts.batches} batches"),
+    ]
+    if boot.missing:
+        findings.append(line(Status.LIMIT, Code.EVIDENCE_MISSING, f"{len(boot.missing)} missing: {boot.missing[0]}"))
+    if boot.unanswered:
+        findings.append(line(Status.LIMIT, Code.NO_OUTCOME, f"{boot.unanswered} key requests without an outcome"))
+    if boot.anomalies:
+        findings.append(line(Status.LIMIT, Code.ANOMALY, "; ".join(boot.anomalies[:8])))
+    findings.append(_end(subject, boot, end_ms))
+    return findings
+
+
+def _hardware(subject: str, boot: Boot) -> Finding:
+    anchor = boot.deployment.anchor
+    detail = f"{boot.evidence.module_id}, measurements accepted, root {anchor.name} {anchor.fingerprint[:16]}"
+    if boot.evidence.simulated:
+        return Finding(subject, Status.SIMULATION, Code.SIMULATED_ROOT, f"simulated {detail}", boot.index)
+    return Finding(subject, Status.PASS, Code.HARDWARE, detail, boot.index)
+
+
+def _time(subject: str, boot: Boot) -> Finding:
+    detail = f"time grade {boot.evidence.time_grade.value}: the document's own word"
+    if boot.evidence.simulated:
+        return Finding(subject, Status.SIMULATION, Code.SIMULATED_TIME, detail, boot.index)
+    return Finding(subject, Status.LIMIT, Code.TIME, detail, boot.index)
+
+
+def _custodians(subject: str, boot: Boot) -> Finding:
+    sources = boot.configuration.sources
+    named = ", ".join(f"{source.name} by {source.custodian}" for source in sources)
+    if len({source.custodian for source in sources}) == len(sources) > 1:
+        return Finding(subject, Status.PASS, Code.KEYS, f"shares: {named}", boot.index)
+    words = "same custodian" if len(sources) > 1 else "a single share"
+    if boot.evidence.simulated:
+        return Finding(subject, Status.SIMULATION, Code.SIMULATED_CUSTODIAN, f"{words}: {named}", boot.index)
+    return Finding(subject, Status.LIMIT, Code.CUSTODIAN, f"{words}: {named}", boot.index)
+
+
+def _end(subject: str, boot: Boot, end_ms: int) -> Finding:
+    if boot.end is not None:
+        token = "" if isinstance(boot.end, Close) else f", last token at {boot.end.last_token_ms} ms"
+        return Finding(subject, Status.PASS, Code.END, f"{boot.end.TYPE}: {boot.end.reason}{token}", boot.index)
+    lease = boot.configuration.log_lease_ms
+    if boot.last.t + lease >= end_ms:
+        return Finding(subject, Status.LIMIT, Code.OPEN, f"open after entry {boot.last.seq}", boot.index)
+    detail = f"ended without close after entry {boot.last.seq}; at most {lease} ms unlogged"
+    return Finding(subject, Status.LIMIT, Code.TAIL, detail, boot.index)

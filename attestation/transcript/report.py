@@ -1,0 +1,145 @@
+"""What a replay found: one line each, with a status and a stable code. Unchecked never reads as verified.
+
+Exit codes (DESIGN 6, 12.15): 1 if anything is contradicted, else 3 if anything is limited, else 4 if anything rests on
+simulation, else 0. What simulation implies by its nature is SIMULATION, never LIMIT, so that 4 says: all else passed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+VERIFIED, CONTRADICTED, CANNOT_RUN, LIMITED, SIMULATED = 0, 1, 2, 3, 4
+"""The exit codes; 2 is for a replay that could not begin."""
+
+
+class Status(Enum):
+    """What one line says."""
+
+    PASS = "PASS"  # noqa: S105 - a verdict, not a password
+    FAIL = "FAIL"
+    LIMIT = "LIMIT"
+    SIMULATION = "SIMULATION"
+    NOT_SUPPLIED = "NOT SUPPLIED"
+
+
+class Code(Enum):
+    """Stable names of findings; `audit explain CODE` prints what stands in `EXPLANATIONS`."""
+
+    LOG = "P-LOG"
+    CHAIN = "P-CHAIN"
+    HARDWARE = "P-HARDWARE"
+    KEYS = "P-KEYS"
+    LEASES = "P-LEASES"
+    BATCHES = "P-BATCHES"
+    END = "P-END"
+    RECEIPT = "P-RECEIPT"
+    TREE_DIFFERS = "C-TREE"
+    FORK = "C-FORK"
+    STRAY = "C-STRAY"
+    CHAIN_BROKEN = "C-CHAIN"
+    SIGNATURE_WRONG = "C-SIGNATURE"
+    AFTER_END = "C-AFTER-END"
+    GENESIS_REFUSED = "C-GENESIS"
+    EVIDENCE_DIFFERS = "C-EVIDENCE"
+    CONFIGURATION_DIFFERS = "C-CONFIGURATION"
+    NO_REQUEST = "C-NO-REQUEST"
+    RELEASE_REFUSED = "C-RELEASE"
+    LEASE_REFUSED = "C-LEASE"
+    SERVED_WITHOUT = "C-SERVED-WITHOUT"
+    BATCH_DIFFERS = "C-BATCH"
+    RECEIPT_REFUSED = "C-RECEIPT"
+    TRUST_SUGGESTED = "L-TRUST-SUGGESTED"
+    OPEN = "L-OPEN"
+    TAIL = "L-TAIL"
+    EVIDENCE_MISSING = "L-EVIDENCE-MISSING"
+    NO_OUTCOME = "L-NO-OUTCOME"
+    TIME = "L-TIME"
+    CUSTODIAN = "L-CUSTODIAN"
+    ANOMALY = "L-ANOMALY"
+    EMPTY = "L-EMPTY"
+    SIMULATED_ROOT = "S-ROOT"
+    SIMULATED_TIME = "S-TIME"
+    SIMULATED_QUORUM = "S-QUORUM"
+    SIMULATED_CUSTODIAN = "S-CUSTODIAN"
+    NO_RECEIPTS = "N-RECEIPTS"
+    NO_CLOUDTRAIL = "N-CLOUDTRAIL"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report. `index` is the log index of the record it is about."""
+
+    subject: str
+    status: Status
+    code: Code
+    detail: str
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All findings, in the order of the replay."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """See the module's rules."""
+        seen = {finding.status for finding in self.findings}
+        if Status.FAIL in seen:
+            return CONTRADICTED
+        if Status.LIMIT in seen:
+            return LIMITED
+        return SIMULATED if Status.SIMULATION in seen else VERIFIED
+
+    @property
+    def headline(self) -> str:
+        """The verdict in words."""
+        return {
+            VERIFIED: "VERIFIED",
+            CONTRADICTED: "CONTRADICTED",
+            LIMITED: "VERIFIED WITH LIMITS",
+            SIMULATED: "SIMULATION ONLY: consistent, and proves nothing about real hardware",
+        }[self.exit_code]
+
+
+EXPLANATIONS: Mapping[Code, str] = {
+    Code.LOG: "The records hash to the root of a checkpoint signed by the trusted log key; all tiles agree.",
+    Code.CHAIN: "Every record of the boot is signed, numbered without a gap and chained to the one before.",
+    Code.HARDWARE: "The genesis document verifies under the trusted root and measurements, and binds the keys.",
+    Code.KEYS: "Every key release and refusal follows its request; each release shows a verified document bound to it.",
+    Code.LEASES: "Every lease is signed, for this boot and model, no longer than it says; log leases show the log.",
+    Code.BATCHES: "Every batch of receipts agrees with its list and was made under a lease.",
+    Code.END: "The boot ended with a signed `close` or `death` record.",
+    Code.RECEIPT: "The receipt is signed by a boot in this log, and its salted commitment is in a batch of that boot.",
+    Code.TREE_DIFFERS: "Entries, tiles and checkpoint are not one tree. Ask for a fresh copy.",
+    Code.FORK: "A checkpoint that an enclave was shown is no past state of this log: two histories were signed.",
+    Code.STRAY: "A record belongs to no boot in this log, or is no record. Ask who writes to the log.",
+    Code.CHAIN_BROKEN: "A record is missing, repeated, moved or back in time. Ask for other copies.",
+    Code.SIGNATURE_WRONG: "A signature does not verify, or one that is due is absent.",
+    Code.AFTER_END: "A boot went on after its signed end.",
+    Code.GENESIS_REFUSED: "The boot's document, statement or nonce does not hold under your trust file.",
+    Code.EVIDENCE_DIFFERS: "Content in the store does not have the digest it is filed under.",
+    Code.CONFIGURATION_DIFFERS: "The boot acted outside the deployment configuration that it attested.",
+    Code.NO_REQUEST: "A release or refusal without the request that must precede it.",
+    Code.RELEASE_REFUSED: "The document or statement behind a key release does not hold, or is for another boot.",
+    Code.LEASE_REFUSED: "A lease does not verify, is for another boot, or was stretched.",
+    Code.SERVED_WITHOUT: "Answers were given without a model record, a key release, or a lease in force.",
+    Code.BATCH_DIFFERS: "The list of commitments does not have the root or count the enclave signed.",
+    Code.RECEIPT_REFUSED: "The receipt is signed by no boot here, or its commitment is in no batch.",
+    Code.TRUST_SUGGESTED: "The trust file lying in the folder was used: bring your own with --trust.",
+    Code.OPEN: "The boot has no end record yet: this copy cannot show what comes after. Audit a later copy.",
+    Code.TAIL: "The boot stopped without an end record: up to one log lease of records may be missing.",
+    Code.EVIDENCE_MISSING: "An entry names evidence that this copy does not hold. Ask the operator for the attachment.",
+    Code.NO_OUTCOME: "A key request has neither a release nor a refusal.",
+    Code.TIME: "The document's own word dates it (grade T0). Ask for witnessed checkpoints.",
+    Code.CUSTODIAN: "The key shares have the same custodian, so one party alone can release the model key.",
+    Code.ANOMALY: "The enclave recorded something that must not happen.",
+    Code.EMPTY: "The log holds no boot, so nothing was verified.",
+    Code.SIMULATED_ROOT: "The documents come from a simulated root: no hardware stands behind them.",
+    Code.SIMULATED_TIME: "Simulated documents are dated by their own word only (grade T0).",
+    Code.SIMULATED_QUORUM: "The log has no witnesses (quorum none), which exists in simulation only.",
+    Code.SIMULATED_CUSTODIAN: "In simulation the key shares have the same custodian.",
+    Code.NO_RECEIPTS: "No client receipt was given to look for.",
+    Code.NO_CLOUDTRAIL: "No KMS audit events were given to compare with the key releases.",
+}
