@@ -1,0 +1,220 @@
+"""`anchorhold model fetch|signer|seal|verify|show`: the publisher's desk."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.sealed.descriptor import descriptor_json
+from anchorhold.attestation.sealed.manifest import FORMAT, PurposeClass, UnverifiedManifest
+from anchorhold.attestation.types import SHA384_BYTES, ModelDigest
+from anchorhold.cli.progress import ProgressBar
+from anchorhold.publish.errors import ProviderUnavailable, PublishError
+from anchorhold.publish.providers import KmsShares, OwnerShares, ShareProvider, kms_client
+from anchorhold.publish.seal import SealRequest, seal
+from anchorhold.publish.signing import create_signer, load_signer
+from anchorhold.publish.smollm import fetch_smollm
+from anchorhold.publish.verify import show_sealed, verify_sealed
+
+DONE, REFUSED, CANNOT_RUN = 0, 1, 2
+DEFAULT_OUT = Path(".cache/smollm2-135m-instruct")
+DEFAULT_REGION = "us-east-1"
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `model` with its commands."""
+    group = subparsers.add_parser("model", help="fetch, seal, verify and show models")
+    commands = group.add_subparsers(dest="model_command", metavar="COMMAND", required=True)
+    fetch = commands.add_parser("fetch", help="fetch SmolLM2-135M-Instruct and convert it once, pinned by hash")
+    fetch.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help=f"default: {DEFAULT_OUT}")
+    _runs(fetch, _fetch)
+    signer = commands.add_parser("signer", help="make a model signer: a key and a certificate under a root of its own")
+    signer.add_argument("--out", type=Path, required=True, metavar="DIR")
+    signer.add_argument("--name", default="anchorhold", help="common name's first word (default: anchorhold)")
+    _runs(signer, _signer)
+    _add_seal(commands.add_parser("seal", help="turn a Hugging Face model folder into a sealed model"))
+    verify = commands.add_parser(
+        "verify", help="check the signature, D and the hash of every sealed file; needs no key"
+    )
+    verify.add_argument("sealed", type=Path, metavar="DIR")
+    verify.add_argument("--root", type=Path, required=True, metavar="PEM", help="the signer's root certificate")
+    verify.add_argument(
+        "--model", type=_digest, metavar="HEX", help="the D expected; without it D is the signer's word"
+    )
+    _runs(verify, _verify)
+    show = commands.add_parser("show", help="print what a sealed model says about itself, unverified")
+    show.add_argument("sealed", type=Path, metavar="DIR")
+    _runs(show, _show)
+
+
+def _add_seal(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--id", required=True, metavar="NAME", help="model id")
+    parser.add_argument("--version", default="1", help="model version (default: 1)")
+    parser.add_argument("--signer", type=Path, required=True, metavar="DIR", help="what `model signer` made")
+    parser.add_argument("--purpose", action="append", choices=[one.value for one in PurposeClass], metavar="CLASS",
+                        help="purpose class to wrap for; repeatable (default: serve and reseal)")  # fmt: skip
+    kms = parser.add_argument_group("share from a KMS")
+    kms.add_argument("--kms-key", metavar="ARN")
+    kms.add_argument("--kms-name", default="kms", metavar="NAME", help="the source's name (default: kms)")
+    kms.add_argument("--kms-endpoint", metavar="URL", help="default: AWS's own")
+    kms.add_argument("--kms-region", default=DEFAULT_REGION, metavar="REGION")
+    kms.add_argument("--kms-ca", type=Path, metavar="PEM")
+    kms.add_argument("--kms-credentials", type=Path, metavar="JSON", help="default: boto3's own chain")
+    owner = parser.add_argument_group("share from an owner authority")
+    owner.add_argument("--owner-url", metavar="URL")
+    owner.add_argument("--owner-name", default="owner", metavar="NAME", help="the source's name (default: owner)")
+    owner.add_argument("--owner-ca", type=Path, metavar="PEM")
+    owner.add_argument("--owner-token", type=Path, metavar="FILE", help="the file with the admin token")
+    _runs(parser, _seal)
+
+
+def _runs(parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], dict[str, object]]) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=lambda options: _run(command, options))
+
+
+def _run(command: Callable[[argparse.Namespace], dict[str, object]], options: argparse.Namespace) -> int:
+    try:
+        facts = command(options)
+    except ProviderUnavailable as error:
+        return _fail(error, CANNOT_RUN)
+    except (PublishError, EvidenceError) as error:
+        return _fail(error, REFUSED)
+    except OSError as error:
+        return _fail(error, CANNOT_RUN)
+    print(json.dumps(facts, indent=2) if options.json else _text(facts))
+    return DONE
+
+
+def _fail(error: Exception, code: int) -> int:
+    print(f"anchorhold: error: {error}", file=sys.stderr)
+    return code
+
+
+def _fetch(options: argparse.Namespace) -> dict[str, object]:
+    bar = ProgressBar()
+    try:
+        fetch_smollm(options.out, bar)
+    finally:
+        bar.end()
+    return {"model": str(options.out)}
+
+
+def _signer(options: argparse.Namespace) -> dict[str, object]:
+    now = datetime.now(UTC)  # noqa: TID251 - the one clock of this process
+    create_signer(options.out, options.name, now)
+    return {"signer": str(options.out)}
+
+
+def _seal(options: argparse.Namespace) -> dict[str, object]:
+    providers = _providers(options)
+    purposes = tuple(PurposeClass(one) for one in dict.fromkeys(options.purpose or ("serve", "reseal")))
+    request = SealRequest(options.folder, options.out, options.id, options.version, purposes)
+    bar = ProgressBar()
+    try:
+        sealed = seal(request, providers, load_signer(options.signer), bar)
+    finally:
+        bar.end()
+    return {
+        "model": sealed.digest.hex(),
+        "sealed": str(sealed.out),
+        "bodies": [body.body for body in sealed.bodies],
+        "shares": [f"{one.source}: {one.role.value} for {one.purpose_class.value}" for one in sealed.shares],
+    }
+
+
+def _providers(options: argparse.Namespace) -> list[ShareProvider]:
+    providers: list[ShareProvider] = []
+    if options.kms_key:
+        client = kms_client(
+            endpoint=options.kms_endpoint,
+            region=options.kms_region,
+            ca=options.kms_ca,
+            credentials=options.kms_credentials,
+        )
+        providers.append(KmsShares(options.kms_name, options.kms_key, client))
+    if options.owner_url:
+        if options.owner_ca is None or options.owner_token is None:
+            raise PublishError("an owner authority needs --owner-ca and --owner-token")
+        token = options.owner_token.read_text().strip()
+        providers.append(OwnerShares(options.owner_name, options.owner_url, token=token, ca=options.owner_ca))
+    if not providers:
+        raise PublishError("sealing needs a source of shares: --kms-key or --owner-url")
+    return providers
+
+
+def _verify(options: argparse.Namespace) -> dict[str, object]:
+    try:
+        root = x509.load_pem_x509_certificate(options.root.read_bytes()).public_bytes(Encoding.DER)
+    except ValueError as error:
+        raise PublishError(f"{options.root} is not a PEM certificate") from error
+    bar = ProgressBar()
+    try:
+        verified = verify_sealed(options.sealed, (root,), options.model, bar)
+    finally:
+        bar.end()
+    compared = "as expected" if options.model else "not compared, the signer's word"
+    return {
+        "signature": f"proved: {verified.signed_by.subject} under root {verified.signed_by.root}",
+        "bodies": f"proved: {len(verified.manifest.bodies)} hashes",
+        "model": verified.manifest.digest.hex(),
+        "model digest": compared,
+        "model_id": verified.manifest.descriptor.model_id,
+        "version": verified.manifest.descriptor.version,
+    }
+
+
+def _show(options: argparse.Namespace) -> dict[str, object]:
+    return manifest_json(show_sealed(options.sealed))
+
+
+def manifest_json(manifest: UnverifiedManifest) -> dict[str, object]:
+    """The view for people and programs; says that nothing was verified."""
+    return {
+        "verified": False,
+        "descriptor": descriptor_json(manifest.descriptor),
+        "format": FORMAT,
+        "bodies": [{"body": one.body, "size": one.size, "sha256": one.digest.hex()} for one in manifest.bodies],
+        "shares": [
+            {
+                "source": one.source,
+                "kind": one.kind.value,
+                "role": one.role.value,
+                "purpose": one.purpose_class.value,
+                "key": one.key,
+                "blob bytes": len(one.blob),
+            }
+            for one in manifest.shares
+        ],
+    }
+
+
+def _text(value: object, indent: str = "") -> str:
+    if isinstance(value, dict):
+        return "\n".join(
+            f"{indent}{name}:\n{_text(member, indent + '  ')}"
+            if isinstance(member, dict | list) and member
+            else f"{indent}{name}: {member}"
+            for name, member in value.items()
+        )
+    if isinstance(value, list):
+        return "\n".join(
+            f"{indent}- " + (", ".join(f"{k} {v}" for k, v in one.items()) if isinstance(one, dict) else str(one))
+            for one in value
+        )
+    return f"{indent}{value}"
+
+
+def _digest(text: str) -> ModelDigest:
+    raw = bytes.fromhex(text)
+    if len(raw) != SHA384_BYTES:
+        raise ValueError(f"expected {2 * SHA384_BYTES} hex digits, got {len(text)}")
+    return ModelDigest(raw)
