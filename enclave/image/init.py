@@ -2,7 +2,8 @@
 
 Standard library only, and it imports nothing of the project before it has checked where that would come from.
 On the simulated platform the hypervisor unpacks the image into a folder and starts `python3 -I -B init.py` there.
-A failure is one line on the console and exit code 70: nobody outside learns more.
+A refusal is one line on the console and exit code 70. An exception of the enclave is told without its text, which may
+quote what it was working on.
 """
 
 import ctypes
@@ -10,10 +11,12 @@ import importlib
 import os
 import resource
 import sys
+import threading
+import traceback
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, ModuleType, TracebackType
 
 PACKAGE = "anchorhold"
 MAIN = "anchorhold.enclave.__main__"
@@ -104,6 +107,12 @@ def close_process(nsm_fd: int) -> None:
     os.set_inheritable(nsm_fd, False)
 
 
+def tell_without_text(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A `sys.excepthook`: where it happened and of which type; the text only of an import, which quotes names."""
+    text = f": {error}" if isinstance(error, ImportError) else ""
+    sys.stderr.write(f"{''.join(traceback.format_tb(trace))}{kind.__qualname__}{text}\n")
+
+
 def read_options(arguments: Sequence[str]) -> dict[str, str]:
     """`--name value` pairs, each of the six exactly once. Raises InitRefused."""
     names = ("image", "nsm-fd", "window", "python", "prefix", "version")
@@ -124,6 +133,10 @@ def run(arguments: Sequence[str]) -> int:
     if any(name == PACKAGE or name.startswith(f"{PACKAGE}.") for name in sys.modules):
         raise InitRefused(f"{PACKAGE!r} was imported before init")
     close_process(int(options["nsm-fd"]))
+    sys.excepthook = tell_without_text
+    threading.excepthook = lambda told: tell_without_text(
+        told.exc_type, told.exc_value or SystemExit(), told.exc_traceback
+    )
     # 3. The image first on the path, and its finder before every other: an editable checkout stays unread.
     sys.path.insert(0, str(image))
     sys.meta_path.insert(0, MeasuredFinder(image))
