@@ -17,6 +17,7 @@ from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.enclave.keys.lease import LeaseEnded
 from anchorhold.enclave.model.engine import EngineRefused, GenerationRequest
+from anchorhold.enclave.serve.egress import EgressClass
 from anchorhold.enclave.serve.replay import MemoryFull, Replayed
 from anchorhold.enclave.serve.service import Service
 from anchorhold.enclave.serve.tenancy import Party, verified_party
@@ -26,8 +27,6 @@ from anchorhold.wire.messages import Kind
 CLOSING_TIMEOUT_S = 10.0  # for the last two records: a client that stopped reading holds nothing for ever
 REQUEST_TIMEOUT_S = 30.0  # from the first frame to the final request record: who sends slower holds memory
 MAX_DELTA = 16_384  # characters in one record: at most 65,536 bytes of UTF-8
-EGRESS_RESPONSE = "response"
-EGRESS_HINT = "hint"
 
 _ENGINE_CODES = {
     "bad-request": Code.BAD_REQUEST,
@@ -88,11 +87,11 @@ def _hint_code(error: Exception) -> Code:
 
 async def _hint(writer: FrameWriter, service: Service, code: Code) -> None:
     body = code.value.encode()
+    service.ledger.count(EgressClass.HINT, len(body))
     try:
         await writer.write(Kind.HINT, body)
     except OSError:
         return
-    service.ledger.count(EGRESS_HINT, len(body))
 
 
 async def _until_gone(reader: FrameReader, answer: "_Answer") -> None:
@@ -161,7 +160,7 @@ class _Answer:
         receipt = self._receipt()
         # The log has the commitment before the client has the receipt: a kept receipt is never one the log never saw.
         tag, commitment = self._exchange.log_entry(receipt)
-        self._service.scribe.receipt(tag + commitment)
+        self._service.scribe.receipt(commitment, tag)
         await self._send(self._exchange.close(receipt))
         await self._writer.write(Kind.INFER_END)
 
@@ -270,5 +269,5 @@ class _Answer:
     async def _send(self, raw: bytes) -> None:
         body = wrap_proto(raw)
         # Counted first: what a broken connection swallowed was handed out all the same.
-        self._service.ledger.count(EGRESS_RESPONSE, len(body))
+        self._service.ledger.count(EgressClass.RESPONSE, len(body))
         await self._writer.write(Kind.INFER_FRAME, body)

@@ -11,6 +11,7 @@ from anchorhold.attestation.channel.enclave import Entropy
 from anchorhold.attestation.configuration import Configuration
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.enclave.model.engine import Engine
+from anchorhold.enclave.serve.egress import EgressClass
 from anchorhold.enclave.serve.epochs import Epochs
 from anchorhold.enclave.serve.replay import ReplayMemory
 
@@ -34,14 +35,14 @@ class AdmissionGate(Protocol):
 class ReceiptScribe(Protocol):
     """The transcript, as an exchange sees it."""
 
-    def receipt(self, commitment: bytes) -> None:
-        """Take the salted commitment of one receipt into the next batch."""
+    def receipt(self, commitment: bytes, tag: bytes) -> None:
+        """Take the salted commitment and the run tag of one receipt into the next batch. Raises when it cannot."""
 
 
 class Egress(Protocol):
     """The ledger of every byte that leaves, by class."""
 
-    def count(self, what: str, size: int) -> None: ...
+    def count(self, cls: EgressClass, size: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

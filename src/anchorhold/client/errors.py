@@ -1,0 +1,59 @@
+"""What a client's caller has to tell apart. Evidence and channel errors keep their own family: `EvidenceError`.
+
+Here is the rest: the enclave's own authenticated word that it did not answer, a hint that proves nothing, and no
+answer at all.
+"""
+
+from anchorhold.attestation.channel.client import VerifiedReceipt
+from anchorhold.attestation.channel.codes import Code
+
+
+class ClientError(Exception):
+    """Base of the family; `hint` is a next step for a person, if one is known."""
+
+    code = "client"
+    hint: str | None = None
+
+
+class Refused(ClientError):
+    """The enclave's own word, under its response key and with a verified receipt: it did not answer, and why."""
+
+    def __init__(self, code: str, receipt: VerifiedReceipt) -> None:
+        super().__init__(f"the enclave refused: {code}")
+        self.code = code
+        self.receipt = receipt
+
+
+class LeaseEnded(ClientError):
+    """The leave to serve is over: by the enclave's authenticated word, or because a lease it shows has expired."""
+
+    code = Code.LEASE_ENDED.value
+    hint = "the key's owner revoked or did not renew it; text delivered before is provisional and has no receipt"
+
+    def __init__(self, message: str, receipt: VerifiedReceipt | None = None) -> None:
+        super().__init__(message)
+        self.receipt = receipt
+
+
+class Hinted(ClientError):
+    """An unauthenticated code instead of an answer, also after one re-verification and one re-seal."""
+
+    hint = "this word is the gateway's or the network's, not the enclave's"
+
+    def __init__(self, code: str, resealed: int) -> None:
+        super().__init__(f"no answer, only an unauthenticated hint: {code!r} (re-sealed {resealed} times)")
+        self.code = code
+        self.resealed = resealed
+
+
+class Unavailable(ClientError):
+    """Nobody answered. Try again."""
+
+    code = "unavailable"
+
+
+class TrustFileInvalid(ClientError):
+    """A trust file that does not say, in the one form it has, whom to trust."""
+
+    code = "trust-file"
+    hint = "make one with: anchorhold trust init --state DIR"

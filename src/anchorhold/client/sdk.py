@@ -1,0 +1,318 @@
+"""The SDK: `AsyncClient` and `Client`. Evidence is verified before a byte is sealed, the leases before each request.
+
+    with Client(load_trust(path)) as client:
+        answer = client.ask("What is the capital of France?")
+
+Text comes as `Delta`, provisional. `Finished` comes once, last, and only with a verified receipt. A stream without it
+raises.
+"""
+
+import asyncio
+import secrets
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self, TypeVar
+
+from anchorhold.attestation.channel.body import MAX_TOP_P, Finish, InferRequest, Message, Role
+from anchorhold.attestation.channel.client import (
+    ClientExchange,
+    Delta,
+    EpochOver,
+    Failed,
+    Finished,
+    Options,
+    TenantKey,
+    VerifiedReceipt,
+)
+from anchorhold.attestation.channel.codes import Code
+from anchorhold.attestation.channel.enclave import Entropy
+from anchorhold.attestation.channel.errors import Truncated
+from anchorhold.attestation.channel.header import MAX_DEADLINE
+from anchorhold.attestation.channel.padding import Padding
+from anchorhold.attestation.types import Milliseconds
+from anchorhold.client.errors import Hinted, LeaseEnded, Refused, Unavailable
+from anchorhold.client.gateway import Gateway, GatewayBroke, GrpcGateway
+from anchorhold.client.session import NONCE, AttestAnswer, Session, open_session
+from anchorhold.client.trust import Trust
+
+DEFAULT_MAX_TOKENS = 256
+GRACE_S = 15.0  # beyond the request's own deadline, for an enclave that says so itself
+T = TypeVar("T")
+Conversation = str | Sequence[Message]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)  # noqa: TID251 - the SDK's default clock; every check below takes time as an argument
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to ask. Numbers are thousandths where they say milli; reason None takes the deployment's first purpose."""
+
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    temperature_milli: int = 0
+    top_p_milli: int = MAX_TOP_P
+    reason: str | None = None
+    deadline: Milliseconds = MAX_DEADLINE
+    padding: Padding = Padding.BASIC
+    partition: bytes | None = None
+
+
+DEFAULTS = Settings()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer with its verified receipt. `resealed` counts sends that only a hint had answered."""
+
+    text: str
+    finish: Finish
+    receipt: VerifiedReceipt
+    session: Session
+    resealed: int
+
+    @property
+    def simulated(self) -> bool:
+        """True where the evidence hangs under a root that no silicon stands behind."""
+        return self.session.channel.evidence.simulated
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    event: Delta | Finished
+    session: Session
+    resealed: int
+
+
+class _OnlyHint(Exception):
+    """Nothing came under a response key."""
+
+    def __init__(self, hint: str) -> None:
+        super().__init__(hint)
+        self.hint = hint
+
+
+class AsyncClient:
+    """One deployment, one gateway. To be made inside a running event loop unless `gateway` is given."""
+
+    def __init__(
+        self,
+        trust: Trust,
+        *,
+        gateway: Gateway | None = None,
+        tenant: TenantKey | None = None,
+        now: Callable[[], datetime] = utc_now,
+        entropy: Entropy = secrets.token_bytes,
+    ) -> None:
+        self._trust = trust
+        self._gateway = gateway if gateway is not None else GrpcGateway(trust.gateway)
+        self._tenant = tenant
+        self._now = now
+        self._entropy = entropy
+        self._session: Session | None = None
+        self._configuration = b""
+        self._attesting = asyncio.Lock()
+        self.resealed = 0
+
+    async def verify(self) -> Session:
+        """Evidence, verified now. Raises EvidenceError, LeaseEnded or Unavailable."""
+        async with self._attesting:
+            return await self._verify()
+
+    async def stream(
+        self, conversation: Conversation, settings: Settings = DEFAULTS
+    ) -> AsyncGenerator[Delta | Finished, None]:
+        """Text as it comes, then `Finished`. Raises EvidenceError (Truncated among them) or ClientError."""
+        async with aclosing(self._stream(conversation, settings)) as steps:
+            async for step in steps:
+                yield step.event
+
+    async def ask(self, conversation: Conversation, settings: Settings = DEFAULTS) -> Answer:
+        """The whole answer. Raises what `stream` raises."""
+        pieces: list[str] = []
+        async with aclosing(self._stream(conversation, settings)) as steps:
+            async for step in steps:
+                if isinstance(step.event, Finished):
+                    finished = step.event
+                    return Answer("".join(pieces), finished.finish, finished.receipt, step.session, step.resealed)
+                pieces.append(step.event.text)
+        raise Truncated("the stream ended before the final record")
+
+    @property
+    def session(self) -> Session | None:
+        """What the last request was sealed to."""
+        return self._session
+
+    async def close(self) -> None:
+        await self._gateway.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _stream(self, conversation: Conversation, settings: Settings) -> AsyncGenerator[_Step, None]:
+        for sent in range(2):
+            session = await self._valid_session(fresh=sent > 0)
+            exchange = self._seal(session, conversation, settings)
+            try:
+                async with aclosing(self._receive(exchange, session, settings)) as events:
+                    async for event in events:
+                        yield _Step(event, session, sent)
+                return
+            except _OnlyHint as only:
+                # At most one re-verification and one re-seal, under a new K (DESIGN 3.3).
+                if sent:
+                    raise Hinted(only.hint, sent) from only
+                self.resealed += 1
+
+    async def _valid_session(self, *, fresh: bool) -> Session:
+        async with self._attesting:
+            if self._session is not None and not fresh:
+                try:
+                    self._session.check(self._now())
+                    return self._session
+                except (LeaseEnded, EpochOver):
+                    pass  # a renewed lease or the next epoch is an Attest away
+            return await self._verify()
+
+    async def _verify(self) -> Session:
+        nonce = self._entropy(NONCE)
+        # C is pinned, so the bytes that hashed to it once are still right.
+        answer = await self._gateway.attest(nonce, with_configuration=not self._configuration)
+        if self._configuration:
+            answer = AttestAnswer(
+                answer.document, answer.statement, answer.owner_lease, answer.kms_lease, self._configuration
+            )
+        session = open_session(answer, self._trust, nonce=nonce, now=self._now())
+        self._configuration = answer.configuration
+        self._session = session
+        return session
+
+    def _seal(self, session: Session, conversation: Conversation, settings: Settings) -> ClientExchange:
+        reason = settings.reason if settings.reason is not None else session.configuration.purposes[0]
+        session.check_purpose(reason)
+        request = InferRequest(
+            _messages(conversation),
+            settings.max_tokens,
+            reason,
+            settings.temperature_milli,
+            settings.top_p_milli,
+            settings.partition,
+        )
+        options = Options(self._trust.alias, settings.padding, settings.deadline)
+        return ClientExchange([session.channel], request, options, entropy=self._entropy, tenant=self._tenant)
+
+    async def _receive(
+        self, exchange: ClientExchange, session: Session, settings: Settings
+    ) -> AsyncGenerator[Delta | Finished, None]:
+        timeout_s = settings.deadline / 1000 + GRACE_S
+        answer = self._gateway.infer(
+            exchange.frames, key_id=session.channel.key_id, alias=self._trust.alias, timeout_s=timeout_s
+        )
+        try:
+            async with aclosing(answer):
+                async for raw in answer:
+                    event = exchange.receive(raw)
+                    if isinstance(event, Failed):
+                        raise _failure(event)
+                    if event is not None:
+                        yield event
+                    if isinstance(event, Finished):
+                        return
+        except GatewayBroke as error:
+            if exchange.answered_by is not None:
+                raise Truncated(f"the stream broke before the final record: {error}") from error
+            if error.hint is None:
+                raise Unavailable(str(error)) from error
+            raise _OnlyHint(error.hint) from error
+        exchange.end()
+
+
+class Client:
+    """`AsyncClient` for callers without an event loop: one thread of its own runs one."""
+
+    def __init__(self, trust: Trust, *, tenant: TenantKey | None = None) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="anchorhold-client", daemon=True)
+        self._thread.start()
+        self._client = self._await(_make(trust, tenant))
+
+    def verify(self) -> Session:
+        """See AsyncClient."""
+        return self._await(self._client.verify())
+
+    def ask(self, conversation: Conversation, settings: Settings = DEFAULTS) -> Answer:
+        """See AsyncClient."""
+        return self._await(self._client.ask(conversation, settings))
+
+    def stream(self, conversation: Conversation, settings: Settings = DEFAULTS) -> Iterator[Delta | Finished]:
+        """See AsyncClient. Closing the iterator cancels the request."""
+        events = self._client.stream(conversation, settings)
+        try:
+            while True:
+                try:
+                    yield self._await(_next(events))
+                except StopAsyncIteration:
+                    return
+        finally:
+            self._await(_close(events))
+
+    @property
+    def session(self) -> Session | None:
+        """See AsyncClient."""
+        return self._client.session
+
+    @property
+    def resealed(self) -> int:
+        """See AsyncClient."""
+        return self._client.resealed
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._loop.is_closed():
+            return
+        self._await(self._client.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _await(self, work: Coroutine[object, object, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+async def _make(trust: Trust, tenant: TenantKey | None) -> AsyncClient:
+    return AsyncClient(trust, tenant=tenant)
+
+
+async def _next(events: AsyncGenerator[T, None]) -> T:
+    return await anext(events)
+
+
+async def _close(events: AsyncGenerator[T, None]) -> None:
+    await events.aclose()
+
+
+def _messages(conversation: Conversation) -> tuple[Message, ...]:
+    return (Message(Role.USER, conversation),) if isinstance(conversation, str) else tuple(conversation)
+
+
+def _failure(event: Failed) -> Refused | LeaseEnded:
+    if event.code == Code.LEASE_ENDED:
+        return LeaseEnded("the enclave says its lease has ended", event.receipt)
+    return Refused(event.code, event.receipt)

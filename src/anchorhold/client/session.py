@@ -1,0 +1,118 @@
+"""Verify first, then and only then a channel: what the gateway relayed becomes a `Session` or an error (DESIGN 3.1, 5).
+
+Pure: bytes, trust, nonce and time come in as arguments.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from anchorhold.attestation.binding import Serve, nsm_nonce
+from anchorhold.attestation.channel.client import Channel
+from anchorhold.attestation.configuration import Configuration, Source, configuration_digest, decode_configuration
+from anchorhold.attestation.errors import Malformed, Mismatch
+from anchorhold.attestation.lease import Lease, LeaseExpired, verify_lease
+from anchorhold.attestation.types import Milliseconds
+from anchorhold.attestation.verify import verify_live
+from anchorhold.client.errors import LeaseEnded
+from anchorhold.client.trust import Trust
+
+NONCE = 32
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class AttestAnswer:
+    """What came back from `Attest`; none of it is believed."""
+
+    document: bytes
+    statement: bytes
+    owner_lease: bytes
+    kms_lease: bytes
+    configuration: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLease:
+    """A verified lease. `asserted` is the enclave's own word, made where a KMS cannot sign one."""
+
+    lease: Lease
+    custodian: str
+    asserted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A channel, and until when its enclave may serve as far as anybody has signed."""
+
+    channel: Channel
+    configuration: Configuration
+    leases: tuple[HeldLease, ...]
+
+    @property
+    def lease_end(self) -> Milliseconds:
+        """The earliest end of all leases."""
+        return min(held.lease.not_after for held in self.leases)
+
+    def check(self, now: datetime) -> None:
+        """Asked before each request. Raises LeaseEnded or EpochOver."""
+        at = milliseconds(now)
+        try:
+            for held in self.leases:
+                held.lease.check_time(at)
+        except LeaseExpired as error:
+            raise LeaseEnded(str(error)) from error
+        self.channel.check_epoch(at)
+
+    def check_purpose(self, reason: str) -> None:
+        """Raises Mismatch for a purpose that the configuration or a granted lease does not cover."""
+        granted = [self.configuration.purposes, *(held.lease.purposes for held in self.leases if not held.asserted)]
+        for allowed in granted:
+            if reason not in allowed:
+                raise Mismatch("purpose", expected=" or ".join(allowed), actual=reason, code="purpose")
+
+
+def open_session(answer: AttestAnswer, trust: Trust, *, nonce: bytes, now: datetime) -> Session:
+    """Raises EvidenceError, or LeaseEnded where all holds but the leave to serve is over.
+
+    1. the document verifies live under the trust file's root, policy and our nonce;
+    2. it attests this `serve` statement, with the suite, D and C we want;
+    3. the configuration's bytes are those of C;
+    4. each source of that configuration has granted a lease to exactly this boot;
+    5. none of them, nor the epoch, is over.
+    """
+    # 1, 2 (docs/spec/channel.md 2).
+    evidence = verify_live(answer.document, trust.policy, trust.anchor, now, nsm_nonce(Serve, nonce))
+    channel = Channel(evidence, answer.statement, model=trust.model, configuration=trust.configuration)
+    # 3. C is attested by register 16 and named by the statement; the bytes are the gateway's until they hash to it.
+    actual = configuration_digest(answer.configuration)
+    if actual != trust.configuration:
+        raise Mismatch("configuration (C)", expected=trust.configuration, actual=actual)
+    configuration = decode_configuration(answer.configuration)
+    if configuration.model != trust.model:
+        raise Mismatch("model (D) of the configuration", expected=trust.model, actual=configuration.model)
+    # 4. The lease key is in the configuration, so the gateway cannot bring its own.
+    leases = tuple(_lease(source, answer, channel.serve) for source in configuration.sources)
+    # 5.
+    session = Session(channel, configuration, leases)
+    session.check(now)
+    return session
+
+
+def milliseconds(at: datetime) -> Milliseconds:
+    return Milliseconds((at - _EPOCH) // timedelta(milliseconds=1))
+
+
+def _lease(source: Source, answer: AttestAnswer, serve: Serve) -> HeldLease:
+    asserted = source.kind != "owner"
+    raw = answer.kms_lease if asserted else answer.owner_lease
+    if not raw:
+        raise Malformed(f"lease of {source.name!r}: expected one, got none", code="lease-missing")
+    # A KMS signs no lease: the enclave's receipt key does, and the result says so (DESIGN 5).
+    key = serve.receipt_key if asserted else source.lease_key
+    lease = verify_lease(raw, Ed25519PublicKey.from_public_bytes(key), asserted=asserted)
+    lease.check_boot(boot_id=serve.boot_id, genesis=serve.genesis, model=serve.model)
+    if lease.source != source.name:
+        raise Mismatch("source of the lease", expected=source.name, actual=lease.source, code="lease-mismatch")
+    return HeldLease(lease, source.custodian, asserted)
