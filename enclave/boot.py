@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 from anchorhold import __version__
 from anchorhold.attestation.binding import Genesis, encode_statement, nsm_nonce, statement_digest
 from anchorhold.attestation.configuration import Configuration, configuration_digest, decode_configuration, pcr16
-from anchorhold.attestation.document import parse_document
 from anchorhold.attestation.errors import Mismatch
 from anchorhold.attestation.sealed.manifest import Manifest, PurposeClass, ShareRole
 from anchorhold.attestation.sealed.signature import MAX_BUNDLE, verify_manifest
@@ -102,7 +101,7 @@ def boot(launch: Launch, phases: Phases, ledger: Ledger, on_doubt: Callable[[str
     configuration = decode_configuration(raw)
     # 2. Time comes from the module's documents from here on; each is a reading of its clock.
     clock = EnclaveClock(boottime)
-    nsm = ObservedModule(launch.nsm, clock, boottime=boottime, timestamp_of=_timestamp, on_doubt=on_doubt)
+    nsm = ObservedModule(launch.nsm, clock, boottime, on_doubt)
     # 3. LOGGED: who we are is in the log, and the log proved it.
     keys, boot_id = Keys.draw(), BootId(secrets.token_bytes(32))
     records = Records(launch.window)
@@ -157,10 +156,6 @@ def lock_configuration(nsm: SecurityModule, raw: bytes) -> ConfigDigest:
 def _policy_digest(policy: bytes | None) -> Sha384 | None:
     # DESIGN 12.4: of the policy as given, null if none.
     return None if policy is None else Sha384(hashlib.sha384(policy).digest())
-
-
-def _timestamp(document: bytes) -> int:
-    return parse_document(document).timestamp_ms
 
 
 def _check_system_clock(module_ms: Milliseconds) -> None:

@@ -26,8 +26,10 @@ class WindowError(OSError):
 class Window(Protocol):
     """The enclave's one way in and out."""
 
-    greets: bool
-    """Whether an accepted connection opens with the CONNECT line."""
+    @property
+    def greets(self) -> bool:
+        """Whether an accepted connection opens with the CONNECT line."""
+        ...
 
     def listen(self) -> socket.socket: ...
 

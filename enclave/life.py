@@ -1,0 +1,248 @@
+"""From LOGGED to DEAD: keys, model, service, and the end (DESIGN 5, 6, 8).
+
+The end is the same whatever brought it: nothing leaves any more, weights and caches and channel keys are wiped, the
+record that says why is signed and offered to the log for at most five seconds, and the process exits.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import itertools
+import resource
+import secrets
+import threading
+from dataclasses import dataclass
+
+from anchorhold.attestation.configuration import EngineSettings
+from anchorhold.attestation.transcript.bodies import Close, Death, Heartbeat
+from anchorhold.attestation.types import Milliseconds
+from anchorhold.enclave.boot import Booted, boottime
+from anchorhold.enclave.keys.clock import ClockDoubt
+from anchorhold.enclave.keys.gate import Gate
+from anchorhold.enclave.keys.keeper import LeaseKeeper
+from anchorhold.enclave.keys.lease import Cause, Event
+from anchorhold.enclave.model.sealed_files import OpenedModel, open_sealed, unlock
+from anchorhold.enclave.model.transformers_engine import TransformersEngine
+from anchorhold.enclave.parent_ports import fetch
+from anchorhold.enclave.phases import Phase, Step
+from anchorhold.enclave.serve.epochs import Epochs, Identity
+from anchorhold.enclave.serve.recorder import Recorder
+from anchorhold.enclave.serve.replay import ReplayMemory
+from anchorhold.enclave.serve.scribe import LogContradiction, LogUnavailable
+from anchorhold.enclave.serve.server import Offer, Server
+from anchorhold.enclave.serve.service import NAMESPACE_SECRET, Service
+from anchorhold.enclave.sources import key_sources
+
+RECORDS_TIMEOUT_S = 30.0  # for the log to take the records of the boot
+DRAIN_POLL_S = 0.05
+RENEW_LOG_AFTER = 3  # as the key leases: a third of the log lease
+RETRY_LOG_S = 1.0
+_PR_GET_DUMPABLE = 3  # linux/prctl.h
+CLOSE_DRAIN_S = 10.0  # an ordered end lets streams finish for so long
+
+
+@dataclass(slots=True)
+class Ending:
+    """What the last record says."""
+
+    cause: Cause
+    drain: Cause | None
+    lease: bytes | None
+    last_pass: float | None
+
+
+class Life:
+    """One boot after LOGGED. `run` returns the process's exit code."""
+
+    def __init__(self, booted: Booted) -> None:
+        self.booted = booted
+        configuration = booted.configuration
+        self.gate = Gate(((source.name, source.lease_ttl_ms / 1000) for source in configuration.sources), boottime)
+        self.recorder = Recorder(
+            booted.scribe,
+            model=configuration.model,
+            purpose_class=configuration.purpose_class,
+            now_ms=self._now_ms,
+            boottime=boottime,
+            on_contradiction=self.gate.fault,
+        )
+        self.keeper = LeaseKeeper(
+            key_sources(booted), self.gate, purpose=configuration.purposes[0], observe=self.recorder.observe
+        )
+        self._shutdown = threading.Event()
+        self._tokens = itertools.count()
+
+    def run(self) -> int:
+        """Keys, model, service, end. Raises what does not hold before SERVING; after it, never."""
+        booted = self.booted
+        # KEYED: every share is here, and the key proved itself. The shares are wiped by `unlock`.
+        shares = self.keeper.obtain()
+        self.keeper.start()
+        key = unlock(booted.manifest, shares)
+        booted.phases.take(Step.KEY_PROVED)
+        # LOADED: the key is wiped once the last body is open.
+        opened = open_sealed(booted.manifest, key, lambda name: fetch(booted.launch.window, name))
+        engine = self._engine(opened)
+        booted.phases.take(Step.MODEL_LOADED)
+        # SERVING: what was released and loaded is in the log, and the log lease runs.
+        self.recorder.barrier(RECORDS_TIMEOUT_S)
+        self._renew_log_lease()
+        booted.phases.take(Step.RECORDS_INCLUDED)
+        epochs = self._epochs()
+        service = Service(
+            engine=engine,
+            epochs=epochs,
+            replay=ReplayMemory(epochs.keep_s, boottime),
+            gate=self.gate,
+            scribe=booted.scribe,
+            ledger=booted.ledger,
+            configuration=booted.configuration,
+            receipt_key=booted.keys.receipt,
+            namespace_secret=secrets.token_bytes(NAMESPACE_SECRET),
+            clock_ms=self._now_ms,
+            boottime=boottime,
+            entropy=secrets.token_bytes,
+        )
+        ending = asyncio.run(self._serve(service))
+        # DEAD: nothing leaves any more; wipe, say so, exit.
+        engine.wipe()
+        epochs.wipe()
+        opened.wipe()
+        return self._end(ending)
+
+    def _engine(self, opened: OpenedModel) -> TransformersEngine:
+        wanted = self.booted.configuration.engine
+        settings = EngineSettings(wanted.dtype, wanted.cache_tokens, wanted.max_requests, wanted.threads)
+        try:
+            return TransformersEngine.load(opened.files, settings)
+        except BaseException:
+            opened.wipe()
+            raise
+
+    def _epochs(self) -> Epochs:
+        booted = self.booted
+        identity = Identity(
+            boot_id=booted.boot_id,
+            genesis=booted.genesis,
+            receipt_key=booted.keys.receipt.public_key().public_bytes_raw(),
+            model=booted.configuration.model,
+            configuration=booted.digest,
+        )
+        return Epochs(
+            identity,
+            epoch_ms=booted.configuration.epoch_ms,
+            grace_ms=booted.configuration.grace_ms,
+            now_ms=self._now_ms,
+            boottime=boottime,
+            entropy=secrets.token_bytes,
+        )
+
+    # Serving
+
+    async def _serve(self, service: Service) -> Ending:
+        booted = self.booted
+        offer = Offer(
+            nsm=booted.nsm,
+            configuration=booted.raw_configuration,
+            leases=self.gate.leases,
+            owners=frozenset(source.name for source in booted.configuration.sources if source.kind == "owner"),
+        )
+        server = Server(service, offer, booted.phases, booted.ledger, on_shutdown=self._shutdown.set)
+        window = booted.launch.window
+        await server.start(window.listen(), greets=window.greets)
+        threading.Thread(target=self._keep_log_lease, name="log-lease", daemon=True).start()
+        drain = asyncio.create_task(self._drain_when_asked(server, service))
+        cause = await asyncio.to_thread(self.gate.wait_end)
+        assert cause is not None
+        drain.cancel()
+        await server.stop()
+        return Ending(cause, self.gate.drain, self._last_lease, self.gate.last_pass)
+
+    async def _drain_when_asked(self, server: Server, service: Service) -> None:
+        """End early once there is nothing left to drain, and on an ordered shutdown."""
+        asked_at: float | None = None
+        while True:
+            service.epochs.expire()
+            with contextlib.suppress(Exception):
+                self._last_lease = self.gate.lease_id
+            if self._shutdown.is_set() and asked_at is None:
+                asked_at = boottime()
+                self._enter_drain(Step.SHUTDOWN_ASKED)
+            if self.gate.drain is not None:
+                self._enter_drain(Step.RENEWAL_REFUSED)
+            overdue = asked_at is not None and boottime() - asked_at > CLOSE_DRAIN_S
+            draining = asked_at is not None or self.gate.drain is not None
+            if draining and (server.streams == 0 or overdue):
+                self.gate.close()
+                return
+            await asyncio.sleep(DRAIN_POLL_S)
+
+    def _enter_drain(self, step: Step) -> None:
+        if self.booted.phases.now in (Phase.SERVING, Phase.DRAINING):
+            self.booted.phases.take(step)
+
+    _last_lease: bytes | None = None
+
+    # The log lease
+
+    def _keep_log_lease(self) -> None:
+        period = self.booted.configuration.log_lease_ms / 1000 / RENEW_LOG_AFTER
+        wait = period
+        while self.gate.wait_end(wait) is None:
+            try:
+                self._renew_log_lease()
+                wait = period
+            except LogUnavailable:
+                wait = min(RETRY_LOG_S, period)  # the lease runs on; at its end nothing new is admitted
+            except LogContradiction as error:
+                self.gate.fault(error.code)
+
+    def _renew_log_lease(self) -> None:
+        grant = self.booted.scribe.renew(self._heartbeat, self.booted.configuration.log_lease_ms)
+        self.gate.log_granted(grant.made_at, grant.ttl_s)
+
+    def _heartbeat(self, size: int) -> Heartbeat:
+        dumpable = ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0) != 0
+        soft, _hard = resource.getrlimit(resource.RLIMIT_CORE)
+        counters = {"beat": next(self._tokens)}
+        return Heartbeat(size, counters, dict(self.booted.ledger.snapshot()), dumpable=dumpable, core_limit=soft)
+
+    # The end
+
+    def _end(self, ending: Ending) -> int:
+        booted = self.booted
+        wiped_ms = self._now_ms()
+        ordered = self._shutdown.is_set() and ending.drain is None and ending.cause.event is Event.CLOSED
+        booted.phases.take(Step.DRAINED if booted.phases.now is Phase.DRAINING else Step.LEASE_ENDED)
+        egress = dict(booted.ledger.snapshot())
+        wiped = ("weights", "kv-cache", "channel-keys")
+        if ordered:
+            with contextlib.suppress(LogUnavailable, LogContradiction):
+                booted.scribe.flush()
+                booted.scribe.write(Close("shutdown", {}, egress, wiped))
+        else:
+            booted.scribe.offer_death(self._death(ending, wiped_ms, egress))
+        self.recorder.close()
+        booted.scribe.close()
+        return 0 if ordered else 3
+
+    def _death(self, ending: Ending, wiped_ms: Milliseconds, egress: dict[str, int]) -> Death:
+        why = ending.drain or ending.cause
+        ttl = max(source.lease_ttl_ms for source in self.booted.configuration.sources)
+        last = None if ending.last_pass is None else wiped_ms - int((boottime() - ending.last_pass) * 1000)
+        return Death(
+            reason=why.event.value,
+            source=why.source or "enclave",
+            last_token_ms=last,
+            wiped_ms=wiped_ms,
+            lease_ttl_ms=ttl,
+            lease_id=ending.lease,
+            egress=egress,
+        )
+
+    def _now_ms(self) -> Milliseconds:
+        try:
+            return self.booted.clock.now_ms()
+        except ClockDoubt as doubt:
+            self.gate.clock_doubt(doubt.code)
+            return Milliseconds(0)

@@ -1,0 +1,86 @@
+"""From configuration and signed manifest to the key sources of this boot (DESIGN 5).
+
+The blobs, their contexts and their check values come from the manifest, whose signature holds; everything else from the
+configuration, which is measured. Of the parent's bytes only the KMS credentials are used, and they select a caller.
+"""
+
+import json
+from collections.abc import Callable
+
+from anchorhold.attestation.configuration import Source
+from anchorhold.attestation.errors import EvidenceError, Malformed
+from anchorhold.attestation.sealed.manifest import Manifest, PurposeClass, ShareRole, WrappedShare
+from anchorhold.attestation.sealed.shares import encryption_context, verify_share
+from anchorhold.enclave.boot import Booted, boottime
+from anchorhold.enclave.keys.kms import KmsSource, WrappedSecret
+from anchorhold.enclave.keys.owner import OwnerSource
+from anchorhold.enclave.keys.source import KeySource, SourceContext
+from anchorhold.enclave.parent_ports import boot_bytes
+from anchorhold.enclave.serve.transport import open_egress
+from anchorhold.wire.sigv4 import Credentials
+
+MAX_CREDENTIALS = 65_536  # bytes; a session token takes about 1,000
+
+
+def key_sources(booted: Booted) -> tuple[KeySource, ...]:
+    """One source for each of the configuration, in its order. Raises Malformed or WindowError."""
+    context = SourceContext(
+        nsm=booted.nsm,
+        boot_id=booted.boot_id,
+        genesis=booted.genesis,
+        model=booted.manifest.digest,
+        receipt_key=booted.keys.receipt,
+        open_stream=lambda name: open_egress(booted.launch.window, name),
+        boottime=boottime,
+        now_ms=booted.clock.now_ms,
+    )
+    return tuple(_source(booted, source, context) for source in booted.configuration.sources)
+
+
+def _source(booted: Booted, source: Source, context: SourceContext) -> KeySource:
+    share = _wrapped(booted, source, ShareRole.SHARE)
+    if source.kind == "owner":
+        return OwnerSource(source, context, blob=share.blob, holds=_holds(booted.manifest, share))
+    lease = _wrapped(booted, source, ShareRole.LEASE)
+    credentials = _credentials(boot_bytes(booted.launch.window, "credentials"))
+    return KmsSource(
+        source, context, credentials, share=_secret(booted.manifest, share), lease=_secret(booted.manifest, lease)
+    )
+
+
+def _wrapped(booted: Booted, source: Source, role: ShareRole) -> WrappedShare:
+    for share in booted.manifest.wrapped(role, PurposeClass(booted.configuration.purpose_class)):
+        if share.source == source.name and share.kind.value == source.kind and share.key == source.key:
+            return share
+    raise Malformed(f"manifest: no {role.value} of source {source.name!r} under key {source.key!r}")
+
+
+def _secret(manifest: Manifest, share: WrappedShare) -> WrappedSecret:
+    context = encryption_context(
+        manifest.descriptor.model_id, manifest.digest, share.role.value, share.purpose_class.value
+    )
+    return WrappedSecret(share.blob, context, _holds(manifest, share))
+
+
+def _holds(manifest: Manifest, share: WrappedShare) -> Callable[[bytes | bytearray | memoryview], bool]:
+    def holds(secret: bytes | bytearray | memoryview) -> bool:
+        try:
+            verify_share(secret, share.check, manifest.digest, share.source, share.role)
+        except EvidenceError:
+            return False
+        return True
+
+    return holds
+
+
+def _credentials(raw: bytes) -> Credentials:
+    if len(raw) > MAX_CREDENTIALS:
+        raise Malformed(f"credentials: expected at most {MAX_CREDENTIALS} bytes, got {len(raw)}")
+    try:
+        fields = json.loads(raw)
+        key, secret, token = fields["access_key_id"], fields["secret_access_key"], fields["session_token"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Malformed("credentials: expected access_key_id, secret_access_key and session_token") from error
+    if not (isinstance(key, str) and isinstance(secret, str) and isinstance(token, str | None)):
+        raise Malformed("credentials: expected text")
+    return Credentials(key, secret, token)

@@ -1,0 +1,246 @@
+"""The owner's desk of the simulated stack: configuration, release policy at both custodians, trust file.
+
+What a platform team does by hand with `anchorhold model`, `image` and `authority`, in the same order and through the
+same interfaces: the custodians are told over their own APIs, and nothing here is reachable from the enclave.
+"""
+
+import http.client
+import json
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from anchorhold.attestation.canonical import Value, encode
+from anchorhold.attestation.configuration import (
+    Configuration,
+    EngineSettings,
+    LogTrust,
+    Source,
+    configuration_digest,
+    encode_configuration,
+    pcr16,
+)
+from anchorhold.attestation.types import ModelDigest
+from anchorhold.authority.kms.setup import CREDENTIALS
+from anchorhold.authority.owner.authority import TOKEN_FILE
+from anchorhold.authority.owner.setup import PublicIdentity
+from anchorhold.authority.tls import TlsFiles
+from anchorhold.publish.providers import kms_client
+from anchorhold.sim.processes import StackError
+
+REGION = "eu-central-1"
+KMS_SOURCE = "kms"
+PURPOSE = "customer-inference"
+MEASURED = (0, 1, 2, 16)
+_MANAGE = ["CreateKey", "DescribeKey", "GetKeyPolicy", "PutKeyPolicy", "EnableKey", "DisableKey"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What may be chosen for a stack; the rest follows. Times in milliseconds."""
+
+    lease_ms: int = 60_000
+    log_lease_ms: int = 60_000
+    epoch_ms: int = 600_000
+    grace_ms: int = 60_000
+    engine: EngineSettings = field(default_factory=lambda: EngineSettings("bfloat16", 8_192, 16, 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One running authority face."""
+
+    url: str
+    state: Path
+
+    @property
+    def ca(self) -> Path:
+        return TlsFiles.within(self.state).authority
+
+    @property
+    def address(self) -> str:
+        return urlsplit(self.url).netloc
+
+    def ca_der(self) -> bytes:
+        return x509.load_pem_x509_certificate(self.ca.read_bytes()).public_bytes(Encoding.DER)
+
+
+class KmsDesk:
+    """The KMS face as its administrator and its publisher use it: boto3, unchanged."""
+
+    def __init__(self, face: Face) -> None:
+        self._face = face
+        self._credentials = json.loads((face.state / CREDENTIALS).read_text())
+
+    def client(self, principal: str) -> Any:
+        """A boto3 client as `principal`."""
+        path = self._face.state / f"credentials-{principal}.json"
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text(json.dumps(self._credentials[principal]))
+        return kms_client(endpoint=self._face.url, region=REGION, ca=self._face.ca, credentials=path)
+
+    def enclave_credentials(self) -> str:
+        """What the parent hands in: they select a caller, and no more."""
+        chosen = {name: self._credentials["enclave"][name] for name in _CREDENTIAL_FIELDS}
+        return json.dumps(chosen)
+
+    def create_key(self) -> str:
+        """A key that its publisher may seal under and that nobody may decrypt with; its ARN."""
+        made = self.client("admin").create_key(Policy=self._policy(None), Description="anchorhold model key share")
+        return str(made["KeyMetadata"]["Arn"])
+
+    def release_to(self, key: str, measurements: Mapping[int, bytes]) -> None:
+        """Only an enclave with these registers may decrypt from now on."""
+        self.client("admin").put_key_policy(KeyId=key, PolicyName="default", Policy=self._policy(measurements))
+
+    def _policy(self, measurements: Mapping[int, bytes] | None) -> str:
+        statements = [
+            self._allow("admin", _MANAGE),
+            self._allow("publisher", ["DescribeKey", "GenerateDataKey", "Encrypt"]),
+        ]
+        if measurements is not None:
+            wanted = {f"kms:RecipientAttestation:PCR{index}": value.hex() for index, value in measurements.items()}
+            statements.append({**self._allow("enclave", ["Decrypt"]), "Condition": {"StringEqualsIgnoreCase": wanted}})
+        return json.dumps({"Version": "2012-10-17", "Statement": statements})
+
+    def _allow(self, principal: str, actions: list[str]) -> dict[str, object]:
+        return {
+            "Sid": principal,
+            "Effect": "Allow",
+            "Principal": {"AWS": self._credentials[principal]["arn"]},
+            "Action": [f"kms:{action}" for action in actions],
+            "Resource": "*",
+        }
+
+
+_CREDENTIAL_FIELDS = ("access_key_id", "secret_access_key", "session_token")
+
+
+class OwnerDesk:
+    """The owner face's admin API."""
+
+    def __init__(self, face: Face) -> None:
+        self._face = face
+        self.token = (face.state / TOKEN_FILE).read_text().strip()
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._tls.load_verify_locations(cafile=face.ca)
+
+    def register(self, model: ModelDigest, alias: str, measurements: Mapping[int, bytes], lease_ms: int) -> None:
+        """Shares of `model` and leases go to enclaves with these registers, for the one purpose of the stack."""
+        self._post(
+            "/v1/admin/models",
+            {
+                "model": bytes(model),
+                "alias": alias,
+                "measurements": [{str(index): value for index, value in measurements.items()}],
+                "purposes": [PURPOSE],
+                "purpose_class": "serve",
+                "ttl_ms": lease_ms,
+            },
+        )
+
+    def _post(self, path: str, fields: Mapping[str, Value]) -> None:
+        parts = urlsplit(self._face.url)
+        connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=20, context=self._tls)
+        try:
+            connection.request("POST", path, encode(fields), {"Authorization": f"Bearer {self.token}"})
+            answer = connection.getresponse()
+            raw = answer.read(65_536)
+        finally:
+            connection.close()
+        if answer.status != http.client.OK:
+            raise StackError(f"owner authority: {path}: expected 200, got {answer.status}: {raw[:200]!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One deployment, ready to be written and started."""
+
+    configuration: bytes
+    measurements: Mapping[int, bytes]
+    """Registers 0, 1, 2 and 16."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the configuration is made of."""
+
+    model: ModelDigest
+    model_id: str
+    signer: bytes
+    kms: Face
+    kms_key: str
+    owner: Face
+    identity: PublicIdentity
+    log_origin: str
+    log_key: str
+
+
+def deployment(parts: Parts, settings: Settings, image: Mapping[int, bytes]) -> Deployment:
+    """The configuration's bytes, and the registers an enclave of `image` under it shows."""
+    kms = Source(
+        kind="kms",
+        name=KMS_SOURCE,
+        custodian="cloud",
+        endpoint=parts.kms.url,
+        authorities=(parts.kms.ca_der(),),
+        key=parts.kms_key,
+        region=REGION,
+        lease_key=b"",
+        lease_ttl_ms=settings.lease_ms,
+    )
+    owner = Source(
+        kind="owner",
+        name=parts.identity.name,
+        custodian=parts.identity.custodian,
+        endpoint=parts.owner.url,
+        authorities=(parts.owner.ca_der(),),
+        key=parts.identity.key_id,
+        region="",
+        lease_key=bytes.fromhex(parts.identity.lease_key),
+        lease_ttl_ms=settings.lease_ms,
+    )
+    raw = encode_configuration(
+        Configuration(
+            model=parts.model,
+            model_id=parts.model_id,
+            alias=parts.model_id,
+            signers=(parts.signer,),
+            sources=(kms, owner),
+            log=LogTrust(parts.log_origin, parts.log_key, "none"),
+            log_lease_ms=settings.log_lease_ms,
+            epoch_ms=settings.epoch_ms,
+            grace_ms=settings.grace_ms,
+            purposes=(PURPOSE,),
+            purpose_class="serve",
+            credential_issuer=bytes.fromhex(parts.identity.credential_issuer),
+            release_policy=None,
+            engine=settings.engine,
+        )
+    )
+    registers = {index: image[index] for index in MEASURED if index in image}
+    return Deployment(raw, {**registers, 16: pcr16(configuration_digest(raw))})
+
+
+def trust_file(parts: Parts, deployed: Deployment, *, name: str, gateway: str, root_pem: str) -> dict[str, object]:
+    """What a client of this stack pins."""
+    return {
+        "version": 1,
+        "name": name,
+        "gateway": gateway,
+        "platforms": ["simulated"],
+        "root": root_pem,
+        "measurements": {str(index): value.hex() for index, value in sorted(deployed.measurements.items())},
+        "configuration": configuration_digest(deployed.configuration).hex(),
+        "model": parts.model.hex(),
+        "alias": parts.model_id,
+        "max_age_s": 300,
+        "log": {"origin": parts.log_origin, "key": parts.log_key},
+    }

@@ -1,0 +1,388 @@
+"""The simulated stack: every process of DESIGN 9, brought up in order, recorded, and brought down again.
+
+Hypervisor, two authorities with separate state, log, parent; the parent has the hypervisor start the enclave. What an
+earlier run left in the state folder (roots, keys, sealed model, log) is used again.
+"""
+
+import json
+import secrets
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anchorhold
+from anchorhold.attestation.anchors import anchor_from_pem
+from anchorhold.attestation.measure.pcr import measure
+from anchorhold.attestation.sealed.manifest import decode_manifest
+from anchorhold.attestation.types import Milliseconds, Platform
+from anchorhold.authority.kms import setup as kms_setup
+from anchorhold.authority.owner import setup as owner_setup
+from anchorhold.publish import smollm
+from anchorhold.publish.image import build_image, read_trees
+from anchorhold.publish.providers import KmsShares, OwnerShares, ShareProvider
+from anchorhold.publish.seal import SealRequest, seal
+from anchorhold.publish.signing import create_signer, load_root, load_signer
+from anchorhold.publish.tiny import make_tiny_model
+from anchorhold.sim.deploy import KMS_SOURCE, REGION, Face, KmsDesk, OwnerDesk, Parts, Settings, deployment, trust_file
+from anchorhold.sim.processes import (
+    Recorded,
+    StackError,
+    as_json,
+    from_json,
+    save,
+    start,
+    start_time,
+    stop,
+    tail,
+    wait_ready,
+)
+from anchorhold.wire import frames
+from anchorhold.wire.messages import Kind, Port, unpack_fields
+
+SERVING_SECONDS = 180.0  # a cold start on a loaded machine: imports, hashing, keys, weights
+MODELS = ("smollm2", "tiny")
+OWNER_NAME, OWNER_CUSTODIAN = "owner", "model-owner"
+MAX_WINDOW = 90  # characters of the window's path; sun_path holds 107 and the ports are appended
+POLL_SECONDS = 0.1
+
+Say = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `sim up` was asked for."""
+
+    state: Path
+    model: str = "smollm2"
+    cache: Path = Path(".cache")
+    settings: Settings = field(default_factory=Settings)
+    lock: Path = Path("requirements/enclave.lock")
+    say: Say = lambda _text: None
+    progress: Progress = lambda _what, _done, _total: None
+
+
+class Stack:
+    """One state folder. `up` and `down` are the two ends; between them the processes run on their own."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.state = options.state.resolve()
+        self.logs = self.state / "logs"
+        self._processes: list[Recorded] = []
+
+    # Up
+
+    def up(self) -> dict[str, object]:
+        """Everything, until the enclave is SERVING; the record that is in `stack.json` too. Raises StackError."""
+        if running(self.state):
+            raise StackError(f"a stack is running in {self.state}", hint="anchorhold sim down --state DIR ends it")
+        for folder in (self.state, self.logs, self.state / "ready", self.state / "window"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            return self._up()
+        except BaseException:
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        """End what this object has started."""
+        stop(list(reversed(self._processes)))
+
+    def _up(self) -> dict[str, object]:
+        with self._step("hypervisor"):
+            root = self._hypervisor()
+        with self._step("key authorities: KMS face and owner face, each with its own state"):
+            kms, owner, identity = self._authorities(root)
+        with self._step("log"):
+            log_url, log_origin, log_key = self._log()
+        with self._step(f"model {self.options.model}"):
+            kms_key = self._kms_key(kms)
+            self._seal(kms, kms_key, owner)
+            sealed = decode_manifest((self.state / "model/signed/manifest").read_bytes())
+        with self._step("image, measured before it starts"):
+            image = self._image()
+        parts = Parts(
+            model=sealed.digest,
+            model_id=sealed.descriptor.model_id,
+            signer=load_root(self.state / "signer"),
+            kms=kms,
+            kms_key=kms_key,
+            owner=owner,
+            identity=identity,
+            log_origin=log_origin,
+            log_key=log_key,
+        )
+        deployed = deployment(parts, self.options.settings, image)
+        (self.state / "deployment.cbor").write_bytes(deployed.configuration)
+        with self._step("release policy at both custodians: PCR 0, 1, 2 and 16"):
+            KmsDesk(kms).release_to(kms_key, deployed.measurements)
+            OwnerDesk(owner).register(
+                parts.model, parts.model_id, deployed.measurements, self.options.settings.lease_ms
+            )
+        with self._step("parent and enclave"):
+            gateway = self._parent(kms, owner, identity.name, log_url)
+        trust = trust_file(parts, deployed, name=f"sim:{self.state.name}", gateway=gateway, root_pem=root.read_text())
+        (self.state / "trust.json").write_text(json.dumps(trust, indent=2) + "\n")
+        return self._record(parts, gateway)
+
+    def _hypervisor(self) -> Path:
+        state, control = self.state / "hypervisor", self.control
+        control.unlink(missing_ok=True)
+        self._start(
+            "hypervisor",
+            ["-m", "anchorhold.sim.hypervisor", "--state", str(state), "--control", str(control)],
+            lambda: control.exists() and (state / "root.pem").exists(),
+        )
+        return state / "root.pem"
+
+    def _authorities(self, root: Path) -> tuple[Face, Face, owner_setup.PublicIdentity]:
+        anchor = anchor_from_pem("simulated", root.read_bytes())
+        # The command's one clock reading.
+        now = Milliseconds(int(datetime.now(UTC).timestamp() * 1000))  # noqa: TID251
+        kms_state, owner_state = self.state / "kms", self.state / "owner"
+        if not kms_state.exists():
+            kms_setup.init(kms_state, "simulated", [anchor], now=now, region=REGION)
+        if not owner_state.exists():
+            owner_setup.init(owner_state, "simulated", [anchor], OWNER_NAME, OWNER_CUSTODIAN, now=now)
+        faces = [Face(f"https://localhost:{self._authority(state)}", state) for state in (kms_state, owner_state)]
+        return faces[0], faces[1], owner_setup.read_public(owner_state)
+
+    def _authority(self, state: Path) -> int:
+        serve = ["-m", "anchorhold.cli.main", "authority", "serve", "--state", str(state)]
+        return self._serve(state.name, [*serve, "--listen", "127.0.0.1:0"])
+
+    def _log(self) -> tuple[str, str, str]:
+        state = self.state / "log"
+        if not state.exists():
+            from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+            from anchorhold.log.store import init_state
+
+            origin = f"sim.anchorhold.example/{secrets.token_hex(4)}"
+            vkey = str(init_state(state, origin, Ed25519PrivateKey.generate()))
+            (self.state / "log.json").write_text(json.dumps({"origin": origin, "key": vkey}))
+        known = json.loads((self.state / "log.json").read_text())
+        port = self._serve("log", ["-m", "anchorhold.log", "--state", str(state), "--listen", "127.0.0.1:0"])
+        return f"http://127.0.0.1:{port}", known["origin"], known["key"]
+
+    def _kms_key(self, kms: Face) -> str:
+        path = self.state / "kms-key.arn"
+        if not path.exists():
+            path.write_text(KmsDesk(kms).create_key())
+        return path.read_text()
+
+    def _seal(self, kms: Face, kms_key: str, owner: Face) -> None:
+        out = self.state / "model"
+        if out.exists():
+            self.options.say("    sealed earlier: used again")
+            return
+        if not (self.state / "signer").exists():
+            create_signer(self.state / "signer", "simulated", datetime.now(UTC))  # noqa: TID251 - as above
+        folder, model_id = self._plaintext()
+        providers: list[ShareProvider] = [
+            KmsShares(KMS_SOURCE, kms_key, KmsDesk(kms).client("publisher")),
+            OwnerShares(OWNER_NAME, owner.url, token=OwnerDesk(owner).token, ca=owner.ca),
+        ]
+        request = SealRequest(folder, out, model_id, "1")
+        seal(request, providers, load_signer(self.state / "signer"), self.options.progress)
+
+    def _plaintext(self) -> tuple[Path, str]:
+        chosen = self.options.model
+        if chosen == "smollm2":
+            folder = self.options.cache / smollm.MODEL_ID
+            smollm.fetch_smollm(folder, self.options.progress)
+            return folder, smollm.MODEL_ID
+        if chosen == "tiny":
+            folder = self.state / "tiny-plaintext"
+            if not folder.exists():
+                make_tiny_model(folder)
+            return folder, "tiny-random-llama"
+        folder = Path(chosen)
+        if not folder.is_dir():
+            raise StackError(f"model: expected {', '.join(MODELS)} or a folder, got {chosen!r}")
+        return folder, folder.name
+
+    def _image(self) -> dict[int, bytes]:
+        package = Path(anchorhold.__file__).parent
+        eif = build_image(read_trees(package), self.options.lock.read_bytes(), Platform.SIMULATED)
+        (self.state / "image.eif").write_bytes(eif)
+        return measure(eif)
+
+    def _parent(self, kms: Face, owner: Face, owner_name: str, log_url: str) -> str:
+        window = self.window
+        if len(str(window)) > MAX_WINDOW:
+            raise StackError(f"state folder: its path is too long for a Unix socket: {window}")
+        shutil.rmtree(window.parent)
+        window.parent.mkdir(mode=0o700)
+        credentials = self.state / "enclave-credentials.json"
+        credentials.touch(mode=0o600)
+        credentials.write_text(KmsDesk(kms).enclave_credentials())
+        config: dict[str, object] = {
+            "listen": "127.0.0.1:0",
+            "ready_file": str(self._ready("parent")),
+            "window": str(window),
+            "configuration": str(self.state / "deployment.cbor"),
+            "credentials": str(credentials),
+            "sealed": str(self.state / "model"),
+            "log": log_url,
+            "egress": {KMS_SOURCE: kms.address, owner_name: owner.address},
+            "enclave": {
+                "command": [sys.executable, "-m", "anchorhold.sim.nitro_cli", "--control", str(self.control)],
+                "eif": str(self.state / "image.eif"),
+                "args": ["--window", str(window)],
+                "start": True,
+            },
+        }
+        save(self.state / "parent.json", config)
+        port = self._serve(
+            "parent", ["-m", "anchorhold.parent", "--config", str(self.state / "parent.json")], announced=True
+        )
+        self._wait_serving()
+        return f"127.0.0.1:{port}"
+
+    def _wait_serving(self) -> None:
+        deadline = time.monotonic() + SERVING_SECONDS
+        parent = self._processes[-1]
+        seen_enclave = False
+        while (phase := phase_of(self.window)) != "SERVING":
+            alive = enclave_pids(self.state)
+            seen_enclave = seen_enclave or bool(alive)
+            if (seen_enclave and not alive) or not parent.alive():
+                raise StackError("the enclave ended before it served", hint=console_tail(self.state))
+            if time.monotonic() > deadline:
+                raise StackError(f"the enclave did not serve within {SERVING_SECONDS:.0f} s (phase {phase})")
+            time.sleep(POLL_SECONDS)
+
+    def _record(self, parts: Parts, gateway: str) -> dict[str, object]:
+        record: dict[str, object] = {
+            "version": 1,
+            "platform": "simulated",
+            "processes": as_json(self._processes),
+            "gateway": gateway,
+            "trust": str(self.state / "trust.json"),
+            "transcript": str(self.state / "log"),
+            "window": str(self.window),
+            "model": parts.model.hex(),
+            "model_id": parts.model_id,
+            "kms": {
+                "url": parts.kms.url,
+                "ca": str(parts.kms.ca),
+                "credentials": str(parts.kms.state / "credentials-admin.json"),
+                "key_arn": parts.kms_key,
+                "region": REGION,
+            },
+            "owner": {
+                "url": parts.owner.url,
+                "ca": str(parts.owner.ca),
+                "token_file": str(parts.owner.state / "admin.token"),
+            },
+        }
+        save(self.state / "stack.json", record)
+        return record
+
+    # Small things
+
+    @property
+    def control(self) -> Path:
+        return self.state / "hv.sock"
+
+    @property
+    def window(self) -> Path:
+        return self.state / "window/w"
+
+    def _ready(self, name: str) -> Path:
+        return self.state / "ready" / f"{name}.json"
+
+    def _serve(self, name: str, arguments: list[str], *, announced: bool = False) -> int:
+        ready = self._ready(name)
+        ready.unlink(missing_ok=True)
+        given = arguments if announced else [*arguments, "--ready-file", str(ready)]
+        self._start(name, given, ready.exists)
+        return int(json.loads(ready.read_text())["port"])
+
+    def _start(self, name: str, arguments: list[str], ready: Callable[[], bool]) -> None:
+        process = start(name, arguments, self.logs)
+        self._processes.append(process)
+        save(self.state / "stack.json", {"version": 1, "processes": as_json(self._processes)})
+        wait_ready(process, ready, self.logs)
+
+    @contextmanager
+    def _step(self, what: str) -> Iterator[None]:
+        began = time.monotonic()
+        self.options.say(f"  {what} ...")
+        yield
+        self.options.say(f"  {what}: {time.monotonic() - began:.1f} s")
+
+
+def running(state: Path) -> list[Recorded]:
+    """The recorded processes of `state` that still run."""
+    try:
+        record = json.loads((state / "stack.json").read_text())
+    except (OSError, ValueError):
+        return []
+    return [process for process in from_json(record.get("processes", [])) if process.alive()]
+
+
+def down(state: Path) -> list[str]:
+    """Ask the enclave to close, then end the recorded processes, youngest first; their names."""
+    alive = running(state)
+    ask_shutdown(state / "window/w")
+    deadline = time.monotonic() + 10.0
+    while enclave_pids(state) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return stop(list(reversed(alive)))
+
+
+def ask_shutdown(window: Path) -> bool:
+    """Ask for a clean end; whether anybody took the request."""
+    return _window(window, Kind.SHUTDOWN) is not None
+
+
+def phase_of(window: Path) -> str | None:
+    """The enclave's phase by its own word; None while nobody listens."""
+    answer = _window(window, Kind.STATUS)
+    return None if answer is None else unpack_fields(answer).get("phase", b"").decode("ascii", "replace")
+
+
+def enclave_pids(state: Path) -> list[int]:
+    """Pids of the enclaves the hypervisor's log says have started and not ended, and that do run."""
+    started: dict[str, int] = {}
+    try:
+        lines = (state / "hypervisor/hypervisor.log").read_text().splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        event = json.loads(line)
+        if event["event"] == "enclave-started":
+            started[event["enclave"]] = event["pid"]
+        elif event["event"] == "enclave-ended":
+            started.pop(event["enclave"], None)
+    return [pid for pid in started.values() if start_time(pid) is not None]
+
+
+def console_tail(state: Path) -> str | None:
+    """The end of the youngest enclave's console."""
+    consoles = sorted((state / "hypervisor").rglob("*console*"), key=lambda path: path.stat().st_mtime)
+    return tail(consoles[-1]) if consoles else None
+
+
+def _window(window: Path, kind: Kind) -> bytes | None:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
+            stream.settimeout(5.0)
+            stream.connect(str(window))
+            stream.sendall(f"CONNECT {Port.SERVICE}\n".encode())
+            if not stream.recv(64).startswith(b"OK "):
+                return None
+            stream.sendall(frames.encode(kind))
+            answer = frames.read_frame(stream)
+    except (OSError, frames.FrameError):
+        return None
+    return answer.body if answer is not None and answer.kind == Kind.STATUS_IS else None
