@@ -42,7 +42,13 @@ from anchorhold.attestation.channel.header import (
     slot_digest,
 )
 from anchorhold.attestation.channel.padding import MAX_CONTENT, Padding, require_built
-from anchorhold.attestation.channel.receipt import Receipt, receipt_commitment, receipt_tag, verify_receipt
+from anchorhold.attestation.channel.receipt import (
+    Receipt,
+    receipt_commitment,
+    receipt_salt,
+    receipt_tag,
+    verify_receipt,
+)
 from anchorhold.attestation.channel.record import (
     MAX_RECORD,
     Direction,
@@ -141,6 +147,8 @@ class VerifiedReceipt:
     raw: bytes = field(repr=False)
     tag: bytes
     commitment: Sha384
+    salt: bytes = field(repr=False)
+    """With it an auditor can recompute the commitment (`attestation/transcript/kept.py` is the file's form)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +326,8 @@ class ClientExchange:
         ):
             if expected != actual:
                 raise Mismatch(f"receipt: {what}", expected=expected, actual=actual, code="receipt")
-        return VerifiedReceipt(receipt, raw, receipt_tag(secret), receipt_commitment(secret, raw))
+        commitment = receipt_commitment(secret, raw)
+        return VerifiedReceipt(receipt, raw, receipt_tag(secret), commitment, receipt_salt(secret))
 
 
 _EVENTS: dict[tuple[RecordKind, bool], Event] = {

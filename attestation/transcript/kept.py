@@ -1,4 +1,4 @@
-"""A receipt as a client keeps it: with the salt and the run tag, an auditor can find it in a transcript.
+"""A receipt as a client keeps it (`ask --receipt FILE`): with salt and run tag an auditor can find it in a transcript.
 
 Whoever holds the file can link it to the log; it opens nothing of the prompt or the answer.
 """
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from anchorhold.attestation import labels
 from anchorhold.attestation.canonical import decode_map, encode
-from anchorhold.attestation.channel.receipt import MAX_RECEIPT, receipt_salt, receipt_tag
+from anchorhold.attestation.channel.receipt import MAX_RECEIPT
 from anchorhold.attestation.digest import labelled
 from anchorhold.attestation.errors import Malformed, Mismatch
 from anchorhold.attestation.transcript.batch import TAG_BYTES, ReceiptLeaf
@@ -25,11 +25,6 @@ class KeptReceipt:
     receipt: bytes
     salt: bytes
     tag: bytes
-
-    @classmethod
-    def of(cls, raw_receipt: bytes, response_secret: bytes) -> "KeptReceipt":
-        """What a client keeps once it has verified the receipt. The response secret itself is not in it."""
-        return cls(raw_receipt, receipt_salt(response_secret), receipt_tag(response_secret))
 
     @property
     def leaf(self) -> ReceiptLeaf:
