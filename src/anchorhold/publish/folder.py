@@ -14,7 +14,7 @@ from typing import BinaryIO
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.sealed.content import check_settings
 from anchorhold.attestation.sealed.descriptor import ModelFile
-from anchorhold.attestation.sealed.names import MAX_SETTING, check_name, is_weights
+from anchorhold.attestation.sealed.names import MAX_SETTING, REQUIRED, check_name, is_weights
 from anchorhold.attestation.sealed.tensors import header_size, index_digest, read_header
 from anchorhold.attestation.types import Sha384
 from anchorhold.publish.errors import FolderRefused
@@ -54,9 +54,13 @@ def check_folder(folder: Path) -> CheckedFolder:
                     settings[name] = file.read()
         except EvidenceError as error:
             raise FolderRefused(name, str(error)) from error
+    for name in sorted(REQUIRED - settings.keys()):
+        raise FolderRefused(name, "is missing")
+    if not headers:
+        raise FolderRefused(folder.name, "has no safetensors file")
     try:
         check_settings(settings, {file.name for file in files})
-    except (EvidenceError, KeyError) as error:
+    except EvidenceError as error:
         raise FolderRefused(folder.name, f"settings: {error}") from error
     return CheckedFolder(folder, tuple(files), index_digest(headers))
 
@@ -69,10 +73,11 @@ def open_plain(folder: Path, name: str) -> Iterator[tuple[BinaryIO, int]]:
     except OSError as error:
         reason = "is a symbolic link" if (folder / name).is_symlink() else f"cannot be read: {error.strerror}"
         raise FolderRefused(name, reason) from error
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(descriptor)
+        raise FolderRefused(name, "is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise FolderRefused(name, "is not a regular file")
         if facts.st_size == 0:
             raise FolderRefused(name, "is empty")
         yield file, facts.st_size
