@@ -1,0 +1,100 @@
+"""`audit verify`: a folder, a trust, kept receipts; findings out. No network, no clock, nothing written."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.transcript.check import Replay
+from anchorhold.attestation.transcript.checkpoint import Checkpoint
+from anchorhold.attestation.transcript.kept import MAX_KEPT, KeptReceipt
+from anchorhold.attestation.transcript.report import Code, Finding, Report, Status
+from anchorhold.attestation.transcript.trust import AuditTrust
+from anchorhold.audit.folder import MAX_TRUST, CannotRead, Folder, read_small
+from anchorhold.audit.trustfile import merge, parse_trust
+
+NOT_CHECKED = (
+    "that the hardware is honest",
+    "that the model is good",
+    "prompts and answers: the transcript holds none",
+    "installed distributions: their digests are recorded in genesis, not measured",
+    "the egress ledger: no parent counters were given",
+)
+NOT_CHECKED_SIMULATED = "memory isolation, interpreter, clock, entropy and vsock: simulated, so not there"
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The report, and what it was made with."""
+
+    report: Report
+    origin: str
+    size: int | None
+    trust_digests: tuple[str, ...]
+    simulated: bool
+
+    @property
+    def not_checked(self) -> tuple[str, ...]:
+        """What this replay says nothing about."""
+        return (*NOT_CHECKED, NOT_CHECKED_SIMULATED) if self.simulated else NOT_CHECKED
+
+
+def audit(path: Path, *, trust_files: Sequence[Path] = (), receipts: Sequence[Path] = ()) -> Audit:
+    """Replays the transcript in `path`. Raises CannotRead where nothing could be judged."""
+    folder = Folder(path)
+    raw_trusts, findings = _trusts(folder, trust_files)
+    trust = merge([parse_trust(raw) for raw in raw_trusts])
+    kept = [_receipt(receipt) for receipt in receipts]
+    size, replayed = _replay(folder, trust, kept)
+    return Audit(
+        Report((*findings, *replayed)),
+        trust.log.name,
+        size,
+        tuple(hashlib.sha256(raw).hexdigest() for raw in raw_trusts),
+        all(deployment.anchor.simulated for deployment in trust.deployments),
+    )
+
+
+def _trusts(folder: Folder, files: Sequence[Path]) -> tuple[list[bytes], list[Finding]]:
+    if files:
+        return [read_small(file, MAX_TRUST) for file in files], []
+    suggested = folder.suggested_trust()
+    if suggested is None:
+        raise CannotRead("no trust file: give one with --trust")
+    detail = "the folder's own trust.json, which proves nothing"
+    return [suggested], [Finding("Trust", Status.LIMIT, Code.TRUST_SUGGESTED, detail)]
+
+
+def _replay(folder: Folder, trust: AuditTrust, kept: Sequence[KeptReceipt]) -> tuple[int | None, list[Finding]]:
+    # 1. The trusted log key signs the checkpoint.
+    try:
+        checkpoint = trust.log.open_checkpoint(folder.checkpoint())
+    except EvidenceError as error:
+        return None, [Finding("Log", Status.FAIL, Code.TREE_DIFFERS, f"checkpoint: {error}")]
+    # 2. Every record, in order.
+    replay = Replay(trust, folder)
+    try:
+        for record in folder.entries(checkpoint.size):
+            replay.add(record)
+        # 3. The records are that checkpoint's tree.
+        log = _log_line(folder, replay, checkpoint)
+    except EvidenceError as error:
+        log = Finding("Log", Status.FAIL, Code.TREE_DIFFERS, str(error), len(replay.tree))
+    return checkpoint.size, [log, *replay.finish(kept).findings]
+
+
+def _log_line(folder: Folder, replay: Replay, checkpoint: Checkpoint) -> Finding:
+    root = replay.tree.root(checkpoint.size)
+    if root != checkpoint.root:
+        detail = f"root at size {checkpoint.size}: expected {checkpoint.root.hex()}, got {root.hex()}"
+        return Finding("Log", Status.FAIL, Code.TREE_DIFFERS, detail)
+    folder.check_tiles(replay.tree.node, checkpoint.size)
+    return Finding("Log", Status.PASS, Code.LOG, f"{checkpoint.origin}, {checkpoint.size} records")
+
+
+def _receipt(path: Path) -> KeptReceipt:
+    try:
+        return KeptReceipt.decode(read_small(path, MAX_KEPT))
+    except EvidenceError as error:
+        raise CannotRead(f"{path}: {error}") from error

@@ -1,0 +1,102 @@
+"""`anchorhold audit verify|explain`: replay a stored transcript, offline."""
+
+import argparse
+import json
+from pathlib import Path
+
+from anchorhold import __version__
+from anchorhold.attestation.transcript.report import CANNOT_RUN, EXPLANATIONS, Code, Finding
+from anchorhold.audit.folder import CannotRead
+from anchorhold.audit.verify import Audit, audit
+from anchorhold.cli.main import CommandError
+
+JSON_VERSION = 1
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `audit` with its commands."""
+    group = subparsers.add_parser("audit", help="replay a stored transcript, offline")
+    commands = group.add_subparsers(dest="audit_command", metavar="COMMAND", required=True)
+    verify = commands.add_parser(
+        "verify",
+        help="replay a transcript folder",
+        description="Replay a transcript folder: every record, document, statement, lease and batch. No network.",
+        epilog="exit codes: 0 verified, 1 contradicted, 2 cannot run, 3 verified with limits, 4 simulation only",
+    )
+    verify.add_argument("folder", type=Path, metavar="DIR", help="the transcript folder (the log's state folder)")
+    verify.add_argument(
+        "--trust",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="your trust file; several of one log may be given (default: the one the folder suggests, a limit)",
+    )
+    verify.add_argument(
+        "--receipt", type=Path, action="append", default=[], metavar="FILE", help="a receipt kept by a client"
+    )
+    verify.add_argument("--json", action="store_true", help="print JSON")
+    verify.set_defaults(run=_verify)
+    explain = commands.add_parser("explain", help="what a code means, and what to ask for")
+    explain.add_argument("code", metavar="CODE")
+    explain.add_argument("--json", action="store_true", help="print JSON")
+    explain.set_defaults(run=_explain)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    try:
+        result = audit(options.folder, trust_files=options.trust, receipts=options.receipt)
+    except CannotRead as error:
+        raise CommandError(str(error), code=CANNOT_RUN) from error
+    print(json.dumps(_as_json(result), indent=2) if options.json else _as_text(result))
+    return result.report.exit_code
+
+
+def _explain(options: argparse.Namespace) -> int:
+    try:
+        code = Code(options.code.upper())
+    except ValueError as error:
+        known = " ".join(sorted(one.value for one in Code))
+        raise CommandError(f"no such code: {options.code!r}", hint=f"known codes: {known}") from error
+    print(json.dumps({"code": code.value, "meaning": EXPLANATIONS[code]}) if options.json else EXPLANATIONS[code])
+    return 0
+
+
+def _as_json(result: Audit) -> dict[str, object]:
+    return {
+        "version": JSON_VERSION,
+        "verdict": result.report.headline,
+        "exit_code": result.report.exit_code,
+        "simulated": result.simulated,
+        "log": {"origin": result.origin, "size": result.size},
+        "findings": [_finding(one) for one in result.report.findings],
+        "not_checked": list(result.not_checked),
+        "checked_with": {"anchorhold": __version__, "trust_sha256": list(result.trust_digests), "network": False},
+    }
+
+
+def _finding(finding: Finding) -> dict[str, object]:
+    return {
+        "subject": finding.subject,
+        "status": finding.status.value,
+        "code": finding.code.value,
+        "detail": finding.detail,
+        "index": finding.index,
+    }
+
+
+def _as_text(result: Audit) -> str:
+    report = result.report
+    lines = [f"{report.headline}  (exit {report.exit_code})"]
+    for one in report.findings:
+        at = "" if one.index is None else f" [record {one.index}]"
+        lines.append(f"  {one.status.value:<12} {one.code.value:<18} {one.subject:<11} {_printable(one.detail)}{at}")
+    lines += [f"  not checked: {words}" for words in result.not_checked]
+    trusts = ", ".join(f"sha256:{digest[:16]}" for digest in result.trust_digests)
+    lines.append(f"  checked with: anchorhold {__version__}, trust {trusts}, no network used")
+    return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """Words out of a transcript reach a terminal without its control sequences."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
