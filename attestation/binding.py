@@ -90,7 +90,7 @@ class Serve:
 
 
 Statement: TypeAlias = Genesis | Release | Serve
-Kind = TypeVar("Kind", Genesis, Release, Serve)
+Kind = TypeVar("Kind", bound=Genesis | Release | Serve)
 
 
 def encode_statement(statement: Statement) -> bytes:
