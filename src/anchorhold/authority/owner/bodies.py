@@ -45,10 +45,16 @@ def read_model(raw: bytes) -> RegisteredModel:
     )
 
 
-def read_share(raw: bytes) -> tuple[ModelDigest, str]:
-    """{model, purpose_class}. Raises Malformed."""
-    fields = _map(raw, {"model": bytes, "purpose_class": str})
-    return _model(fields), cast("str", fields["purpose_class"])
+def read_share(raw: bytes) -> tuple[ModelDigest, str, bytes | None]:
+    """{model, model_id, version, purpose_class}, with {share} to wrap that share for one more class. Raises Malformed.
+
+    Id and version are in D; they are named so that whoever reads a request can tell which model it is about.
+    """
+    shape = {"model": bytes, "model_id": str, "version": str, "purpose_class": str}
+    value = canonical.decode(raw, "body", limit=MAX_BODY_BYTES)
+    again = isinstance(value, dict) and "share" in value
+    fields = canonical.check_map(value, "body", shape | {"share": bytes} if again else shape)
+    return _model(fields), cast("str", fields["purpose_class"]), cast("bytes | None", fields.get("share"))
 
 
 def read_order(raw: bytes) -> tuple[ModelDigest, str]:

@@ -12,7 +12,7 @@ from anchorhold.attestation.lease import MAX_TTL_MS, MIN_PRODUCTION_TTL_MS, MIN_
 from anchorhold.attestation.policy import service_policy
 from anchorhold.attestation.types import Milliseconds, ModelDigest
 from anchorhold.authority.owner.authority import SIMULATED, Owner
-from anchorhold.authority.owner.keys import new_share
+from anchorhold.authority.owner.keys import new_share, wrap_share
 from anchorhold.authority.owner.state import RegisteredModel
 
 PURPOSE_CLASSES = ("serve", "evaluate", "reseal")  # DESIGN 12.7
@@ -63,15 +63,19 @@ def register(owner: Owner, model: RegisteredModel) -> None:
         owner.journal.append(transaction.connection, now, "register", body)
 
 
-def share(owner: Owner, model: ModelDigest, purpose_class: str) -> tuple[bytes, bytes]:
-    """A fresh share for sealing, and its blob for the manifest. Raises DeskRefused."""
+def share(owner: Owner, model: ModelDigest, purpose_class: str, known: bytes | None) -> tuple[bytes, bytes]:
+    """A fresh share for sealing, or the `known` one for one more class, and its blob. Raises DeskRefused, Malformed."""
     _check_class(purpose_class)
-    made, blob = new_share(owner.keystore, owner.identity.key_id, model, purpose_class)
+    if known is None:
+        made, blob = new_share(owner.keystore, owner.identity.key_id, model, purpose_class)
+    else:
+        made, blob = known, wrap_share(owner.keystore, owner.identity.key_id, known, model, purpose_class)
     with owner.state.transaction() as transaction:
         body: dict[str, canonical.Value] = {
             "model": model,
             "purpose_class": purpose_class,
             "key_id": owner.identity.key_id,
+            "again": known is not None,
         }
         owner.journal.append(transaction.connection, owner.clock(), "share", body)
     return made, blob

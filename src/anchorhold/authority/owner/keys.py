@@ -51,7 +51,14 @@ def open_keys(keystore: Keystore, sealed: dict[str, bytes]) -> SigningKeys:
 def new_share(keystore: Keystore, key_id: str, model: ModelDigest, purpose_class: str) -> tuple[bytes, bytes]:
     """A fresh share and its blob, which opens for this model and purpose class only."""
     share = secrets.token_bytes(SHARE_BYTES)
-    return share, keystore.seal(key_id, share, _context(key_id, model, purpose_class))
+    return share, wrap_share(keystore, key_id, share, model, purpose_class)
+
+
+def wrap_share(keystore: Keystore, key_id: str, share: bytes, model: ModelDigest, purpose_class: str) -> bytes:
+    """The blob of a share for one purpose class. Raises Malformed for a share of another size."""
+    if len(share) != SHARE_BYTES:
+        raise Malformed(f"share: expected {SHARE_BYTES} bytes, got {len(share)}")
+    return keystore.seal(key_id, share, _context(key_id, model, purpose_class))
 
 
 def open_share(keystore: Keystore, key_id: str, blob: bytes, model: ModelDigest, purpose_class: str) -> bytes:
