@@ -143,7 +143,7 @@ class Authority:
         self.order("models", **(body | changes))
 
     def share(self, model: ModelDigest = MODEL, purpose_class: str = "serve") -> tuple[bytes, bytes]:
-        made = self.order("shares", model=model, purpose_class=purpose_class)
+        made = self.order("shares", model=model, model_id="tiny", version="1", purpose_class=purpose_class)
         share, blob = made["share"], made["blob"]
         assert isinstance(share, bytes)
         assert isinstance(blob, bytes)

@@ -118,7 +118,7 @@ def _register(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
 
 
 def _share(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
-    share, blob = desk.share(owner, *read_share(body))
+    share, blob = desk.share(owner, read_share(body))
     return {"share": share, "blob": blob, "key_id": owner.identity.key_id}
 
 

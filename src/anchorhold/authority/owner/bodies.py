@@ -7,6 +7,7 @@ from anchorhold.attestation.channel.tenant import TenantCredential
 from anchorhold.attestation.errors import Malformed
 from anchorhold.attestation.policy import PCR_COUNT
 from anchorhold.attestation.types import SHA384_BYTES, Milliseconds, ModelDigest
+from anchorhold.authority.owner.desk import ShareOrder
 from anchorhold.authority.owner.release import ReleaseRequest
 from anchorhold.authority.owner.state import RegisteredModel
 
@@ -45,16 +46,19 @@ def read_model(raw: bytes) -> RegisteredModel:
     )
 
 
-def read_share(raw: bytes) -> tuple[ModelDigest, str, bytes | None]:
-    """{model, model_id, version, purpose_class}, with {share} to wrap that share for one more class. Raises Malformed.
-
-    Id and version are in D; they are named so that whoever reads a request can tell which model it is about.
-    """
-    shape = {"model": bytes, "model_id": str, "version": str, "purpose_class": str}
+def read_share(raw: bytes) -> ShareOrder:
+    """{model, model_id, version, purpose_class}, and `share` to wrap one that was made before. Raises Malformed."""
     value = canonical.decode(raw, "body", limit=MAX_BODY_BYTES)
+    shape: dict[str, type | tuple[type, ...]] = {"model": bytes, "model_id": str, "version": str, "purpose_class": str}
     again = isinstance(value, dict) and "share" in value
-    fields = canonical.check_map(value, "body", shape | {"share": bytes} if again else shape)
-    return _model(fields), cast("str", fields["purpose_class"]), cast("bytes | None", fields.get("share"))
+    fields = canonical.check_map(value, "body", shape | ({"share": bytes} if again else {}))
+    return ShareOrder(
+        model=_model(fields),
+        model_id=cast("str", fields["model_id"]),
+        version=cast("str", fields["version"]),
+        purpose_class=cast("str", fields["purpose_class"]),
+        share=cast("bytes", fields["share"]) if again else None,
+    )
 
 
 def read_order(raw: bytes) -> tuple[ModelDigest, str]:

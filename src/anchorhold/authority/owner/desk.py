@@ -3,7 +3,8 @@
 Each act is journaled in the transaction that does it. A revocation is on disk before it is answered.
 """
 
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, field
 
 from anchorhold.attestation import canonical
 from anchorhold.attestation.channel.tenant import TenantCredential, issue_credential
@@ -12,7 +13,7 @@ from anchorhold.attestation.lease import MAX_TTL_MS, MIN_PRODUCTION_TTL_MS, MIN_
 from anchorhold.attestation.policy import service_policy
 from anchorhold.attestation.types import Milliseconds, ModelDigest
 from anchorhold.authority.owner.authority import SIMULATED, Owner
-from anchorhold.authority.owner.keys import new_share, wrap_share
+from anchorhold.authority.owner.keys import SHARE_BYTES, wrap_share
 from anchorhold.authority.owner.state import RegisteredModel
 
 PURPOSE_CLASSES = ("serve", "evaluate", "reseal")  # DESIGN 12.7
@@ -34,6 +35,17 @@ class Revocation:
     at: Milliseconds
     ttl_ms: int
     last_not_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShareOrder:
+    """What a share is to be wrapped for."""
+
+    model: ModelDigest
+    model_id: str
+    version: str
+    purpose_class: str
+    share: bytes | None = field(repr=False)
 
 
 def register(owner: Owner, model: RegisteredModel) -> None:
@@ -63,19 +75,29 @@ def register(owner: Owner, model: RegisteredModel) -> None:
         owner.journal.append(transaction.connection, now, "register", body)
 
 
-def share(owner: Owner, model: ModelDigest, purpose_class: str, known: bytes | None) -> tuple[bytes, bytes]:
-    """A fresh share for sealing, or the `known` one for one more class, and its blob. Raises DeskRefused, Malformed."""
-    _check_class(purpose_class)
-    if known is None:
-        made, blob = new_share(owner.keystore, owner.identity.key_id, model, purpose_class)
-    else:
-        made, blob = known, wrap_share(owner.keystore, owner.identity.key_id, known, model, purpose_class)
+def share(owner: Owner, order: ShareOrder) -> tuple[bytes, bytes]:
+    """A share for sealing, and its blob for the manifest. Raises DeskRefused.
+
+    A share that is handed in was made here for another purpose class of the same model: its holder has it anyway.
+    """
+    _check_class(order.purpose_class)
+    if order.share is not None and len(order.share) != SHARE_BYTES:
+        raise DeskRefused("share", f"expected {SHARE_BYTES} bytes, got {len(order.share)}")
+    try:
+        checked_name(order.model_id, "model id")
+        checked_name(order.version, "version")
+    except EvidenceError as error:
+        raise DeskRefused(error.code, str(error)) from error
+    made = order.share or secrets.token_bytes(SHARE_BYTES)
+    blob = wrap_share(owner.keystore, owner.identity.key_id, made, order.model, order.purpose_class)
     with owner.state.transaction() as transaction:
         body: dict[str, canonical.Value] = {
-            "model": model,
-            "purpose_class": purpose_class,
+            "model": order.model,
+            "model_id": order.model_id,
+            "version": order.version,
+            "purpose_class": order.purpose_class,
+            "again": order.share is not None,
             "key_id": owner.identity.key_id,
-            "again": known is not None,
         }
         owner.journal.append(transaction.connection, owner.clock(), "share", body)
     return made, blob
