@@ -221,3 +221,13 @@ def test_the_control_socket_is_its_owners_alone(rig: Rig) -> None:
 def test_a_control_socket_with_nobody_behind_it_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(ControlUnavailable):
         call(tmp_path / "nobody.sock", {"command": "describe-enclaves"})
+
+
+def test_a_second_hypervisor_on_one_state_is_refused_and_harms_nothing(rig: Rig, tmp_path: Path) -> None:
+    rig.run(rig.image())
+    command = [sys.executable, "-m", "anchorhold.sim.hypervisor", "--state", str(rig.state)]
+    control = ["--control", str(tmp_path / "second.sock")]
+    second = subprocess.run([*command, *control], capture_output=True, text=True, check=False, timeout=60)
+    assert second.returncode == 2
+    assert "another one runs" in second.stderr
+    assert rig.inside("import os; answer = os.path.isfile(options['--image'] + '/init.py')")

@@ -1,12 +1,16 @@
 """What surrounds the simulated enclave: its NSM is its alone, there is no network, only the image is imported."""
 
 import errno
+import hashlib
 import os
 import socket
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+
+import anchorhold
+from anchorhold.publish.image import read_trees
 
 Rig: TypeAlias = Any  # the class is in conftest.py, which pytest's importlib mode lets no test import
 
@@ -208,3 +212,21 @@ outside.unlink()
 """
     )
     assert answer == "'anchorhold.enclave.linked' would come from outside the image"
+
+
+def test_the_real_measured_set_reaches_its_nsm_and_binds_register_16(rig: Rig, stand_in: dict[str, bytes]) -> None:
+    """All of attestation/, enclave/ and wire/ as they are, only `main` is the stand-in's."""
+    trees = read_trees(Path(anchorhold.__file__).parent)
+    main = "anchorhold/enclave/__main__.py"
+    rig.run(rig.image({**trees, main: stand_in[main]}))
+    answer = rig.inside(
+        """
+from anchorhold.attestation.document import parse_document
+from anchorhold.enclave.nsm.socket import open_inherited
+nsm = open_inherited(int(options["--nsm-fd"]))
+extended = nsm.extend_pcr(16, b"configuration")
+nsm.lock_pcrs(32)
+answer = [extended.hex(), parse_document(nsm.attest(user_data=b"u")).pcrs[16].hex()]
+"""
+    )
+    assert answer == [hashlib.sha384(bytes(48) + b"configuration").hexdigest()] * 2

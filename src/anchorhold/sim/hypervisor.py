@@ -8,6 +8,7 @@ log, `DIR/enclaves/ID/console.log` what an enclave printed (real hardware keeps 
 
 import argparse
 import asyncio
+import fcntl
 import json
 import os
 import secrets
@@ -199,7 +200,7 @@ def _text(request: Json, name: str) -> str:
 
 async def operate(state: Path, control: Path, clock_ms: Callable[[], int]) -> None:
     """Answer at `control` until SIGTERM or SIGINT, then end every enclave."""
-    pki = await asyncio.to_thread(prepare, state, clock_ms())
+    pki = prepare(state, clock_ms())
     hypervisor = Hypervisor(state, lambda pcrs, module: ToyNsm(pki, pcrs, module, clock_ms).transact, clock_ms)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -213,9 +214,16 @@ async def operate(state: Path, control: Path, clock_ms: Callable[[], int]) -> No
         await hypervisor.close()
 
 
+def own(state: Path) -> int:
+    """The state folder for this process alone, as long as the descriptor is open. Raises BlockingIOError or OSError."""
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(state / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
 def prepare(state: Path, now_ms: int) -> SimulatedPki:
     """The state folder: the root, kept over restarts, and nothing of enclaves that ended with their hypervisor."""
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
     for left in state.glob("enclaves/*/image"):
         remove(left)
     pki = SimulatedPki.load(state, datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=now_ms))
@@ -231,7 +239,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--state", type=Path, required=True, metavar="DIR")
     parser.add_argument("--control", type=Path, required=True, metavar="SOCK", help="its Unix socket, for nitro_cli")
     options = parser.parse_args(arguments)
-    asyncio.run(operate(options.state.resolve(), options.control, lambda: time.time_ns() // 1_000_000))
+    try:
+        own(options.state)
+        asyncio.run(operate(options.state.resolve(), options.control, lambda: time.time_ns() // 1_000_000))
+    except BlockingIOError:
+        sys.stderr.write(f"hypervisor: error: another one runs with its state in {str(options.state)!r}\n")
+        return 2
+    except OSError as error:
+        sys.stderr.write(f"hypervisor: error: {error}\n")
+        return 2
     return 0
 
 
