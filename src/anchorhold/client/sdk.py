@@ -12,7 +12,7 @@ import secrets
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self, TypeVar
@@ -69,7 +69,7 @@ DEFAULTS = Settings()
 class Answer:
     """A whole answer with its verified receipt. `resealed` counts sends that only a hint had answered."""
 
-    text: str
+    text: str = field(repr=False)
     finish: Finish
     receipt: VerifiedReceipt
     session: Session
