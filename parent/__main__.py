@@ -1,0 +1,99 @@
+"""`python -m anchorhold.parent --config FILE`: the untrusted side of one cell.
+
+Exit 0 after a signal, 2 where it cannot run.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import sys
+from pathlib import Path
+
+from anchorhold.parent.blobs import Blobs, BootFiles
+from anchorhold.parent.config import ConfigError, ParentConfig, load_config
+from anchorhold.parent.egress import Egress
+from anchorhold.parent.gateway import Gateway, make_server
+from anchorhold.parent.health import Event, Health, write_json
+from anchorhold.parent.lifecycle import EnclaveRefused, Lifecycle
+from anchorhold.parent.link import Handler, listen
+from anchorhold.parent.records import LogClient, Records
+from anchorhold.parent.relay import Relay
+from anchorhold.wire.messages import Port
+
+GRACE_S = 2.0  # for exchanges that are open when a signal comes
+COUNTERS_S = 1.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, run, say why not."""
+    parser = argparse.ArgumentParser(prog="python -m anchorhold.parent", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE")
+    options = parser.parse_args(arguments)
+    try:
+        asyncio.run(run(load_config(options.config)))
+    except (ConfigError, EnclaveRefused, OSError) as error:
+        sys.stderr.write(f"anchorhold: error: parent: {error}\n")
+        return 2
+    return 0
+
+
+async def run(config: ParentConfig) -> None:
+    """Serve until SIGINT or SIGTERM: the enclave's ports first, then the enclave, then the public."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    health, log = Health(), LogClient(config.log)
+    relay = Relay(config.window, health)
+    lifecycle = Lifecycle(config.enclave, config.alias, relay, health)
+    async with contextlib.AsyncExitStack() as stack:
+        for port, handler in _ports(config, lifecycle, log, health).items():
+            stack.callback((await listen(config.window, port, handler)).close)
+        stack.callback(lambda: write_json(config.counters_file, health.snapshot()))
+        server = make_server(Gateway(relay, log, health, lifecycle.hints))
+        public = server.add_insecure_port(str(config.listen))
+        await server.start()
+        # Unwound from the last: no more supervision, open exchanges end, the enclave closes its transcript, ports close.
+        stack.push_async_callback(lifecycle.stop)
+        stack.push_async_callback(server.stop, GRACE_S)
+        starting = asyncio.create_task(_supervise(config, lifecycle, health))
+        stack.push_async_callback(_cancelled, starting)
+        write_json(config.ready_file, {"port": public})
+        health.event(Event.STARTED, port=public)
+        waiting = asyncio.create_task(stopping.wait())
+        await asyncio.wait({waiting, starting}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()  # it ends by an error alone
+        health.event(Event.STOPPING)
+    health.event(Event.STOPPED)
+
+
+def _ports(config: ParentConfig, lifecycle: Lifecycle, log: LogClient, health: Health) -> dict[Port, Handler]:
+    files = {"configuration": config.configuration, "credentials": config.credentials}
+    return {
+        Port.HEARTBEAT: lifecycle.heartbeat,
+        Port.BOOT: BootFiles(files, health).handle,
+        Port.EGRESS: Egress(config.egress, health).handle,
+        Port.BLOBS: Blobs(config.sealed, health).handle,
+        Port.RECORDS: Records(log, health).handle,
+    }
+
+
+async def _supervise(config: ParentConfig, lifecycle: Lifecycle, health: Health) -> None:
+    await lifecycle.start()
+    watching = asyncio.create_task(lifecycle.watch())
+    try:
+        while True:
+            write_json(config.counters_file, health.snapshot())
+            await asyncio.sleep(COUNTERS_S)
+    finally:
+        await _cancelled(watching)
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

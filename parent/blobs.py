@@ -1,0 +1,107 @@
+"""Files for the enclave, by name: sealed chunks, the deployment configuration, credentials. All ciphertext or public,
+but for the credentials, which select a caller and decide nothing.
+"""
+
+import asyncio
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from anchorhold.parent.health import Class, Event, Health
+from anchorhold.parent.link import Link
+from anchorhold.wire.frames import MAX_BODY
+from anchorhold.wire.messages import MAX_NAME, Kind, pack_fields
+
+MANIFEST = Path("signed/manifest")
+_NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,%d}" % (MAX_NAME - 1))
+
+
+class Refused(Exception):
+    """No such file for the enclave."""
+
+
+class Blobs:
+    """Port 9003: FETCH by name out of the sealed folder."""
+
+    def __init__(self, folder: Path, health: Health) -> None:
+        self._folder, self._health = folder, health
+
+    async def handle(self, link: Link) -> None:
+        """One blob after another, as long as the enclave asks."""
+        while (frame := await link.frames_in.read()) is not None:
+            self._health.count(Class.CONTROL, len(frame.body))
+            name = frame.body if frame.kind == Kind.FETCH else b""
+            try:
+                descriptor = await asyncio.to_thread(open_blob, self._folder, name)
+            except Refused:
+                self._health.event(Event.BLOB_REFUSED)
+                await link.frames_out.write(Kind.REFUSED, b"unknown-blob")
+                continue
+            try:
+                await self._send(link, descriptor)
+            finally:
+                os.close(descriptor)
+
+    async def _send(self, link: Link, descriptor: int) -> None:
+        size = os.fstat(descriptor).st_size
+        await link.frames_out.write(Kind.SIZE, pack_fields({"size": str(size).encode()}))
+        left = size
+        # No more than was announced, even where the file grows meanwhile; a file that shrinks ends the connection.
+        while left and (chunk := await asyncio.to_thread(os.read, descriptor, min(left, MAX_BODY))):
+            left -= len(chunk)
+            self._health.count(Class.BLOBS, len(chunk))
+            await link.frames_out.write(Kind.CHUNK, chunk)
+        if left:
+            raise EOFError("the blob became shorter while it was sent")
+        await link.frames_out.write(Kind.END)
+
+
+class BootFiles:
+    """Port 9001: GET of the files named here, read anew each time, because credentials rotate."""
+
+    def __init__(self, files: Mapping[str, Path], health: Health) -> None:
+        self._files, self._health = files, health
+
+    async def handle(self, link: Link) -> None:
+        """One file after another, each at most one frame."""
+        while (frame := await link.frames_in.read()) is not None:
+            self._health.count(Class.CONTROL, len(frame.body))
+            try:
+                raw = await asyncio.to_thread(self._read, frame.kind, frame.body)
+            except Refused:
+                self._health.event(Event.BOOT_REFUSED)
+                await link.frames_out.write(Kind.REFUSED, b"unknown-name")
+                continue
+            self._health.count(Class.BOOT, len(raw))
+            await link.frames_out.write(Kind.GOT, raw)
+
+    def _read(self, kind: int, name: bytes) -> bytes:
+        path = self._files.get(name.decode("ascii", "replace"))
+        if kind != Kind.GET or path is None:
+            raise Refused
+        try:
+            with path.open("rb") as file:
+                raw = file.read(MAX_BODY + 1)
+        except OSError as error:
+            raise Refused from error
+        if len(raw) > MAX_BODY:
+            raise Refused
+        return raw
+
+
+def open_blob(folder: Path, name: bytes) -> int:
+    """A descriptor of a regular file directly in `folder`; `manifest` lies alone in `signed/`. Raises Refused."""
+    if _NAME.fullmatch(name) is None:
+        raise Refused
+    path = folder / MANIFEST if name == b"manifest" else folder / name.decode("ascii")
+    try:
+        # NONBLOCK: a pipe put there must not hold a thread before fstat sees what it is.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise Refused from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Refused
+    return descriptor

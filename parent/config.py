@@ -1,0 +1,167 @@
+"""What the parent is told, once, from one JSON file. Nothing in it is secret but the path of the credentials."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_CONFIG = 1 << 20  # bytes
+MAX_EGRESS = 16  # destinations; a deployment has one per key source
+MAX_PORT = 65_535
+
+
+class ConfigError(Exception):
+    """The configuration file does not say what the parent needs; nothing was started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A TCP address."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixWindow:
+    """The enclave's socket; the parent's own ports are this path with `_<port>` behind it."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class VsockWindow:
+    """The enclave's CID on AF_VSOCK."""
+
+    cid: int
+
+
+@dataclass(frozen=True, slots=True)
+class EnclaveConfig:
+    """How to run the enclave: `command` is nitro-cli, or what speaks like it."""
+
+    command: tuple[str, ...]
+    eif: str
+    args: tuple[str, ...]
+    start: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ParentConfig:
+    """One parent with one enclave."""
+
+    listen: Address
+    ready_file: Path | None
+    counters_file: Path | None
+    window: UnixWindow | VsockWindow
+    configuration: Path
+    credentials: Path
+    sealed: Path
+    log: Address
+    egress: Mapping[str, Address]
+    enclave: EnclaveConfig
+    alias: str
+
+
+def load_config(path: Path) -> ParentConfig:
+    """Raises ConfigError."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_CONFIG + 1)
+        value = json.loads(raw[:MAX_CONFIG].decode("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{str(path)!r}: expected a JSON file of at most {MAX_CONFIG} bytes") from error
+    return parse_config(value)
+
+
+def parse_config(value: object) -> ParentConfig:
+    """Raises ConfigError; unknown fields are refused, so a misspelt one is not silently ignored."""
+    fields = _object(value, "configuration")
+    needed = {"listen", "window", "configuration", "credentials", "sealed", "log", "egress", "enclave"}
+    _check_names(fields, needed, {"ready_file", "counters_file", "alias"}, "configuration")
+    egress = _object(fields["egress"], "egress")
+    if len(egress) > MAX_EGRESS:
+        raise ConfigError(f"egress: expected at most {MAX_EGRESS} destinations, got {len(egress)}")
+    return ParentConfig(
+        listen=_address(_text(fields["listen"], "listen"), "listen"),
+        ready_file=_path_or_none(fields.get("ready_file"), "ready_file"),
+        counters_file=_path_or_none(fields.get("counters_file"), "counters_file"),
+        window=_window(fields["window"]),
+        configuration=Path(_text(fields["configuration"], "configuration")),
+        credentials=Path(_text(fields["credentials"], "credentials")),
+        sealed=Path(_text(fields["sealed"], "sealed")),
+        log=_address(_log_host(_text(fields["log"], "log")), "log"),
+        egress={name: _address(_text(target, name), f"egress {name!r}") for name, target in egress.items()},
+        enclave=_enclave(fields["enclave"]),
+        alias=_text(fields.get("alias", ""), "alias"),
+    )
+
+
+def _window(value: object) -> UnixWindow | VsockWindow:
+    if isinstance(value, str) and value:
+        return UnixWindow(Path(value))
+    fields = _object(value, "window")
+    _check_names(fields, {"cid"}, set(), "window")
+    cid = fields["cid"]
+    # 0 to 3 are the hypervisor, local, host and the parent itself; 2^32-1 is "any".
+    if type(cid) is not int or not 4 <= cid < (1 << 32) - 1:
+        raise ConfigError(f"window: expected a cid from 4, got {cid!r}")
+    return VsockWindow(cid)
+
+
+def _enclave(value: object) -> EnclaveConfig:
+    fields = _object(value, "enclave")
+    _check_names(fields, {"command", "eif", "args", "start"}, set(), "enclave")
+    if type(fields["start"]) is not bool:
+        raise ConfigError(f"enclave start: expected true or false, got {fields['start']!r}")
+    return EnclaveConfig(
+        _texts(fields["command"], "enclave command"),
+        _text(fields["eif"], "enclave eif"),
+        _texts(fields["args"], "enclave args"),
+        fields["start"],
+    )
+
+
+def _log_host(url: str) -> str:
+    if not url.startswith("http://"):
+        # Records are signed inside and public: TLS to a log on another machine is a reverse proxy's work.
+        raise ConfigError(f"log: expected http://host:port, got {url!r}")
+    return url.removeprefix("http://").rstrip("/")
+
+
+def _address(text: str, what: str) -> Address:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > MAX_PORT:
+        raise ConfigError(f"{what}: expected host:port, got {text!r}")
+    return Address(host.strip("[]"), int(port))
+
+
+def _object(value: object, what: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{what}: expected an object, got {type(value).__name__}")
+    return value
+
+
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"{what}: expected text, got {type(value).__name__}")
+    return value
+
+
+def _texts(value: object, what: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ConfigError(f"{what}: expected a list of texts, got {type(value).__name__}")
+    return tuple(_text(item, what) for item in value)
+
+
+def _path_or_none(value: object, what: str) -> Path | None:
+    return None if value is None else Path(_text(value, what))
+
+
+def _check_names(fields: dict[str, object], needed: set[str], optional: set[str], what: str) -> None:
+    missing, unknown = sorted(needed - fields.keys()), sorted(fields.keys() - needed - optional)
+    if missing or unknown:
+        raise ConfigError(f"{what}: missing {missing}, unknown {unknown}")

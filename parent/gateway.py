@@ -1,0 +1,124 @@
+"""The public face: grpc.aio, with `Infer` as raw bytes so that nothing here can parse a sealed body (DESIGN 7).
+
+Every refusal is one of a few status codes and a hint; a client takes none of them as the enclave's word.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+
+from anchorhold.parent.health import Event, Health
+from anchorhold.parent.link import Unreachable
+from anchorhold.parent.records import NOT_FOUND, OK, LogClient, LogUnreachable, public_path
+from anchorhold.parent.relay import Cut, Hint, Relay
+from anchorhold.v1 import gateway_pb2 as pb
+from anchorhold.wire.frames import MAX_BODY, FrameError
+
+SERVICE = "anchorhold.v1.Gateway"
+HINT_METADATA = "anchorhold-hint"
+MAX_EXCHANGES = 256  # at once; each holds two streams and a task
+MAX_ATTESTS = 64  # at once; the security module answers one at a time
+MAX_NONCE = 64
+CHUNK = 64 * 1024  # bytes of a transcript file in one message
+_BROKEN = (Unreachable, Cut, FrameError, OSError)
+
+
+class Gateway:
+    """The four methods of the service."""
+
+    def __init__(
+        self, relay: Relay, log: LogClient, health: Health, enclaves: Callable[[], list[tuple[str, str, str]]]
+    ) -> None:
+        self._relay, self._log, self._health, self._enclaves = relay, log, health, enclaves
+        self._open = {"infer": 0, "attest": 0}
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """What a grpc.aio server registers."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Infer": grpc.stream_stream_rpc_method_handler(self.infer),
+                "Attest": grpc.unary_unary_rpc_method_handler(
+                    self.attest, pb.AttestRequest.FromString, pb.AttestResponse.SerializeToString
+                ),
+                "Enclaves": grpc.unary_unary_rpc_method_handler(
+                    self.enclaves, pb.EnclavesRequest.FromString, pb.EnclavesResponse.SerializeToString
+                ),
+                "Transcript": grpc.unary_stream_rpc_method_handler(
+                    self.transcript, pb.TranscriptRequest.FromString, pb.TranscriptChunk.SerializeToString
+                ),
+            },
+        )
+
+    async def infer(self, frames: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        """One exchange, body by body."""
+        await self._enter("infer", MAX_EXCHANGES, context)
+        try:
+            async for body in self._relay.infer(frames):
+                yield body
+        except Hint as hint:
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, hint.code)
+        except _BROKEN:
+            self._health.event(Event.EXCHANGE_CUT)
+            await _abort(context, grpc.StatusCode.UNAVAILABLE)
+        finally:
+            self._open["infer"] -= 1
+
+    async def attest(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+        """Evidence of the enclave, unjudged."""
+        if len(request.nonce) > MAX_NONCE:
+            await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "nonce")
+        await self._enter("attest", MAX_ATTESTS, context)
+        try:
+            fields = await self._relay.attest(request.nonce, with_configuration=request.with_configuration)
+        except Hint as hint:
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, hint.code)
+        except _BROKEN:
+            await _abort(context, grpc.StatusCode.UNAVAILABLE)
+        finally:
+            self._open["attest"] -= 1
+        return pb.AttestResponse(**fields)
+
+    async def enclaves(self, _request: Any, _context: grpc.aio.ServicerContext) -> Any:
+        """What this parent runs, as it believes."""
+        hints = [pb.EnclaveHint(enclave_id=i, model_alias=alias, state=state) for i, alias, state in self._enclaves()]
+        return pb.EnclavesResponse(enclaves=hints)
+
+    async def transcript(self, request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        """One public file of the log."""
+        if not public_path(request.path):
+            await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "path")
+        try:
+            status, content = await self._log.get(f"/{request.path}")
+        except LogUnreachable:
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, "log-unreachable")
+        if status != OK:
+            code = grpc.StatusCode.NOT_FOUND if status == NOT_FOUND else grpc.StatusCode.UNAVAILABLE
+            await _abort(context, code, f"log-{status}")
+        for start in range(0, len(content), CHUNK):
+            yield pb.TranscriptChunk(data=content[start : start + CHUNK])
+
+    async def _enter(self, kind: str, most: int, context: grpc.aio.ServicerContext) -> None:
+        if self._open[kind] >= most:
+            await _abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")
+        self._open[kind] += 1
+
+
+def make_server(gateway: Gateway) -> grpc.aio.Server:
+    """A server of bounded messages and no proxy; the caller adds a port and starts it."""
+    options = [
+        ("grpc.max_receive_message_length", MAX_BODY),
+        ("grpc.max_send_message_length", MAX_BODY + 1024),
+        ("grpc.so_reuseport", 0),
+    ]
+    server = grpc.aio.server(options=options)
+    server.add_generic_rpc_handlers((gateway.handler(),))
+    return server
+
+
+async def _abort(context: grpc.aio.ServicerContext, code: grpc.StatusCode, hint: str = "window") -> NoReturn:
+    context.set_trailing_metadata(((HINT_METADATA, hint),))
+    await context.abort(code, f"unauthenticated: {hint}")
+    raise AssertionError("abort raises")
