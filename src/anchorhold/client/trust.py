@@ -7,6 +7,7 @@ nothing.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from anchorhold.attestation.anchors import AWS_NITRO_G1, Anchor, anchor_from_pem
 from anchorhold.attestation.configuration import pcr16
@@ -89,6 +90,16 @@ def parse_trust(raw: bytes) -> Trust:
     except (EvidenceError, ValueError) as error:
         raise TrustFileInvalid(f"trust file: {error}") from error
     return trust
+
+
+def load_trust(path: Path) -> Trust:
+    """The trust file at `path`. Raises TrustFileInvalid."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_TRUST_FILE + 1)
+    except OSError as error:
+        raise TrustFileInvalid(f"trust file {str(path)!r}: {error.strerror}") from error
+    return parse_trust(raw)
 
 
 def encode_trust(trust: Trust) -> bytes:

@@ -1,0 +1,163 @@
+"""`anchorhold ask`: verify, then ask, and stream the answer as it comes. Data on stdout, people on stderr."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from anchorhold.attestation.channel.body import MAX_NEW_TOKENS, MAX_TEMPERATURE, Message, Role
+from anchorhold.attestation.channel.client import Delta, Finished, VerifiedReceipt
+from anchorhold.attestation.channel.padding import Padding
+from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.transcript.kept import KeptReceipt
+from anchorhold.cli.main import CANNOT_RUN, CommandError
+from anchorhold.cli.trust import chosen_trust
+from anchorhold.client.errors import ClientError, Unavailable
+from anchorhold.client.sdk import DEFAULT_MAX_TOKENS, Client, Settings
+from anchorhold.client.session import Session
+
+REFUSED = 1
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `ask`."""
+    parser = subparsers.add_parser(
+        "ask",
+        help="ask a question over a verified channel and stream the answer",
+        description="Verify the enclave, seal the question to it, stream the answer, verify the receipt.",
+        epilog="exit codes: 0 answered with a verified receipt, 1 evidence contradicted or the enclave refused, "
+        "2 cannot run. Text streamed before an error is provisional: nobody vouches that it is whole.",
+    )
+    parser.add_argument("question", help="what to ask; - reads it from stdin")
+    parser.add_argument("--trust", type=Path, metavar="FILE", help="default: what `trust init` pinned")
+    parser.add_argument("--gateway", metavar="HOST:PORT", help="default: the address in the trust file")
+    parser.add_argument("--system", metavar="TEXT", help="a system message before the question")
+    parser.add_argument("--max-tokens", type=_within(1, MAX_NEW_TOKENS), default=DEFAULT_MAX_TOKENS, metavar="N")
+    parser.add_argument(
+        "--temperature-milli",
+        type=_within(0, MAX_TEMPERATURE),
+        default=0,
+        metavar="N",
+        help="thousandths; 0 (the default) is greedy",
+    )
+    parser.add_argument("--reason", metavar="CODE", help="purpose; default: the deployment's first")
+    parser.add_argument("--padding", choices=[one.value for one in Padding], default=Padding.BASIC.value)
+    parser.add_argument("--receipt", type=Path, metavar="FILE", help="keep the receipt for an auditor")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end instead of text")
+    parser.set_defaults(run=_ask)
+
+
+def _ask(options: argparse.Namespace) -> int:
+    _, trust = chosen_trust(options.trust)
+    if options.gateway is not None:
+        trust = replace(trust, gateway=options.gateway)
+    settings = Settings(
+        max_tokens=options.max_tokens,
+        temperature_milli=options.temperature_milli,
+        reason=options.reason,
+        padding=Padding(options.padding),
+    )
+    try:
+        with Client(trust) as client:
+            return _stream(client, _conversation(options), settings, options)
+    except Unavailable as error:
+        raise CommandError(str(error), hint="is the stack up? anchorhold sim up", code=CANNOT_RUN) from error
+    except ClientError as error:
+        raise CommandError(str(error), hint=error.hint, code=REFUSED) from error
+
+
+def _stream(client: Client, conversation: tuple[Message, ...], settings: Settings, options: argparse.Namespace) -> int:
+    pieces: list[str] = []
+    finished: Finished | None = None
+    if client.verify().channel.evidence.simulated:
+        sys.stderr.write("anchorhold: simulated: the evidence hangs under a toy root, no hardware stands behind it\n")
+    try:
+        for event in client.stream(conversation, settings):
+            if isinstance(event, Delta):
+                pieces.append(event.text)
+                if not options.json:
+                    print(event.text, end="", flush=True)
+            else:
+                finished = event
+    except (EvidenceError, ClientError):
+        if pieces:
+            if not options.json:
+                print(flush=True)
+            sys.stderr.write("anchorhold: the text above is provisional: no receipt came for it\n")
+        raise
+    session = client.session
+    assert finished is not None, "a stream without Finished raises"
+    assert session is not None, "an answer comes over a verified session"
+    if options.receipt is not None:
+        options.receipt.write_bytes(_kept(finished.receipt))
+    if options.json:
+        print(json.dumps(_summary("".join(pieces), finished, session, client.resealed), indent=2))
+    else:
+        print(flush=True)
+        _say(finished, session, client.resealed)
+    return 0
+
+
+def _kept(receipt: VerifiedReceipt) -> bytes:
+    return KeptReceipt(receipt.raw, receipt.salt, receipt.tag).encode()
+
+
+def _conversation(options: argparse.Namespace) -> tuple[Message, ...]:
+    question = sys.stdin.read() if options.question == "-" else options.question
+    system = () if options.system is None else (Message(Role.SYSTEM, options.system),)
+    return (*system, Message(Role.USER, question))
+
+
+def _summary(text: str, finished: Finished, session: Session, resealed: int) -> dict[str, object]:
+    receipt = finished.receipt.receipt
+    return {
+        "answer": text,
+        "finish": finished.finish.reason.value,
+        "prompt_tokens": finished.finish.prompt_tokens,
+        "completion_tokens": finished.finish.completion_tokens,
+        "simulated": session.channel.evidence.simulated,
+        "platform": session.channel.evidence.platform.value,
+        "resealed": resealed,
+        "lease_end": session.lease_end,
+        "custodians": [
+            {"source": held.lease.source, "custodian": held.custodian, "asserted": held.asserted}
+            for held in session.leases
+        ],
+        "receipt": {
+            "verified": True,
+            "raw": finished.receipt.raw.hex(),
+            "tag": finished.receipt.tag.hex(),
+            "commitment": finished.receipt.commitment.hex(),
+            "request": receipt.request.hex(),
+            "response": receipt.response.hex(),
+            "model": receipt.model.hex(),
+            "statement": receipt.statement.hex(),
+            "purpose": receipt.purpose,
+            "lease": None if receipt.lease is None else receipt.lease.hex(),
+            "sequence": receipt.sequence,
+        },
+    }
+
+
+def _say(finished: Finished, session: Session, resealed: int) -> None:
+    finish, receipt = finished.finish, finished.receipt.receipt
+    sys.stderr.write(
+        f"anchorhold: receipt {receipt.sequence} verified: model {receipt.model.hex()[:16]}, "
+        f"purpose {receipt.purpose}, {finish.prompt_tokens} + {finish.completion_tokens} tokens, {finish.reason.value}\n"
+    )
+    if resealed:
+        sys.stderr.write(f"anchorhold: sealed again {resealed} times after an unauthenticated hint\n")
+    if len({held.custodian for held in session.leases}) < len(session.leases):
+        sys.stderr.write("anchorhold: same custodian: one party holds more than one share of the model key\n")
+
+
+def _within(low: int, high: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"expected {low} to {high}, got {value}")
+        return value
+
+    return number
