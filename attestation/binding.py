@@ -152,7 +152,7 @@ def key_id(digest: StatementDigest) -> KeyId:
     return KeyId(labelled(labels.KEY_ID, digest)[:KEY_ID_BYTES])
 
 
-def _digest(raw: bytes, kind: type[Statement]) -> StatementDigest:
+def _digest(raw: bytes, kind: type[Kind]) -> StatementDigest:
     if len(raw) > MAX_STATEMENT:
         raise TooLarge("statement", limit=MAX_STATEMENT, actual=len(raw))
     return StatementDigest(labelled(_form(kind).label, raw))
@@ -254,7 +254,7 @@ def _number(fields: Mapping[str, Value], name: str) -> int:
 
 _AnyForm: TypeAlias = _Form[Genesis] | _Form[Release] | _Form[Serve]
 _BYTES_OR_NULL = (bytes, type(None))
-_FORMS: Mapping[type[Statement], _AnyForm] = {
+_FORMS: Mapping[type, _AnyForm] = {
     Genesis: _Form(
         "genesis",
         labels.STATEMENT_GENESIS,
@@ -304,5 +304,5 @@ _FORMS: Mapping[type[Statement], _AnyForm] = {
 }
 
 
-def _form(kind: type[Statement]) -> _AnyForm:
+def _form(kind: type[Kind]) -> _AnyForm:
     return _FORMS[kind]

@@ -1,0 +1,108 @@
+"""`anchorhold evidence`: exit codes and words, at the command's own mouth."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from anchorhold.attestation.configuration import pcr16
+from anchorhold.cli.main import main
+from anchorhold.sim.pki import SimulatedPki
+from anchorhold.sim.stage import BOOT, CONFIGURATION, NONCE, Clock, Stage
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> tuple[Stage, list[str]]:
+    """A simulated enclave at the real time, its document, root and policy in files."""
+    now = datetime.now(UTC)  # noqa: TID251 - the command under test reads the real clock
+    stage = Stage(SimulatedPki.create(now), Clock(now))
+    (tmp_path / "doc.cbor").write_bytes(stage.module.attest(nonce=NONCE))
+    (tmp_path / "root.pem").write_bytes(stage.pki.root_pem)
+    registers = {**{str(index): BOOT[index].hex() for index in (0, 1, 2)}, "16": pcr16(CONFIGURATION).hex()}
+    policy = {"version": 1, "platforms": ["simulated"], "measurements": [registers], "max_age_s": 300}
+    (tmp_path / "policy.json").write_text(json.dumps(policy))
+    arguments = ["evidence", "verify", str(tmp_path / "doc.cbor"), "--policy", str(tmp_path / "policy.json")]
+    return stage, [*arguments, "--dangerous-simulated-root", str(tmp_path / "root.pem")]
+
+
+def test_all_proved_under_a_simulated_root_is_exit_4(
+    live: tuple[Stage, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*live[1], "--nonce", NONCE.hex()]) == 4
+    out = capsys.readouterr().out
+    assert out.startswith("SIMULATION ONLY [SIMULATED]   exit 4")
+    assert "not simulated: memory isolation" in out
+
+
+def test_without_the_nonce_it_is_exit_3_and_with_another_exit_1(live: tuple[Stage, list[str]]) -> None:
+    assert main(live[1]) == 3
+    assert main([*live[1], "--nonce", "00"]) == 1
+
+
+def test_its_own_word_is_exit_3_even_with_policy_and_nonce(live: tuple[Stage, list[str]]) -> None:
+    assert main([*live[1], "--nonce", NONCE.hex(), "--at", "doc"]) == 3
+
+
+def test_a_simulated_root_is_not_trusted_unless_it_is_named(live: tuple[Stage, list[str]]) -> None:
+    assert main(live[1][:-2]) == 1
+
+
+def test_another_measurement_is_exit_1_and_shows_both_values(
+    live: tuple[Stage, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = json.loads((tmp_path / "policy.json").read_text())
+    policy["measurements"][0]["0"] = "ee" * 48
+    (tmp_path / "policy.json").write_text(json.dumps(policy))
+    assert main([*live[1], "--json"]) == 1
+    claims = {claim["name"]: claim for claim in json.loads(capsys.readouterr().out)["claims"]}
+    assert claims["measurements"]["status"] == "failed"
+    assert "ee" * 48 in claims["measurements"]["detail"]
+    assert BOOT[0].hex() in claims["measurements"]["detail"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a document", b"\x84\x01", b"\xa0"])
+def test_what_cannot_be_read_is_exit_2(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "file").write_bytes(content)
+    assert main(["evidence", "verify", str(tmp_path / "file"), "--at", "doc"]) == 2
+    assert main(["evidence", "show", str(tmp_path / "file")]) == 2
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        b"",
+        b"{}",
+        b'{"version": 1, "version": 1, "platforms": ["simulated"], "measurements": []}',
+        b'{"version": 1, "platforms": ["simulated"], "measurements": []}',
+        b'{"version": 1, "platforms": [], "measurements": [{}]}',
+        b'{"version": 2, "platforms": ["simulated"], "measurements": [{}]}',
+        json.dumps(
+            {"version": 1, "platforms": ["simulated"], "measurements": [dict.fromkeys("012", "00" * 48)]}
+        ).encode(),
+        b"[" * 100_000,
+    ],
+)
+def test_a_policy_that_cannot_be_meant_is_exit_2(
+    live: tuple[Stage, list[str]], tmp_path: Path, policy: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "policy.json").write_bytes(policy)
+    assert main(live[1]) == 2
+    assert capsys.readouterr().err.startswith("anchorhold: error: policy")
+
+
+def test_show_says_that_nothing_is_verified(live: tuple[Stage, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evidence", "show", live[1][2]]) == 0
+    assert capsys.readouterr().out.startswith("NOTHING HERE IS VERIFIED")
+    assert main(["evidence", "show", live[1][2], "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["verified"] is False
+    assert said["pcrs"]["0"] == BOOT[0].hex()
+
+
+@pytest.mark.parametrize("at", ["yesterday", "2026-01-01T00:00:00", ""])
+def test_a_time_without_a_zone_is_a_usage_error(live: tuple[Stage, list[str]], at: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*live[1], "--at", at])
+    assert caught.value.code == 2
