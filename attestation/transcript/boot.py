@@ -94,14 +94,15 @@ class Boot:
     _until: dict[str, int] = field(default_factory=dict)
     _lease_ids: set[bytes] = field(default_factory=set)
     _shares: set[str] = field(default_factory=set)
+    _skipped: int = 0
     _model: bool = False
     _beat: tuple[int, int] | None = None
     """(log index, t) of the last heartbeat."""
 
     @property
     def unanswered(self) -> int:
-        """Key requests without an outcome."""
-        return len(self._open_requests)
+        """Key requests without an outcome; the last one of a source may be cut off by the end of the boot."""
+        return self._skipped + (0 if self.end is not None else len(self._open_requests))
 
     def knows_lease(self, name: bytes) -> bool:
         """Whether a lease of this id was logged."""
@@ -167,6 +168,11 @@ class Boot:
         if body.request <= self._numbers.get(body.source, -1):
             least = self._numbers[body.source] + 1
             raise Contradiction(Code.NO_REQUEST, f"request number: expected at least {least}, got {body.request}")
+        # One request a source is outstanding: a new one gives up the one before.
+        given_up = [key for key in self._open_requests if key[0] == body.source]
+        for key in given_up:
+            del self._open_requests[key]
+        self._skipped += len(given_up)
         self._numbers[body.source] = body.request
         self._open_requests[body.source, body.request] = body
 

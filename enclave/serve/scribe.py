@@ -21,7 +21,7 @@ from typing import TypeVar
 from anchorhold.attestation.errors import EvidenceError, Mismatch
 from anchorhold.attestation.transcript.append import AppendReply, AppendRequest
 from anchorhold.attestation.transcript.batch import MAX_BATCH, ReceiptLeaf, batch_root, encode_leaves
-from anchorhold.attestation.transcript.bodies import Batch, Body, Death, Genesis, Heartbeat, LogLease
+from anchorhold.attestation.transcript.bodies import Batch, Body, Close, Death, Genesis, Heartbeat, LogLease
 from anchorhold.attestation.transcript.checkpoint import Checkpoint, Vkey
 from anchorhold.attestation.transcript.entry import Entry, SignedRecord, SigningKeys, sign_record
 from anchorhold.attestation.transcript.tree import leaf_hash, verify_consistency, verify_inclusion
@@ -40,6 +40,12 @@ class LogUnavailable(Exception):
     """The log did not answer, or could not keep the record. The record waits and goes first next time."""
 
     code = "log-unavailable"
+
+
+class BootEnded(LogUnavailable):
+    """The last record of this boot is signed: nothing follows it."""
+
+    code = "boot-ended"
 
 
 class LogContradiction(Exception):
@@ -98,6 +104,7 @@ class Scribe:
         self._seen: Checkpoint | None = None
         self._unsent: deque[_Unsent] = deque()
         self._failure: LogContradiction | None = None
+        self._ended = False
         self._leaves_lock = threading.Lock()
         self._leaves: list[tuple[int, ReceiptLeaf]] = []
         self._timer: threading.Timer | None = None
@@ -206,6 +213,8 @@ class Scribe:
 
     def _enqueue(self, body: Body, attachments: Sequence[bytes]) -> _Unsent:
         self.check()
+        if self._ended:
+            raise BootEnded("the last record of this boot is signed")
         if isinstance(body, Genesis) != (self._seq == 0):
             raise ValueError(f"entry {self._seq}: genesis is the first entry, and only the first")
         if len(self._unsent) >= MAX_UNSENT:
@@ -222,6 +231,7 @@ class Scribe:
         # Only an entry that can be sent takes its number.
         AppendRequest(record.raw, tuple(attachments), 0).encode()
         self._seq, self._head, self._time = entry.seq + 1, record.head, entry.t
+        self._ended = isinstance(body, Close | Death)
         return _Unsent(entry.seq, entry.t, record, tuple(attachments))
 
     def _send_all(self) -> Included | None:
