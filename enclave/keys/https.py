@@ -68,7 +68,7 @@ def post(
     try:
         connection.request("POST", path, body, {**headers, "Connection": "close"})
         response = connection.getresponse()
-        answer = response.read(MAX_ANSWER + 1)
+        answer = _read(response)
     except ssl.SSLError as error:
         raise SourceUnavailable(source.name, "tls", error.reason or "the connection is not TLS") from error
     except TimeoutError as error:
@@ -82,6 +82,17 @@ def post(
     return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, answer)
 
 
+def _read(response: http.client.HTTPResponse) -> bytes:
+    """The whole body, or MAX_ANSWER + 1 bytes of it. Raises HTTPException: a part of an answer is none."""
+    if response.length is None and not response.chunked:
+        raise http.client.HTTPException("expected a length")
+    body = response.read(MAX_ANSWER + 1)
+    # read(n) returns short on a cut stream without a word.
+    if response.length and len(body) <= MAX_ANSWER:
+        raise http.client.IncompleteRead(body, response.length)
+    return body
+
+
 class _Connection(http.client.HTTPSConnection):
     """http.client over a stream that somebody else opens."""
 
@@ -93,4 +104,5 @@ class _Connection(http.client.HTTPSConnection):
     def connect(self) -> None:
         stream = self._open_stream()
         stream.settimeout(TIMEOUT_SECONDS)
-        self.sock = self._tls.wrap_socket(stream, server_hostname=self.host)
+        # A stream cut by the parent is an error here, not an end of file.
+        self.sock = self._tls.wrap_socket(stream, server_hostname=self.host, suppress_ragged_eofs=False)
