@@ -38,8 +38,7 @@ async def serve(path: Path, handler: Handler) -> asyncio.AbstractServer:
         finally:
             writer.close()
 
-    # Made by us and closed to others before the first connection: nobody slips in between bind and chmod.
-    return await asyncio.start_unix_server(answer, sock=_bind(path), limit=MAX_LINE)
+    return await asyncio.start_unix_server(answer, sock=_listener(path), limit=MAX_LINE)
 
 
 def call(path: Path, request: Json) -> object:
@@ -58,11 +57,15 @@ def call(path: Path, request: Json) -> object:
     return reply["ok"]
 
 
-def _bind(path: Path) -> socket.socket:
-    path.unlink(missing_ok=True)
+def _listener(path: Path) -> socket.socket:
+    """A socket that is listening and its owner's alone by the time `path` exists."""
+    partial = path.with_name(f"{path.name}.new")
+    partial.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
-    path.chmod(0o600)
+    listener.bind(str(partial))
+    partial.chmod(0o600)
+    listener.listen()
+    partial.replace(path)
     return listener
 
 

@@ -242,6 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         own(options.state)
         asyncio.run(operate(options.state.resolve(), options.control, lambda: time.time_ns() // 1_000_000))
+        options.control.unlink(missing_ok=True)
     except BlockingIOError:
         sys.stderr.write(f"hypervisor: error: another one runs with its state in {str(options.state)!r}\n")
         return 2
