@@ -58,26 +58,25 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _ask(options: argparse.Namespace, began: float, receipt: Path) -> None:
+    from anchorhold.attestation.channel.client import Delta
+    from anchorhold.attestation.transcript.kept import KeptReceipt
     from anchorhold.client.errors import ClientError
     from anchorhold.client.sdk import Client, Settings
-    from anchorhold.client.trust import load_trust
+    from anchorhold.client.trust import parse_trust
 
     first: float | None = None
     try:
-        with Client(load_trust(options.state / "trust.json")) as client:
+        with Client(parse_trust((options.state / "trust.json").read_bytes())) as client:
             for event in client.stream(options.question, Settings(max_tokens=options.max_tokens)):
-                if first is None:
-                    first = time.monotonic() - began
-                text = getattr(event, "text", None)
-                if isinstance(text, str):
-                    print(text, end="", flush=True)
+                if isinstance(event, Delta):
+                    first = time.monotonic() - began if first is None else first
+                    print(event.text, end="", flush=True)
                 else:
-                    finished = event
+                    receipt.write_bytes(KeptReceipt(event.receipt.raw, event.receipt.salt, event.receipt.tag).encode())
             print(flush=True)
     except ClientError as error:
         raise CommandError(str(error), code=1) from error
-    receipt.write_bytes(finished.raw_receipt)
-    sys.stderr.write(f"  first token {first:.1f} s after the demo began\n")
+    sys.stderr.write(f"  first token {first or 0:.1f} s after the demo began\n")
     _say(f"3. The receipt holds: signed inside, over every byte that went in and came out ({receipt})")
 
 
