@@ -1,4 +1,4 @@
-"""A KMS called by its administrator: JSON 1.1 over TLS under a pinned CA, signed with SigV4. AWS KMS or our own face."""
+"""A KMS called by its administrator: JSON 1.1 over TLS, signed with SigV4. AWS KMS or our own face."""
 
 import http.client
 import json

@@ -1,0 +1,264 @@
+"""`anchorhold authority`: make and run a key authority, register models, revoke, issue tenant credentials."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from anchorhold.attestation import canonical
+from anchorhold.attestation.anchors import Anchor, anchor_from_pem
+from anchorhold.attestation.policy import MAX_POLICY_JSON, policy_from_json
+from anchorhold.cli.main import CommandError
+from anchorhold.cli.revoke import REFUSED, run_reinstate, run_revoke
+from anchorhold.cli.target import Target, add_target_options
+from anchorhold.cli.times import moment_text, now_ms
+
+FACES = ("owner", "kms")
+DAY_MS = 86_400_000
+Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
+
+
+def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
+    """Adds the group `authority`."""
+    group = subparsers.add_parser("authority", help="run a key authority, revoke, issue credentials")
+    commands = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_init(commands)
+    _add_serve(commands)
+    _add_revoke(commands)
+    _add_desk(commands)
+
+
+def _add_init(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    init = commands.add_parser("init", help="make an authority's keys, TLS and state, once")
+    init.add_argument("--face", choices=FACES, required=True)
+    init.add_argument("--state", type=Path, required=True, metavar="DIR")
+    init.add_argument(
+        "--anchor-class",
+        choices=("simulated", "production"),
+        required=True,
+        help="fixed for good: production accepts the pinned AWS root alone",
+    )
+    init.add_argument("--root", type=Path, action="append", default=[], metavar="PEM", help="a simulated root")
+    init.add_argument("--name", default="owner", help="owner face: the source name that configurations use")
+    init.add_argument("--custodian", default="model-owner", help="owner face: who runs it")
+    init.add_argument("--region", default="eu-central-1", help="KMS face")
+    init.add_argument("--account", default="000000000001", help="KMS face")
+    init.add_argument("--json", action="store_true")
+    init.set_defaults(run=_init)
+
+
+def _add_serve(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    serve = commands.add_parser("serve", help="serve the face whose state is in DIR, until a signal comes")
+    serve.add_argument("--state", type=Path, required=True, metavar="DIR")
+    serve.add_argument("--listen", default="127.0.0.1:7443", metavar="HOST:PORT")
+    serve.add_argument("--ready-file", type=Path, metavar="FILE", help='gets {"port": N} when the face listens')
+    serve.set_defaults(run=_serve)
+
+
+def _add_revoke(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    revoke = commands.add_parser(
+        "revoke",
+        help="refuse a model's key and leases from now on, and watch its enclaves end",
+        epilog="exit codes: 0 done (and every enclave watched has ended), 1 an authority refused, 3 an enclave left no "
+        "record of its end within the lease and ten seconds",
+    )
+    revoke.add_argument("--no-wait", dest="wait", action="store_false", help="do not wait for the enclaves to end")
+    reinstate = commands.add_parser("reinstate", help="undo a revocation")
+    for parser, run in ((revoke, run_revoke), (reinstate, run_reinstate)):
+        parser.add_argument("--model", metavar="ID", help="D in hex; with --stack its model id, or nothing, will do")
+        parser.add_argument("--at", choices=("owner", "kms", "both"), default="both", help="either alone suffices")
+        parser.add_argument("--reason", default="by order of the owner", help="for the journal, at most 128 bytes")
+        parser.add_argument("--json", action="store_true")
+        add_target_options(parser)
+        parser.set_defaults(run=run)
+
+
+def _add_desk(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+    register = commands.add_parser("register", help="owner face: what a model's key and leases are released to")
+    register.add_argument("--alias", required=True)
+    register.add_argument(
+        "--policy", type=Path, required=True, metavar="FILE", help="measurements 0, 1, 2 and 16, JSON"
+    )
+    register.add_argument("--purpose", action="append", required=True, help="an allowed reason code; may be repeated")
+    register.add_argument("--ttl", type=float, default=600.0, metavar="SECONDS", help="lease length")
+    status = commands.add_parser("status", help="owner face: identity, models, revocations")
+    journal = commands.add_parser("journal", help="owner face: the journal, signatures and chain checked")
+    journal.add_argument("--journal-key", metavar="HEX", help="check under this key; by default the one it states")
+    tenant = commands.add_parser("tenant", help="owner face: issue a tenant credential")
+    tenant.add_argument("--tenant", required=True, metavar="NAME")
+    tenant.add_argument("--key", required=True, metavar="HEX", help="the tenant's Ed25519 public key")
+    tenant.add_argument("--purpose", action="append", required=True, help="an allowed reason code; may be repeated")
+    tenant.add_argument("--days", type=float, default=30.0)
+    tenant.add_argument("--out", type=Path, required=True, metavar="FILE")
+    acts = ((register, _register), (status, _status), (journal, _journal), (tenant, _tenant))
+    for parser, run in acts:
+        parser.add_argument("--model", metavar="ID", help="D in hex; with --stack its model id, or nothing, will do")
+        parser.add_argument("--json", action="store_true")
+        add_target_options(parser)
+        parser.set_defaults(run=run)
+
+
+def _init(options: argparse.Namespace) -> int:
+    from anchorhold.authority.kms import setup as kms
+    from anchorhold.authority.owner import setup as owner
+
+    roots = tuple(_root(path) for path in options.root)
+    try:
+        if options.face == "kms":
+            realm = kms.init(
+                options.state,
+                options.anchor_class,
+                roots,
+                now=now_ms(),
+                region=options.region,
+                account=options.account,
+            )
+            made: dict[str, object] = {"face": "kms", **asdict(realm)}
+        else:
+            public = owner.init(
+                options.state, options.anchor_class, roots, options.name, options.custodian, now=now_ms()
+            )
+            made = {"face": "owner", **asdict(public)}
+    except (kms.SetupError, owner.SetupRefused, FileExistsError) as error:
+        raise CommandError(f"authority init: {error}") from error
+    _show(options, made)
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from anchorhold.authority.kms import app as kms
+    from anchorhold.authority.owner import app as owner
+    from anchorhold.authority.owner.authority import DATABASE
+    from anchorhold.authority.serve import serve
+    from anchorhold.authority.tls import TlsFiles
+
+    host, _, port = options.listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise CommandError(f"--listen: expected HOST:PORT, got {options.listen!r}")
+    if (options.state / DATABASE).is_file():
+        made = owner.make_app(options.state, now_ms)
+    elif (options.state / kms.DATABASE).is_file():
+        made = kms.make_app(options.state, now_ms)
+    else:
+        hint = "anchorhold authority init --face owner|kms --state DIR"
+        raise CommandError(f"no authority in {str(options.state)!r}", hint=hint)
+    serve(
+        made,
+        host=host.strip("[]"),
+        port=int(port),
+        tls_files=TlsFiles.within(options.state),
+        ready_file=options.ready_file,
+    )
+    return 0
+
+
+def _register(options: argparse.Namespace) -> int:
+    target = Target.of(options)
+    raw = _read(options.policy, MAX_POLICY_JSON)
+    policy = policy_from_json(raw)
+    fields: dict[str, canonical.Value] = {
+        "model": target.model,
+        "alias": options.alias,
+        "measurements": [{str(index): value for index, value in one.items()} for one in policy.measurements],
+        "purposes": list(options.purpose),
+        "purpose_class": "serve",
+        "ttl_ms": int(options.ttl * 1000),
+    }
+    _call(target, "models", fields)
+    _show(options, {"model": target.model.hex(), "alias": options.alias, "ttl_ms": fields["ttl_ms"]})
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    status = _plain(_call(Target.of(options, model=False), "status", {}))
+    assert isinstance(status, dict)
+    if options.json:
+        print(json.dumps(status, indent=2))
+        return 0
+    models = status.pop("models")
+    _show(options, status)
+    for model in models:
+        revoked = model["revoked_at"]
+        word = f"REVOKED {moment_text(revoked)}" if revoked is not None else f"lease {model['ttl_ms'] / 1000:.0f} s"
+        print(f"model             {model['alias']} {model['model'][:16]}...: {word}, {', '.join(model['purposes'])}")
+    return 0
+
+
+def _journal(options: argparse.Namespace) -> int:
+    from anchorhold.authority.journal import check_journal
+
+    target = Target.of(options, model=False)
+    stated = _call(target, "status", {})["journal_key"]
+    assert isinstance(stated, bytes)
+    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(options.journal_key) if options.journal_key else stated)
+    entries = _call(target, "journal", {})["entries"]
+    assert isinstance(entries, list)
+    for entry in check_journal([raw for raw in entries if isinstance(raw, bytes)], key):
+        body = _plain(entry.body)
+        if options.json:
+            print(json.dumps({"seq": entry.seq, "t": entry.t, "type": entry.type, "body": body}))
+        else:
+            print(f"{entry.seq:>6} {moment_text(entry.t)} {entry.type:<10} {json.dumps(body)}")
+    return 0
+
+
+def _tenant(options: argparse.Namespace) -> int:
+    target = Target.of(options)
+    try:
+        key = bytes.fromhex(options.key)
+    except ValueError as error:
+        raise CommandError(f"--key: expected 64 hex digits, got {options.key!r}") from error
+    fields: dict[str, canonical.Value] = {
+        "tenant": options.tenant,
+        "key": key,
+        "model": target.model,
+        "purposes": list(options.purpose),
+        "adapters": [],
+        "not_after": now_ms() + int(options.days * DAY_MS),
+    }
+    credential = _call(target, "tenants", fields)["credential"]
+    assert isinstance(credential, bytes)
+    options.out.write_bytes(credential)
+    _show(options, {"tenant": options.tenant, "not_after_ms": fields["not_after"], "file": str(options.out)})
+    return 0
+
+
+def _call(target: Target, what: str, fields: dict[str, canonical.Value]) -> dict[str, canonical.Value]:
+    from anchorhold.authority.owner.client import AdminFailed
+
+    try:
+        return target.owner().call(what, fields)
+    except AdminFailed as error:
+        raise CommandError(f"owner authority: {error}", code=REFUSED) from error
+
+
+def _show(options: argparse.Namespace, fields: dict[str, object]) -> None:
+    if options.json:
+        print(json.dumps(fields, indent=2))
+    else:
+        print("\n".join(f"{name:<18}{value}" for name, value in fields.items()))
+
+
+def _plain(value: canonical.Value) -> object:
+    """Bytes as hex, so that JSON can hold it."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {name: _plain(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(member) for member in value]
+    return value
+
+
+def _root(path: Path) -> Anchor:
+    return anchor_from_pem(path.stem, _read(path, MAX_POLICY_JSON))
+
+
+def _read(path: Path, limit: int) -> bytes:
+    with path.open("rb") as file:
+        raw = file.read(limit + 1)
+    if len(raw) > limit:
+        raise CommandError(f"{str(path)!r}: expected at most {limit} bytes")
+    return raw

@@ -1,0 +1,73 @@
+"""What a transcript folder says about the boots that serve one model: which live, how long their leases are, how they
+ended. Read as it stands, unverified: `anchorhold audit verify` is what proves it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.transcript.bodies import Close, Death, KeyLease, Model
+from anchorhold.attestation.transcript.checkpoint import parse_note
+from anchorhold.attestation.transcript.entry import Entry, parse_record
+from anchorhold.attestation.transcript.tree import TILE_WIDTH, decode_bundle, entries_path
+from anchorhold.attestation.types import Milliseconds, ModelDigest
+
+CHECKPOINT = "log/checkpoint"
+
+
+@dataclass(slots=True)
+class Life:
+    """One boot that loaded the model."""
+
+    boot: bytes
+    ttl_ms: int = 0
+    until_ms: int = 0
+    death: Death | None = None
+    closed: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """There is a record of its end."""
+        return self.death is not None or self.closed
+
+    def serving(self, now: Milliseconds) -> bool:
+        """No record of its end, and a lease that has not run out: one that was killed leaves no record."""
+        return not self.ended and now < self.until_ms
+
+
+class TranscriptUnreadable(Exception):
+    """The folder holds no transcript that can be read now."""
+
+
+def lives(transcript: Path, model: ModelDigest) -> tuple[Life, ...]:
+    """Every boot that recorded this model, in order. Raises TranscriptUnreadable."""
+    found: dict[bytes, Life] = {}
+    leases: dict[bytes, list[KeyLease]] = {}
+    for entry in unverified_entries(transcript):
+        body = entry.body
+        if isinstance(body, Model) and body.model == model:
+            found.setdefault(entry.boot, Life(entry.boot))
+        elif isinstance(body, KeyLease):
+            leases.setdefault(entry.boot, []).append(body)
+        if (life := found.get(entry.boot)) is not None:
+            if isinstance(body, Death):
+                life.death = body
+            life.closed = life.closed or isinstance(body, Close)
+    for boot, life in found.items():
+        life.ttl_ms = max((lease.ttl_ms for lease in leases.get(boot, [])), default=0)
+        life.until_ms = max((lease.until_ms for lease in leases.get(boot, [])), default=0)
+    return tuple(found.values())
+
+
+def unverified_entries(transcript: Path) -> Iterator[Entry]:
+    """Every entry under the current checkpoint, in log order. Raises TranscriptUnreadable."""
+    try:
+        size = int(parse_note((transcript / CHECKPOINT).read_bytes()).text.split("\n")[1])
+        for start in range(0, size, TILE_WIDTH):
+            width = min(TILE_WIDTH, size - start)
+            raw = (transcript / "log" / entries_path(start // TILE_WIDTH, width)).read_bytes()
+            for record in decode_bundle(raw, width):
+                yield parse_record(record).unverified_entry
+    except (OSError, ValueError, IndexError, EvidenceError) as error:
+        raise TranscriptUnreadable(f"{str(transcript)!r}: {error}") from error
