@@ -1,8 +1,11 @@
 """Shares from a real owner authority over TLS and from a real KMS face: what was sealed for is all that opens."""
 
+import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +13,18 @@ import pytest
 
 from anchorhold.attestation.sealed.manifest import PurposeClass, ShareKind, ShareRole
 from anchorhold.attestation.sealed.shares import encryption_context, verify_share
-from anchorhold.attestation.types import ModelDigest
+from anchorhold.attestation.types import Milliseconds, ModelDigest
+from anchorhold.authority.kms import setup
+from anchorhold.authority.kms.app import make_app
 from anchorhold.authority.owner.keys import BlobRefused, open_share
 from anchorhold.authority.tls import TlsFiles
 from anchorhold.publish.errors import ProviderUnavailable, PublishError, ShareRefused
-from anchorhold.publish.providers import KmsShares, OwnerShares, Subject
-from anchorhold.sim.owner_face import Authority, owner_face
+from anchorhold.publish.providers import KmsShares, OwnerShares, Subject, kms_client
+from anchorhold.sim.owner_face import Authority, Served, owner_face
+from anchorhold.sim.pki import SimulatedPki
 
 SUBJECT = Subject(ModelDigest(b"\xd1" * 48), "tiny", "1")
+FIELDS = ("access_key_id", "secret_access_key", "session_token")
 PURPOSES = (PurposeClass.SERVE, PurposeClass.RESEAL)
 
 
@@ -135,3 +142,42 @@ def test_a_kms_wraps_share_and_lease_each_under_its_own_context() -> None:
 def test_a_kms_that_gives_half_a_share_is_refused() -> None:
     with pytest.raises(ShareRefused, match="32 bytes, got 16"):
         KmsShares("kms", "k", BookKms(share=b"s" * 16)).new_share(SUBJECT, PURPOSES)
+
+
+@pytest.mark.slow
+def test_a_real_kms_face_wraps_under_its_full_arn_and_refuses_an_unknown_key_by_name(tmp_path: Path) -> None:
+    now = Milliseconds(time.time_ns() // 1_000_000)
+    pki = SimulatedPki.create(datetime.fromtimestamp(now / 1000, UTC))
+    folder = tmp_path / "kms"
+    setup.init(folder, "simulated", [pki.anchor], now=now)
+    callers = json.loads((folder / setup.CREDENTIALS).read_text())
+    served = Served(make_app(folder, lambda: Milliseconds(time.time_ns() // 1_000_000)), TlsFiles.within(folder))
+    try:
+        admin, publisher = (_client(tmp_path, folder, served.port, callers, name) for name in ("admin", "publisher"))
+        arn = admin.create_key(Description="model")["KeyMetadata"]["Arn"]
+        allow = [
+            {"Effect": "Allow", "Principal": {"AWS": callers[name]["arn"]}, "Action": actions, "Resource": "*"}
+            for name, actions in (("admin", "kms:*Key*"), ("publisher", ["kms:GenerateDataKey", "kms:Encrypt"]))
+        ]
+        policy = json.dumps({"Version": "2012-10-17", "Statement": allow})
+        admin.put_key_policy(KeyId=arn, PolicyName="default", Policy=policy)
+        made = KmsShares("kms", arn, publisher).new_share(SUBJECT, PURPOSES)
+        assert {one.key for one in made.wrapped} == {arn}
+        assert len({one.blob for one in made.wrapped}) == len(made.wrapped) == 3
+        with pytest.raises(ShareRefused, match="NotFoundException"):
+            KmsShares("kms", arn[:-12] + "0" * 12, publisher).new_share(SUBJECT, PURPOSES)
+    finally:
+        served.stop()
+    with pytest.raises(ProviderUnavailable):
+        KmsShares("kms", arn, publisher).new_share(SUBJECT, PURPOSES)
+
+
+def _client(scratch: Path, folder: Path, port: int, callers: dict[str, dict[str, str]], name: str) -> Any:
+    credentials = scratch / f"{name}.json"
+    credentials.write_text(json.dumps({field: callers[name].get(field) for field in FIELDS}))
+    return kms_client(
+        endpoint=f"https://localhost:{port}",
+        region="eu-central-1",
+        ca=TlsFiles.within(folder).authority,
+        credentials=credentials,
+    )
