@@ -145,7 +145,7 @@ def _say(finished: Finished, session: Session, resealed: int) -> None:
     finish, receipt = finished.finish, finished.receipt.receipt
     sys.stderr.write(
         f"anchorhold: receipt {receipt.sequence} verified: model {receipt.model.hex()[:16]}, "
-        f"purpose {receipt.purpose}, {finish.prompt_tokens} + {finish.completion_tokens} tokens, {finish.reason.value}\n"
+        f"{receipt.purpose}, {finish.prompt_tokens} + {finish.completion_tokens} tokens, {finish.reason.value}\n"
     )
     if resealed:
         sys.stderr.write(f"anchorhold: sealed again {resealed} times after an unauthenticated hint\n")
