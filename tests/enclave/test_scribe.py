@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 from anchorhold.attestation.transcript import tree
 from anchorhold.attestation.transcript.append import AppendReply, AppendRequest
 from anchorhold.attestation.transcript.batch import ReceiptLeaf, batch_root, decode_leaves
-from anchorhold.attestation.transcript.bodies import Anomaly, Batch, Body, Death, Genesis, Heartbeat, LogLease
+from anchorhold.attestation.transcript.bodies import Anomaly, Batch, Body, Close, Death, Genesis, Heartbeat, LogLease
 from anchorhold.attestation.transcript.checkpoint import Checkpoint, sign_checkpoint
 from anchorhold.attestation.transcript.entry import SigningKeys, VerifyingKeys, parse_record
 from anchorhold.attestation.types import Sha384, StatementDigest
-from anchorhold.enclave.serve.scribe import LogContradiction, LogUnavailable, Scribe, ScribeContext
+from anchorhold.enclave.serve.scribe import BootEnded, LogContradiction, LogUnavailable, Scribe, ScribeContext
 from anchorhold.log.files import cas_path
 from anchorhold.log.server import append
 from anchorhold.log.store import Store, init_state
@@ -287,3 +287,10 @@ def test_concurrent_asyncio_writers_keep_one_chain(bench: Bench) -> None:
 
     assert asyncio.run(many()) == list(range(1, 21))
     assert [body.code for body in bench.bodies() if isinstance(body, Anomaly)] == [f"n{n}" for n in range(20)]
+
+
+def test_nothing_follows_the_last_record(bench: Bench) -> None:
+    bench.scribe.write(Close("shutdown", {}, {}, ()))
+    with pytest.raises(BootEnded):
+        bench.scribe.write(ODD)
+    assert isinstance(bench.bodies()[-1], Close)

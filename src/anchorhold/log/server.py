@@ -5,6 +5,7 @@ Appends are taken one at a time, in order of arrival; the answer leaves after th
 
 import asyncio
 import re
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +118,9 @@ def append(store: Store, wanted: AppendRequest) -> AppendReply:
 
 def serve(state: Path, listen: str, *, ready: Callable[[int], None] | None = None) -> None:
     """Serves the log in `state` on `HOST:PORT` until SIGINT or SIGTERM. `ready` gets the port once it is bound."""
+    # uvicorn drains on these and then raises them again: an ordered end is an exit 0, not a death by signal.
+    for ordered in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ordered, _drained)
     host, _, port = listen.rpartition(":")
     store = Store(state)
     bound = socket.create_server((host, int(port)))
@@ -130,6 +134,10 @@ def serve(state: Path, listen: str, *, ready: Callable[[int], None] | None = Non
     finally:
         bound.close()
         store.close()
+
+
+def _drained(_number: int, _frame: object) -> None:
+    return
 
 
 def ready_file(path: Path | None) -> Callable[[int], None]:
