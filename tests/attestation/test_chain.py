@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from anchorhold.attestation.anchors import AWS_NITRO_G1, Anchor, anchor_from_pem
-from anchorhold.attestation.chain import ChainInvalid, Expired, WrongRoot, verify_chain
+from anchorhold.attestation.chain import ChainInvalid, Expired, WrongRoot, _ask_openssl, verify_chain
 from anchorhold.attestation.errors import EvidenceError, Malformed
 from anchorhold.sim.stage import START, Stage
 
@@ -111,8 +111,28 @@ def test_each_rule_broken_alone_is_refused(index: int, change: dict[str, object]
     chain = links()
     for name, value in change.items():
         setattr(chain[index], name, value)
-    with pytest.raises(ChainInvalid):
+    with pytest.raises(ChainInvalid) as caught:
         walk(build(chain)[0])
+    assert "OpenSSL" not in str(caught.value), "the hand walk refuses by itself"
+
+
+@pytest.mark.parametrize(
+    ("index", "change"),
+    [
+        (1, {"ca": False, "path_length": None}),
+        (1, {"path_length": 1}),
+        (1, {"certify": False}),
+        (4, {"issuer_name": "somebody"}),
+        (2, {"life": timedelta(seconds=-1)}),
+    ],
+)
+def test_the_second_opinion_refuses_by_itself_too(index: int, change: dict[str, object]) -> None:
+    chain = links()
+    _ask_openssl([x509.load_der_x509_certificate(one) for one in build(chain)[0]], START)
+    for name, value in change.items():
+        setattr(chain[index], name, value)
+    with pytest.raises(ChainInvalid, match="OpenSSL"):
+        _ask_openssl([x509.load_der_x509_certificate(one) for one in build(chain)[0]], START)
 
 
 def test_a_leaf_cannot_issue_another_leaf() -> None:

@@ -146,8 +146,17 @@ def test_a_root_named_after_aws_is_still_simulated(stage: Stage) -> None:
 
 def test_tpm_registers_do_not_pass_for_an_enclave(stage: Stage) -> None:
     registers = stage.fields()["pcrs"]
-    with pytest.raises((PlatformRefused, Mismatch)):
+    with pytest.raises(Mismatch, match="module id differs"):
         live(stage, stage.signed(pcrs=..., nitrotpm_pcrs=registers))
+
+
+def test_a_tpm_under_a_simulated_root_is_no_platform(stage: Stage) -> None:
+    module = "i-0123456789abcdef0-tpm0000000000000000"
+    leaf = stage.pki.leaf(module, stage.clock.now)
+    fields = {**stage.fields(), "module_id": module, "certificate": leaf.issued.der, "cabundle": list(leaf.cabundle)}
+    fields["nitrotpm_pcrs"] = fields.pop("pcrs")
+    with pytest.raises(PlatformRefused, match="only enclaves are simulated"):
+        live(stage, sign_document(fields, leaf.issued.key))
 
 
 def test_a_leaf_speaks_for_its_own_module_only(stage: Stage) -> None:
@@ -254,3 +263,11 @@ def test_a_verdict_does_not_repeat_what_an_unproved_document_says(stage: Stage) 
     assert {verdict.claim(name).status for name in ("platform", "measurements", "nonce")} == {Status.NOT_CHECKED}
     assert verdict.exit_code is ExitCode.CONTRADICTED
     assert not verdict.simulated
+
+
+def test_nothing_in_a_document_with_a_bad_signature_is_proved(stage: Stage) -> None:
+    other = stage.pki.leaf("i-0123456789abcdef0-encfedcba9876543210", stage.clock.now)
+    raw = sign_document(stage.fields(), other.issued.key)
+    verdict = appraise(raw, stage.policy, [stage.pki.anchor], TimeEvidence(TimeSource.CLOCK, START), NONCE)
+    assert {claim.name for claim in verdict.claims if claim.status is Status.PROVED} == {"document", "chain"}
+    assert verdict.exit_code is ExitCode.CONTRADICTED

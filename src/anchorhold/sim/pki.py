@@ -96,7 +96,7 @@ class SimulatedPki:
 
     def leaf(self, module_id: str, now: datetime) -> Leaf:
         """A fresh leaf for `module_id` from `now` on."""
-        instance = module_id.partition("-enc")[0]
+        instance = module_id.rpartition("-")[0]
         intermediates = self._path(instance, now)
         begin = now - _BACKDATED
         issuer = intermediates[-1]
