@@ -104,10 +104,8 @@ class LeaseKeeper:
                     self._renew(source)
         except LeaseEnded:
             return
-        except Exception:
-            # Our own mistake, of whatever kind: a keeper that is gone must not leave an open gate behind.
-            self._gate.fault("keeper")
-            raise
+        except Exception as error:  # noqa: BLE001 - of whatever kind: a keeper that is gone must not leave an open gate
+            self._gate.fault(type(error).__name__)
 
     def _renew(self, source: KeySource) -> None:
         try:

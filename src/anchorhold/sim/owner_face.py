@@ -131,9 +131,9 @@ class Authority:
     def order(self, path: str, **body: canonical.Value) -> dict[str, canonical.Value]:
         return self.client(self.token).call(path, body)
 
-    def register(self, model: ModelDigest = MODEL, **changes: canonical.Value) -> None:
+    def register(self, **changes: canonical.Value) -> None:
         body: dict[str, canonical.Value] = {
-            "model": model,
+            "model": MODEL,
             "alias": "tiny",
             "measurements": [measurements()],
             "purposes": [PURPOSE],
