@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.journal import JournalEntry, check_journal
 from anchorhold.authority.kms import setup
 from anchorhold.authority.kms.app import DATABASE, make_app
-from anchorhold.authority.kms.state import JournalRow, State
+from anchorhold.authority.kms.state import State
 from anchorhold.enclave.nsm.module import NsmClient
 from anchorhold.sim.nsm import ToyNsm
 from anchorhold.sim.pki import SimulatedPki
@@ -132,12 +134,13 @@ class Kms:
             parameters["Recipient"] = recipient(document)
         return self.call("enclave", "Decrypt", **(parameters | more))
 
-    def journal(self) -> tuple[JournalRow, ...]:
+    def journal(self) -> tuple[JournalEntry, ...]:
         state = State.load(self.folder / DATABASE)
         with state.transaction() as transaction:
-            rows = transaction.journal()
+            signed = state.journal(Ed25519PrivateKey.generate()).signed_entries(transaction.connection)
         state.close()
-        return rows
+        public = bytes.fromhex((self.folder / setup.JOURNAL_PUBLIC).read_text())
+        return check_journal(signed, Ed25519PublicKey.from_public_bytes(public))
 
 
 async def _asgi(app: Any, request: sigv4.Request) -> tuple[int, bytes]:

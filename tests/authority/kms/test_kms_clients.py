@@ -30,18 +30,8 @@ from .conftest import CONTEXT, MEASUREMENTS, MODULE, RSA_KEY, spki
 
 pytestmark = pytest.mark.slow
 
-SERVER = """
-import sys, time
-from pathlib import Path
-from anchorhold.authority.kms.app import make_app
-from anchorhold.authority.serve import serve
-from anchorhold.authority.tls import TlsFiles
-folder = Path(sys.argv[1])
-app = make_app(folder, lambda: time.time_ns() // 1_000_000)
-serve(app, host="127.0.0.1", port=0, tls_files=TlsFiles.within(folder), ready_file=Path(sys.argv[2]))
-"""
 PATIENCE_SECONDS = 20.0
-AWS = Path(sys.executable).parent / "aws"
+BIN = Path(sys.executable).parent
 
 
 @dataclass(frozen=True)
@@ -74,7 +64,7 @@ class Face:
             "AWS_CA_BUNDLE": str(TlsFiles.within(self.folder).authority),
             "AWS_MAX_ATTEMPTS": "1",
         }
-        command = [str(AWS), "kms", "--endpoint-url", self.endpoint, "--output", "json", *arguments]
+        command = [str(BIN / "aws"), "kms", "--endpoint-url", self.endpoint, "--output", "json", *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
     def document(self, **other: bytes) -> bytes:
@@ -104,7 +94,8 @@ def face(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Face]:
     pki = SimulatedPki.create(datetime.fromtimestamp(now / 1000, UTC))
     setup.init(folder / "kms", "simulated", [pki.anchor], now=Milliseconds(now))
     ready = folder / "ready.json"
-    process = subprocess.Popen([sys.executable, "-c", SERVER, str(folder / "kms"), str(ready)])
+    command = [str(BIN / "anchorhold"), "authority", "serve", "--listen", "127.0.0.1:0"]
+    process = subprocess.Popen([*command, "--state", str(folder / "kms"), "--ready-file", str(ready)])
     try:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not ready.exists():

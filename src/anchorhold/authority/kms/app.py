@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -16,7 +17,7 @@ from starlette.routing import Route
 
 from anchorhold.attestation.anchors import Anchor
 from anchorhold.attestation.types import Milliseconds
-from anchorhold.authority.keystore.software import SoftwareKeystore
+from anchorhold.authority.keystore.software import Keystore, SoftwareKeystore
 from anchorhold.authority.kms import cryptographic, journal, management
 from anchorhold.authority.kms.authenticate import authenticate
 from anchorhold.authority.kms.call import Answer, Call, Surroundings
@@ -29,6 +30,7 @@ from anchorhold.wire import sigv4
 DATABASE = "state.db"
 CONTENT_TYPE = "application/x-amz-json-1.1"
 TARGET = "TrentService."
+JOURNAL_HANDLE = "journal"
 MAX_LOGGED = 256  # characters of the caller's own words in the journal
 _OPERATIONS: dict[str, Callable[[Call], Answer]] = {
     "CreateKey": management.create_key,
@@ -70,7 +72,8 @@ class KmsFace:
                 answer = _run(name, call)
             except KmsFault as raised:
                 fault = raised
-            journal.write(transaction, around.realm, principal, draft, fault, now)
+            body = journal.entry(around.realm, principal, draft, fault, now)
+            around.journal.append(transaction.connection, now, journal.ENTRY, body)
         if fault is not None:
             raise fault
         return answer
@@ -79,11 +82,18 @@ class KmsFace:
         self._state.close()
 
 
+def journal_key(state: State, keystore: Keystore) -> Ed25519PrivateKey:
+    """The key that signs this face's journal. Raises CannotOpen."""
+    return Ed25519PrivateKey.from_private_bytes(keystore.open(JOURNAL_HANDLE, state.journal_key(), b""))
+
+
 def make_app(state_dir: Path, clock: Callable[[], Milliseconds]) -> Starlette:
     """The application over the state in `state_dir`. Raises FileNotFoundError or KeystoreError."""
     state = State.load(state_dir / DATABASE)
     anchors = tuple(Anchor(name, root) for name, root in sorted(state.anchors().items()))
-    face = KmsFace(state, Surroundings(state.realm(), anchors, SoftwareKeystore.load(state_dir)), clock)
+    keystore = SoftwareKeystore.load(state_dir)
+    around = Surroundings(state.realm(), anchors, keystore, state.journal(journal_key(state, keystore)))
+    face = KmsFace(state, around, clock)
 
     async def endpoint(request: Request) -> Response:
         request_id = str(uuid.uuid4())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from anchorhold.attestation.anchors import Anchor
 from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.journal import Journal
 from anchorhold.authority.keystore.software import Keystore
 from anchorhold.authority.kms import policy
 from anchorhold.authority.kms.conditions import context_key
@@ -26,6 +27,7 @@ class Surroundings:
     realm: Realm
     anchors: tuple[Anchor, ...]
     keystore: Keystore
+    journal: Journal
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
-"""The KMS face's journal: a CloudTrail-shaped event for each authenticated call, chained, written before the answer.
+"""What the KMS face journals: a CloudTrail-shaped event for each authenticated call, written before the answer.
 
-Field names are CloudTrail's for attested calls. An encryption context is logged in clear, as AWS does it: callers put
-no secret there. Plaintext, ciphertext and documents are never logged.
+Field names are CloudTrail's for attested calls; the entry around it is the authority's (`authority/journal.py`). An
+encryption context is logged in clear, as AWS does it: callers put no secret there. Plaintext, ciphertext and documents
+are never logged.
 """
 
 import json
@@ -9,19 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from anchorhold.attestation import labels
-from anchorhold.attestation.digest import labelled
+from anchorhold.attestation import canonical
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.kms.faults import KmsFault
-from anchorhold.authority.kms.state import JournalRow, Principal, Realm, Transaction
+from anchorhold.authority.kms.state import Principal, Realm
 
 EVENT_VERSION = "1.08"
 READ_ONLY = frozenset({"Decrypt", "Encrypt", "GenerateDataKey", "DescribeKey", "GetKeyPolicy"})
-_GENESIS = bytes(48)
-
-
-class JournalBroken(Exception):
-    """A row that does not follow from the one before it."""
+MAX_MESSAGE = 1_024  # characters of an error's text, which may repeat the caller's words
+ENTRY = "call"
 
 
 @dataclass(slots=True)
@@ -37,28 +34,11 @@ class Draft:
     recipient: Mapping[str, str] | None = None
 
 
-def write(
-    transaction: Transaction, realm: Realm, principal: Principal, draft: Draft, fault: KmsFault | None, at: Milliseconds
-) -> None:
-    """Append the event of one call to the chain, in the call's own transaction."""
-    last = transaction.last_journal_row()
-    sequence = 0 if last is None else last.sequence + 1
-    previous = _GENESIS if last is None else last.digest
-    event = json.dumps(_event(realm, principal, draft, fault, at), sort_keys=True, separators=(",", ":"))
-    transaction.add_journal_row(JournalRow(sequence, event, previous, _digest(sequence, previous, event)))
-
-
-def check(rows: tuple[JournalRow, ...]) -> None:
-    """Every row follows from the one before. Raises JournalBroken naming the first that does not."""
-    previous = _GENESIS
-    for at, row in enumerate(rows):
-        if row.sequence != at or row.previous != previous or row.digest != _digest(at, previous, row.event):
-            raise JournalBroken(f"journal row {at}: expected to follow {previous.hex()}, got {row.previous.hex()}")
-        previous = row.digest
-
-
-def _digest(sequence: int, previous: bytes, event: str) -> bytes:
-    return bytes(labelled(labels.KMS_JOURNAL, sequence.to_bytes(8, "big"), previous, event.encode()))
+def entry(
+    realm: Realm, principal: Principal, draft: Draft, fault: KmsFault | None, at: Milliseconds
+) -> Mapping[str, canonical.Value]:
+    """The body of one call's journal entry: the event as JSON, as a CloudTrail reader takes it."""
+    return {"event": json.dumps(_event(realm, principal, draft, fault, at), sort_keys=True, separators=(",", ":"))}
 
 
 def _event(
@@ -92,5 +72,5 @@ def _event(
     if draft.recipient is not None:
         event["additionalEventData"] = {"recipient": dict(draft.recipient)}
     if fault is not None:
-        event |= {"errorCode": fault.name.removesuffix("Exception"), "errorMessage": fault.message}
+        event |= {"errorCode": fault.name.removesuffix("Exception"), "errorMessage": fault.message[:MAX_MESSAGE]}
     return event

@@ -9,15 +9,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from anchorhold.attestation.anchors import AWS_NITRO_G1, Anchor
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.keystore.software import SoftwareKeystore
-from anchorhold.authority.kms.app import DATABASE
+from anchorhold.authority.kms.app import DATABASE, JOURNAL_HANDLE
 from anchorhold.authority.kms.authenticate import PRINCIPAL_HANDLE, secret_aad
 from anchorhold.authority.kms.state import Principal, Realm, State
 from anchorhold.authority.tls import make_tls
 
 CREDENTIALS = "credentials.json"
+JOURNAL_PUBLIC = "journal.pub"  # hex; what whoever checks the journal pins
 PRINCIPALS = ("admin", "publisher", "enclave")
 SECRET_BYTES = 30  # 40 characters, as AWS's are
 _ADMINISTRATOR = json.dumps(
@@ -59,7 +62,15 @@ def init(
     realm = Realm(partition, region, account, anchor_class)
     keystore = SoftwareKeystore.init(state_dir)
     keystore.create(PRINCIPAL_HANDLE)
-    state = State.create(state_dir / DATABASE, realm, {anchor.name: anchor.root_der for anchor in anchors})
+    keystore.create(JOURNAL_HANDLE)
+    journal_key = Ed25519PrivateKey.generate()
+    state = State.create(
+        state_dir / DATABASE,
+        realm,
+        {anchor.name: anchor.root_der for anchor in anchors},
+        journal_key=keystore.seal(JOURNAL_HANDLE, journal_key.private_bytes_raw(), b""),
+    )
+    (state_dir / JOURNAL_PUBLIC).write_text(journal_key.public_key().public_bytes_raw().hex() + "\n")
     make_tls(state_dir, now=datetime.fromtimestamp(now / 1000, UTC))
     _write_private(state_dir / CREDENTIALS, json.dumps(_add_principals(state, realm, keystore), indent=2))
     state.close()

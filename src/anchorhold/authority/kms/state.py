@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sql
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.engine import Connection, Engine
 
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.database import open_database
+from anchorhold.authority.journal import Journal
 
 _TABLES = sql.MetaData()
 _realm = sql.Table(
@@ -49,14 +51,8 @@ _keys = sql.Table(
     sql.Column("description", sql.Text, nullable=False),
     sql.Column("created", sql.BigInteger, nullable=False),
 )
-_journal = sql.Table(
-    "journal",
-    _TABLES,
-    sql.Column("sequence", sql.Integer, primary_key=True, autoincrement=False),
-    sql.Column("event", sql.Text, nullable=False),
-    sql.Column("previous", sql.LargeBinary, nullable=False),
-    sql.Column("digest", sql.LargeBinary, nullable=False),
-)
+_journal_keys = sql.Table("journal_keys", _TABLES, sql.Column("sealed", sql.LargeBinary, nullable=False))
+Journal.define(_TABLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,26 +94,18 @@ class Key:
     created: Milliseconds
 
 
-@dataclass(frozen=True, slots=True)
-class JournalRow:
-    sequence: int
-    event: str
-    previous: bytes
-    digest: bytes
-
-
 class Transaction:
     """The state within one call."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self.connection = connection
 
     def principal(self, access_key_id: str) -> Principal | None:
         row = self._one(sql.select(_principals).where(_principals.c.access_key_id == access_key_id))
         return None if row is None else Principal(**row)
 
     def add_principal(self, principal: Principal) -> None:
-        self._connection.execute(
+        self.connection.execute(
             sql.insert(_principals).values(
                 access_key_id=principal.access_key_id,
                 name=principal.name,
@@ -132,7 +120,7 @@ class Transaction:
         return None if row is None else Key(**row)
 
     def add_key(self, key: Key) -> None:
-        self._connection.execute(
+        self.connection.execute(
             sql.insert(_keys).values(
                 key_id=key.key_id,
                 enabled=key.enabled,
@@ -143,28 +131,13 @@ class Transaction:
         )
 
     def set_policy(self, key_id: str, policy: str) -> None:
-        self._connection.execute(sql.update(_keys).where(_keys.c.key_id == key_id).values(policy=policy))
+        self.connection.execute(sql.update(_keys).where(_keys.c.key_id == key_id).values(policy=policy))
 
     def set_enabled(self, key_id: str, *, enabled: bool) -> None:
-        self._connection.execute(sql.update(_keys).where(_keys.c.key_id == key_id).values(enabled=enabled))
-
-    def last_journal_row(self) -> JournalRow | None:
-        row = self._one(sql.select(_journal).order_by(_journal.c.sequence.desc()).limit(1))
-        return None if row is None else JournalRow(**row)
-
-    def journal(self) -> tuple[JournalRow, ...]:
-        rows = self._connection.execute(sql.select(_journal).order_by(_journal.c.sequence)).mappings()
-        return tuple(JournalRow(**row) for row in rows)
-
-    def add_journal_row(self, row: JournalRow) -> None:
-        self._connection.execute(
-            sql.insert(_journal).values(
-                sequence=row.sequence, event=row.event, previous=row.previous, digest=row.digest
-            )
-        )
+        self.connection.execute(sql.update(_keys).where(_keys.c.key_id == key_id).values(enabled=enabled))
 
     def _one(self, query: "sql.Select[Any]") -> dict[str, Any] | None:
-        row = self._connection.execute(query).mappings().first()
+        row = self.connection.execute(query).mappings().first()
         return None if row is None else dict(row)
 
 
@@ -175,8 +148,8 @@ class State:
         self._engine = engine
 
     @classmethod
-    def create(cls, path: Path, realm: Realm, anchors: dict[str, bytes]) -> "State":
-        """A new database. Raises FileExistsError."""
+    def create(cls, path: Path, realm: Realm, anchors: dict[str, bytes], *, journal_key: bytes) -> "State":
+        """A new database; `journal_key` is sealed. Raises FileExistsError."""
         path.touch(mode=0o600, exist_ok=False)
         engine = open_database(path)
         _TABLES.create_all(engine)
@@ -189,6 +162,7 @@ class State:
                     anchor_class=realm.anchor_class,
                 )
             )
+            connection.execute(sql.insert(_journal_keys).values(sealed=journal_key))
             for name, root in anchors.items():
                 connection.execute(sql.insert(_anchors).values(name=name, root_der=root))
         return cls(engine)
@@ -207,6 +181,15 @@ class State:
     def anchors(self) -> dict[str, bytes]:
         with self._engine.begin() as connection:
             return {row.name: row.root_der for row in connection.execute(sql.select(_anchors))}
+
+    def journal_key(self) -> bytes:
+        """The sealed seed of the key that signs the journal."""
+        with self._engine.begin() as connection:
+            return bytes(connection.execute(sql.select(_journal_keys.c.sealed)).scalar_one())
+
+    def journal(self, key: Ed25519PrivateKey) -> Journal:
+        """The journal of this database, under `key`."""
+        return Journal(_TABLES, key)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
