@@ -229,7 +229,9 @@ class Life:
     def _death(self, ending: Ending, wiped_ms: Milliseconds, egress: dict[str, int]) -> Death:
         why = ending.drain or ending.cause
         ttl = max(source.lease_ttl_ms for source in self.booted.configuration.sources)
-        last = None if ending.last_pass is None else wiped_ms - int((boottime() - ending.last_pass) * 1000)
+        # After clock doubt there is no enclave time: 0, never a negative the record could not hold.
+        since = 0.0 if ending.last_pass is None else boottime() - ending.last_pass
+        last = None if ending.last_pass is None else max(0, wiped_ms - int(since * 1000))
         return Death(
             reason=why.event.value,
             source=why.source or "enclave",
