@@ -9,16 +9,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from anchorhold.attestation.canonical import decode, encode
 from anchorhold.attestation.lease import lease_id, sign_lease, verify_lease
-from anchorhold.attestation.transcript.bodies import Anomaly, Batch, Death, KeyDeny
+from anchorhold.attestation.transcript.bodies import Anomaly, Batch, Death, Heartbeat, KeyDeny, LogLease
 from anchorhold.attestation.transcript.checkpoint import Checkpoint, sign_checkpoint
+from anchorhold.attestation.transcript.entry import Entry, parse_record, sign_record
 from anchorhold.attestation.transcript.report import CONTRADICTED, LIMITED, SIMULATED, Code, Status
 from anchorhold.attestation.transcript.tree import entries_path, tile_path
+from anchorhold.attestation.types import Milliseconds
 from anchorhold.audit.folder import CannotRead
 from anchorhold.audit.verify import Audit, audit
 from anchorhold.log.files import cas_path
 from anchorhold.sim.pki import SimulatedPki
 from anchorhold.sim.stage import START
-from anchorhold.sim.story import LOG_KEY, ORIGIN, OWNER_KEY, TTL_MS, Released, Story, sha256
+from anchorhold.sim.story import LOG_KEY, LOG_LEASE_MS, ORIGIN, OWNER_KEY, TTL_MS, Released, Story, sha256
 
 
 def judged(story: Story, tmp_path: Path, path: Path | None = None) -> Audit:
@@ -435,6 +437,59 @@ def test_a_request_cut_off_by_the_end_is_no_limit_but_a_skipped_one_is(story: St
     result = judged(story, tmp_path)
     assert limits(result) == {Code.NO_OUTCOME}
     assert next(one for one in result.report.findings if one.code is Code.NO_OUTCOME).detail.startswith("1 ")
+
+
+def test_a_record_after_the_end_is_refused(story: Story, tmp_path: Path) -> None:
+    story.whole()
+
+    def revived(records: list[bytes]) -> list[bytes]:
+        last = parse_record(records[-1])
+        seq, t = last.unverified_entry.seq + 1, last.unverified_entry.t
+        entry = Entry(story.boot, seq, last.head, t, Anomaly("alive", "", ""))
+        return [*records, sign_record(entry, story.keys).raw]
+
+    assert refused(story, tmp_path, story.rewritten(tmp_path, revived)) is Code.AFTER_END
+
+
+def test_a_record_back_in_time_is_refused(story: Story, tmp_path: Path) -> None:
+    story.serving()
+    story.leave()
+
+    def earlier(records: list[bytes]) -> list[bytes]:
+        last = parse_record(records[-1])
+        seq, t = last.unverified_entry.seq + 1, last.unverified_entry.t - 1
+        entry = Entry(story.boot, seq, last.head, Milliseconds(t), Anomaly("early", "", ""))
+        return [*records, sign_record(entry, story.keys).raw]
+
+    assert refused(story, tmp_path, story.rewritten(tmp_path, earlier)) is Code.CHAIN_BROKEN
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, None),
+        ({"root": b"x" * 32}, Code.FORK),
+        ({"size": 1}, Code.FORK),
+        ({"size": 99}, Code.FORK),
+        ({"index": 1}, Code.LEASE_REFUSED),
+        ({"ttl_ms": LOG_LEASE_MS + 1}, Code.LEASE_REFUSED),
+        ({"until_ms": 2**50}, Code.LEASE_REFUSED),
+    ],
+)
+def test_a_log_lease_shows_a_past_state_of_this_log_and_is_not_stretched(
+    story: Story, tmp_path: Path, changes: dict[str, object], code: Code | None
+) -> None:
+    story.genesis()
+    story.model()
+    beat = story.write(Heartbeat(2, {}, {}, dumpable=False, core_limit=0))
+    head, until = beat.checkpoint, story.clock.ms() + LOG_LEASE_MS
+    lease = LogLease(beat.index, head.size, head.root, LOG_LEASE_MS, until, ())
+    story.write(replace(lease, **changes))  # type: ignore[arg-type] # the parameters name real fields
+    story.close()
+    if code is None:
+        assert judged(story, tmp_path).report.exit_code == SIMULATED
+    else:
+        assert refused(story, tmp_path) is code
 
 
 # What cannot be judged
