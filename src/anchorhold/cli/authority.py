@@ -11,7 +11,7 @@ from anchorhold.attestation import canonical
 from anchorhold.attestation.anchors import Anchor, anchor_from_pem
 from anchorhold.attestation.policy import MAX_POLICY_JSON, policy_from_json
 from anchorhold.cli.main import CommandError
-from anchorhold.cli.revoke import REFUSED, run_reinstate, run_revoke
+from anchorhold.cli.revoke import GRACE_S, REFUSED, run_reinstate, run_revoke
 from anchorhold.cli.target import Target, add_target_options
 from anchorhold.cli.times import moment_text, now_ms
 
@@ -65,6 +65,9 @@ def _add_revoke(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         "record of its end within the lease and ten seconds",
     )
     revoke.add_argument("--no-wait", dest="wait", action="store_false", help="do not wait for the enclaves to end")
+    revoke.add_argument(
+        "--grace", type=float, default=GRACE_S, metavar="SECONDS", help="how long past the lease to wait (10)"
+    )
     reinstate = commands.add_parser("reinstate", help="undo a revocation")
     for parser, run in ((revoke, run_revoke), (reinstate, run_reinstate)):
         parser.add_argument("--model", metavar="ID", help="D in hex; with --stack its model id, or nothing, will do")

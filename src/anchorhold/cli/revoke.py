@@ -40,7 +40,11 @@ def run_revoke(options: argparse.Namespace) -> int:
     alive = _alive(target)
     ordered = _order(target, options.at, options.reason)
     ttl_ms = max([ordered.lease_ttl_ms, *(life.ttl_ms for life in alive)])
-    ended = _await_ends(target, {life.boot for life in alive}, ttl_ms) if options.wait and alive else ()
+    ended = (
+        _await_ends(target, {life.boot for life in alive}, ttl_ms / 1000 + options.grace)
+        if options.wait and alive
+        else ()
+    )
     _print(target, options, ordered, ttl_ms, alive, ended)
     return LIMITS if options.wait and any(life.death is None for life in ended) else 0
 
@@ -90,10 +94,10 @@ def _alive(target: Target) -> tuple[Life, ...]:
         raise CommandError(f"transcript: {error}") from error
 
 
-def _await_ends(target: Target, boots: set[bytes], ttl_ms: int) -> tuple[Life, ...]:
+def _await_ends(target: Target, boots: set[bytes], most_s: float) -> tuple[Life, ...]:
     assert target.transcript is not None  # boots came from it
     began = time.monotonic()
-    until, say_at = began + ttl_ms / 1000 + GRACE_S, began
+    until, say_at = began + most_s, began
     while True:
         try:
             watched = tuple(life for life in lives(target.transcript, target.model) if life.boot in boots)
@@ -142,7 +146,7 @@ def _print(
 def _life_lines(life: Life, revoked: Milliseconds) -> list[str]:
     name = life.boot.hex()[:16]
     if life.death is None:
-        word = "closed in order" if life.closed else "NO DEATH RECORD within the lease and ten seconds"
+        word = "closed in order" if life.closed else "NO RECORD OF ITS END within the lease and the grace"
         return [f"enclave        {name}: {word}"]
     death = life.death
     token = "none was sent" if death.last_token_ms is None else _after(death.last_token_ms, revoked)
