@@ -1,0 +1,167 @@
+"""`ask` and the sync client over real gRPC, against a gateway that is nothing but a relay to a loopback enclave."""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc
+import pytest
+
+from anchorhold.attestation.canonical import decode_map
+from anchorhold.attestation.transcript.kept import KeptReceipt
+from anchorhold.attestation.types import KeyId
+from anchorhold.cli.main import main
+from anchorhold.client.errors import Hinted, Unavailable
+from anchorhold.client.gateway import HINT_METADATA, KEY_ID_METADATA, GatewayBroke
+from anchorhold.client.sdk import Client
+from anchorhold.client.trust import Trust, encode_trust
+from anchorhold.sim.link import Link, loopback_trust
+from anchorhold.sim.loopback import LoopbackEnclave, ManualClock
+from anchorhold.sim.pki import SimulatedPki
+from anchorhold.v1.gateway_pb2 import AttestRequest, AttestResponse, Frame
+from anchorhold.v1.gateway_pb2_grpc import GatewayServicer, add_GatewayServicer_to_server
+
+TEXT = "The capital of France is Paris."
+NOW = datetime.now(UTC)  # noqa: TID251 - `ask` judges by the machine's clock, so must what it is shown
+
+
+class Relay(GatewayServicer):  # type: ignore[misc]  # generated without types
+    def __init__(self, link: Link) -> None:
+        self.link = link
+
+    async def Attest(self, request: AttestRequest, context: object) -> AttestResponse:  # noqa: N802 - gRPC's name
+        said = await self.link.attest(request.nonce, with_configuration=request.with_configuration)
+        return AttestResponse(
+            document=said.document,
+            statement=said.statement,
+            owner_lease=said.owner_lease,
+            kms_lease=said.kms_lease,
+            configuration=said.configuration,
+        )
+
+    async def Infer(  # noqa: N802 - gRPC's name
+        self, requests: AsyncIterator[Frame], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[Frame]:
+        frames = [message.body async for message in requests]
+        key_id = KeyId(bytes.fromhex(dict(context.invocation_metadata())[KEY_ID_METADATA]))
+        try:
+            async for body in self.link.infer(frames, key_id=key_id, alias="tiny", timeout_s=5):
+                yield Frame(body=body)
+        except GatewayBroke as broke:
+            context.set_trailing_metadata(((HINT_METADATA, broke.hint),))
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "hint")
+
+
+@pytest.fixture
+def link() -> Link:
+    return Link(LoopbackEnclave(SimulatedPki.create(NOW), clock=ManualClock(NOW)))
+
+
+@pytest.fixture
+def trust(link: Link) -> Iterator[Trust]:
+    """The enclave behind a running gateway."""
+    loop, started, port = asyncio.new_event_loop(), threading.Event(), [0]
+    server: list[grpc.aio.Server] = []
+
+    async def start() -> None:
+        server.append(grpc.aio.server())
+        add_GatewayServicer_to_server(Relay(link), server[0])
+        port[0] = server[0].add_insecure_port("127.0.0.1:0")
+        await server[0].start()
+        started.set()
+
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    asyncio.run_coroutine_threadsafe(start(), loop)
+    assert started.wait(10)
+    yield replace(loopback_trust(link.enclave), gateway=f"127.0.0.1:{port[0]}")
+    asyncio.run_coroutine_threadsafe(server[0].stop(None), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()
+
+
+@pytest.fixture
+def pinned(trust: Trust, tmp_path: Path) -> Path:
+    path = tmp_path / "trust.json"
+    path.write_bytes(encode_trust(trust))
+    return path
+
+
+def test_the_sync_client_answers(trust: Trust) -> None:
+    with Client(trust) as client:
+        answer = client.ask("hi")
+        assert answer.text == TEXT
+        assert answer.simulated
+        assert client.ask("again").receipt.receipt.sequence == 2
+
+
+def test_ask_streams_and_says_simulated(pinned: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    receipt = tmp_path / "receipt"
+    assert main(["ask", "hi", "--trust", str(pinned), "--receipt", str(receipt)]) == 0
+    said = capsys.readouterr()
+    assert said.out == TEXT + "\n"
+    assert "simulated" in said.err
+    assert "receipt 1 verified" in said.err
+    KeptReceipt.decode(receipt.read_bytes())
+
+
+def test_ask_json_is_one_object(link: Link, pinned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", "hi", "--trust", str(pinned), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["answer"] == TEXT
+    assert said["simulated"] is True
+    assert said["receipt"]["commitment"] == link.enclave.scribe.leaves[0][0].hex()
+
+
+def test_ask_of_a_refusing_enclave_exits_1(link: Link, pinned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    link.enclave.engine.refuse = "busy"
+    assert main(["ask", "hi", "--trust", str(pinned)]) == 1
+    assert "busy" in capsys.readouterr().err
+
+
+def test_ask_marks_cut_text_as_provisional_and_exits_1(
+    trust: Trust, link: Link, pinned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Cut(Link):
+        def to_client(self, at: int, frame: bytes) -> tuple[bytes, ...]:
+            return (frame,) if at < 3 else ()
+
+    link.__class__ = Cut
+    assert main(["ask", "hi", "--trust", str(pinned)]) == 1
+    said = capsys.readouterr()
+    assert TEXT.startswith(said.out.rstrip("\n"))
+    assert "provisional" in said.err
+    assert "final record" in said.err
+
+
+def test_a_hint_travels_as_a_hint(trust: Trust, link: Link) -> None:
+    class Hints(Link):
+        def to_client(self, at: int, frame: bytes) -> tuple[bytes, ...]:
+            raise GatewayBroke("as I please", "draining")
+
+    link.__class__ = Hints
+    with Client(trust) as client, pytest.raises(Hinted) as caught:
+        client.ask("hi")
+    assert caught.value.code == "draining"
+    assert link.attests == 2
+
+
+def test_nobody_there_is_unavailable(trust: Trust, pinned: Path) -> None:
+    with Client(replace(trust, gateway="127.0.0.1:1")) as client, pytest.raises(Unavailable):
+        client.ask("hi")
+    assert main(["ask", "hi", "--trust", str(pinned), "--gateway", "127.0.0.1:1"]) == 2
+
+
+def test_a_kept_receipt_holds_nothing_of_the_conversation(pinned: Path, tmp_path: Path) -> None:
+    receipt = tmp_path / "receipt"
+    assert main(["ask", "a-marker-in-the-question", "--trust", str(pinned), "--receipt", str(receipt)]) == 0
+    raw = receipt.read_bytes()
+    assert b"marker" not in raw
+    assert b"Paris" not in raw
+    fields: dict[str, type | tuple[type, ...]] = {"v": int, "receipt": bytes, "salt": bytes, "tag": bytes}
+    assert decode_map(raw, "kept receipt", limit=8192, fields=fields)["v"] == 1
