@@ -62,12 +62,20 @@ class Folder:
         return content
 
     def _bundle(self, index: int, width: int) -> tuple[bytes, ...]:
-        for found in (width, tree.TILE_WIDTH):
+        # A log that is being written may have replaced the bundle by a longer one since the checkpoint was read.
+        for found in (width, tree.TILE_WIDTH, *self._wider(index, width)):
             path = self._path / "log" / tree.entries_path(index, found)
             if path.is_file():
                 raw = read_small(path, MAX_BUNDLE)
                 return tree.decode_bundle(raw, found)[:width]
         raise Malformed(f"entries {index * tree.TILE_WIDTH} to {index * tree.TILE_WIDTH + width - 1}: not in this copy")
+
+    def _wider(self, index: int, width: int) -> list[int]:
+        partials = (self._path / "log" / tree.entries_path(index, width)).parent
+        if not partials.is_dir():
+            return []
+        names = [one.name for one in partials.iterdir() if one.name.isascii() and one.name.isdecimal()]
+        return sorted(int(name) for name in names if width < int(name) < tree.TILE_WIDTH)
 
     def _check_tile(self, node: tree.NodeReader, level: int, index: int, width: int) -> None:
         path = self._path / "log" / tree.tile_path(level, index, width)

@@ -185,16 +185,19 @@ class Store:
             raise
 
     def _forget_partials(self) -> None:
-        """Partial tiles but the newest go: each bundle is a copy of the one before, and `tile` can make any of them."""
+        """Partial tiles but the newest two go: each is a copy of the one before, and `tile` can make any of them.
+
+        Two, so that who read the checkpoint a moment ago still finds its files.
+        """
         if self.size % tree.TILE_WIDTH == 0:
             self._tail.clear()
-        last, rest = divmod(self.size, tree.TILE_WIDTH)
+        last = self.size // tree.TILE_WIDTH
         # The record is committed: a file that stays is a little space, not an error.
         with suppress(OSError):
-            for index in (last - 1, last):
-                if index >= 0:
-                    for path in (tree.entries_path(index), tree.tile_path(0, index)):
-                        _prune(self._state / "log" / path, rest if index == last else 0)
+            for index in range(max(0, last - 1), last + 1):
+                keep = {self.size - index * tree.TILE_WIDTH - back for back in (0, 1)}
+                for path in (tree.entries_path(index), tree.tile_path(0, index)):
+                    _prune(self._state / "log" / path, keep)
 
     def _load(self) -> None:
         self._note = (self._state / CHECKPOINT_FILE).read_bytes()
@@ -220,16 +223,17 @@ class Store:
             self._tail.clear()
 
 
-def _prune(full: Path, keep: int) -> None:
+def _prune(full: Path, keep: set[int]) -> None:
     partials = full.with_name(f"{full.name}.p")
     if not partials.is_dir():
         return
-    for partial in partials.iterdir():
-        if partial.name != str(keep):
-            partial.unlink(missing_ok=True)
-    if not keep:
+    names = {str(width) for width in keep}
+    gone = [partial for partial in partials.iterdir() if partial.name not in names]
+    for partial in gone:
+        partial.unlink(missing_ok=True)
+    if gone and not any(partials.iterdir()):
         partials.rmdir()
-    sync_folder(full.parent)
+        sync_folder(full.parent)
 
 
 def _lock(path: Path) -> int:
