@@ -40,13 +40,10 @@ def run_revoke(options: argparse.Namespace) -> int:
     alive = _alive(target)
     ordered = _order(target, options.at, options.reason)
     ttl_ms = max([ordered.lease_ttl_ms, *(life.ttl_ms for life in alive)])
-    ended = (
-        _await_ends(target, {life.boot for life in alive}, ttl_ms / 1000 + options.grace)
-        if options.wait and alive
-        else ()
-    )
+    watched = options.wait and bool(alive)
+    ended = _await_ends(target, {life.boot for life in alive}, ttl_ms / 1000 + options.grace) if watched else ()
     _print(target, options, ordered, ttl_ms, alive, ended)
-    return LIMITS if options.wait and any(life.death is None for life in ended) else 0
+    return LIMITS if watched and (not ended or any(not life.ended for life in ended)) else 0
 
 
 def run_reinstate(options: argparse.Namespace) -> int:
