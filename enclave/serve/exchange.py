@@ -25,6 +25,7 @@ from anchorhold.wire.frames import Frame, FrameError, FrameReader, FrameWriter, 
 from anchorhold.wire.messages import Kind
 
 CLOSING_TIMEOUT_S = 10.0  # for the last two records: a client that stopped reading holds nothing for ever
+CUT_TIMEOUT_S = 0.5  # for the same two records when the lease has ended: the wipe waits for nobody longer
 REQUEST_TIMEOUT_S = 30.0  # from the first frame to the final request record: who sends slower holds memory
 MAX_DELTA = 16_384  # characters in one record: at most 65,536 bytes of UTF-8
 
@@ -151,7 +152,7 @@ class _Answer:
         outcome = self._admit() or await self._generate()
         if isinstance(outcome, Finish):
             outcome = self._still_leased(outcome)
-        async with asyncio.timeout(CLOSING_TIMEOUT_S):
+        async with asyncio.timeout(CUT_TIMEOUT_S if outcome is Code.LEASE_ENDED else CLOSING_TIMEOUT_S):
             await self._conclude(outcome)
 
     async def _conclude(self, outcome: Finish | Code) -> None:
@@ -207,6 +208,13 @@ class _Answer:
             return Code.DEADLINE
         except LeaseEnded as error:
             return Code(error.code)
+        except asyncio.CancelledError:
+            # The server cuts every stream at the end of the lease; the client hears why. A client that left does not.
+            code, task = self._lease_code(), asyncio.current_task()
+            if code is None or task is None:
+                raise
+            task.uncancel()
+            return code
         except EngineRefused as error:
             # An engine wiped under us breaks because the lease ended: say that.
             return self._lease_code() or _ENGINE_CODES.get(error.code, Code.ENGINE)

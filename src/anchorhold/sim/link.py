@@ -44,6 +44,7 @@ class Link:
         self.up: list[bytes] = []
         self.down: list[bytes] = []
         self.attests = 0
+        self.serving: asyncio.Task[None] | None = None
 
     def evidence(self, answer: AttestAnswer, nonce: bytes) -> AttestAnswer:
         """What the client is shown."""
@@ -76,7 +77,7 @@ class Link:
         self, frames: Sequence[bytes], *, key_id: KeyId, alias: str, timeout_s: float
     ) -> AsyncGenerator[bytes, None]:
         ours, theirs = socket.socketpair()
-        serving = asyncio.create_task(_serve(self.pick(), theirs))
+        self.serving = serving = asyncio.create_task(_serve(self.pick(), theirs))
         stream = await asyncio.open_unix_connection(sock=ours)
         reader, writer = FrameReader(stream[0]), FrameWriter(stream[1])
         try:
@@ -89,7 +90,9 @@ class Link:
                 yield frame
         finally:
             await writer.close()
-            await serving
+            await asyncio.gather(serving, return_exceptions=True)
+            if not serving.cancelled() and (error := serving.exception()) is not None:
+                raise error
 
     async def _answers(self, reader: FrameReader) -> AsyncGenerator[bytes, None]:
         at = 0

@@ -8,6 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from anchorhold.attestation.channel.client import TenantKey
+from anchorhold.attestation.channel.errors import Truncated
 from anchorhold.attestation.channel.tenant import TenantCredential, issue_credential
 from anchorhold.attestation.types import Milliseconds, ModelDigest
 from anchorhold.client.errors import ClientError, LeaseEnded, Refused
@@ -93,6 +94,37 @@ def test_an_engine_wiped_under_a_stream_says_lease_ended() -> None:
 
     with pytest.raises(LeaseEnded):
         ask(LoopbackEnclave(PKI, clock=clock, engine=Wiped(), lease_s=2.0))
+
+
+def test_a_stream_cut_at_the_end_of_the_lease_is_told_why() -> None:
+    class CutFromOutside(ScriptedEngine):
+        async def before(self, chunk: int) -> None:
+            if chunk == 1:
+                enclave.gate.clock_doubt("test")
+                assert link.serving is not None
+                link.serving.cancel()
+                await asyncio.Event().wait()
+
+    enclave = LoopbackEnclave(PKI, engine=CutFromOutside())
+    link = Link(enclave)
+    with pytest.raises(LeaseEnded) as caught:
+        ask(enclave, link=link)
+    assert caught.value.receipt is not None
+    assert len(link.down) == 4, "answer, one delta, error, receipt"
+
+
+def test_a_stream_cut_for_any_other_reason_is_truncated() -> None:
+    class CutFromOutside(ScriptedEngine):
+        async def before(self, chunk: int) -> None:
+            if chunk == 1:
+                assert link.serving is not None
+                link.serving.cancel()
+                await asyncio.Event().wait()
+
+    enclave = LoopbackEnclave(PKI, engine=CutFromOutside())
+    link = Link(enclave)
+    with pytest.raises(Truncated):
+        ask(enclave, link=link)
 
 
 def test_a_drain_admits_nothing_new(enclave: LoopbackEnclave) -> None:
