@@ -53,7 +53,7 @@ async def run(config: ParentConfig) -> None:
         server = make_server(Gateway(relay, log, health, lifecycle.hints))
         public = server.add_insecure_port(str(config.listen))
         await server.start()
-        # Unwound from the last: no more supervision, open exchanges end, the enclave closes its transcript, ports close.
+        # Unwound from the last: supervision, open exchanges, the enclave with its last record, then the ports.
         stack.push_async_callback(lifecycle.stop)
         stack.push_async_callback(server.stop, GRACE_S)
         starting = asyncio.create_task(_supervise(config, lifecycle, health))

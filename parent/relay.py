@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 from anchorhold.parent.config import UnixWindow, VsockWindow
 from anchorhold.parent.health import Class, Health
-from anchorhold.parent.link import Link, dial
+from anchorhold.parent.link import WindowLink, dial
 from anchorhold.wire.messages import Kind, pack_fields, require_fields
 
 
@@ -48,8 +48,8 @@ class Relay:
         body = pack_fields({"nonce": nonce, "configuration": b"\x01" if with_configuration else b""})
         async with dial(self._window) as link:
             self._health.count(Class.NONCE, len(body))
-            await link.frames_out.write(Kind.ATTEST, body)
-            frame = await link.frames_in.read()
+            await link.write(Kind.ATTEST, body)
+            frame = await link.read()
             if frame is None or frame.kind not in {Kind.ATTESTED, Kind.HINT}:
                 raise Cut
             if frame.kind == Kind.HINT:
@@ -60,25 +60,25 @@ class Relay:
     async def status(self) -> bool:
         """Whether an enclave answers at the window. Raises Unreachable, OSError or FrameError."""
         async with dial(self._window) as link:
-            await link.frames_out.write(Kind.STATUS)
-            frame = await link.frames_in.read()
+            await link.write(Kind.STATUS)
+            frame = await link.read()
             return frame is not None and frame.kind == Kind.STATUS_IS
 
     async def shutdown(self) -> None:
         """Ask the enclave to close its transcript and end. Raises Unreachable, OSError or FrameError."""
         async with dial(self._window) as link:
-            await link.frames_out.write(Kind.SHUTDOWN)
-            await link.frames_in.read()
+            await link.write(Kind.SHUTDOWN)
+            await link.read()
 
-    async def _upload(self, frames: AsyncIterator[bytes], link: Link) -> None:
+    async def _upload(self, frames: AsyncIterator[bytes], link: WindowLink) -> None:
         async for body in frames:
             self._health.count(Class.REQUEST, len(body))
-            await link.frames_out.write(Kind.INFER_FRAME, body)
-        await link.frames_out.write(Kind.INFER_END)
+            await link.write(Kind.INFER_FRAME, body)
+        await link.write(Kind.INFER_END)
 
-    async def _answer(self, link: Link) -> AsyncIterator[bytes]:
+    async def _answer(self, link: WindowLink) -> AsyncIterator[bytes]:
         while True:
-            frame = await link.frames_in.read()
+            frame = await link.read()
             if frame is None:
                 raise Cut
             if frame.kind == Kind.INFER_FRAME:
