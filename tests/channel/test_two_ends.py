@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from anchorhold.attestation import labels
-from anchorhold.attestation.binding import Serve, nsm_nonce
+from anchorhold.attestation.binding import Genesis, Serve, encode_statement, nsm_nonce, statement_digest
 from anchorhold.attestation.canonical import decode, encode
 from anchorhold.attestation.channel.body import Finish, FinishReason, InferRequest, Message, Role, tenant_message
 from anchorhold.attestation.channel.client import Channel, ClientExchange, Delta, EpochOver, Failed, Finished, Options
@@ -23,11 +23,24 @@ from anchorhold.attestation.channel.errors import (
     Truncated,
     UnknownKey,
 )
-from anchorhold.attestation.channel.header import decode_opening, encode_header, encode_opening
-from anchorhold.attestation.channel.padding import BASIC_MULTIPLE, MAX_CONTENT, Padding
+from anchorhold.attestation.channel.header import (
+    decode_opening,
+    encode_header,
+    encode_opening,
+    open_slot,
+    request_record_key,
+)
+from anchorhold.attestation.channel.padding import MAX_CONTENT, Padding
 from anchorhold.attestation.channel.receipt import Asserted, Receipt, sign_receipt
-from anchorhold.attestation.channel.record import TAG, FrameKind, frame
-from anchorhold.attestation.cose import sign1
+from anchorhold.attestation.channel.record import (
+    Direction,
+    FrameKind,
+    RecordKind,
+    RecordOpener,
+    RecordSealer,
+    frame,
+)
+from anchorhold.attestation.cose import parse_sign1, sign1
 from anchorhold.attestation.errors import Malformed, Mismatch, SignatureInvalid, TooLarge
 from anchorhold.attestation.types import ConfigDigest, Milliseconds, ModelDigest, Sha384
 from anchorhold.attestation.verify import Evidence, verify_live
@@ -169,9 +182,6 @@ def test_a_chosen_enclave_cannot_change_the_request_of_another_unseen() -> None:
     first, second = LoopbackEnclave(PKI), LoopbackEnclave(PKI)
     ends = Ends(first, second, at=0)
     record = ends.client.frames[1]
-    from anchorhold.attestation.channel.header import open_slot, request_record_key
-    from anchorhold.attestation.channel.record import Direction, RecordKind, RecordOpener, RecordSealer
-
     opening = decode_opening(ends.client.frames[0][1:])
     key_b = second.epochs.find(opening.header.targets[1])
     assert key_b is not None
@@ -220,15 +230,9 @@ def test_a_receipt_by_another_key_or_under_another_label_is_refused(enclave: Loo
         ends = Ends(enclave)
         received = ends.request()
         ends.answer(received)
-        honest = decode_payload(ends.receipt(received))
+        honest = parse_sign1(ends.receipt(received), "receipt").payload
         with pytest.raises(SignatureInvalid):
             ends.client.receive(ends.exchange.close(sign1(honest, key, aad=label)))
-
-
-def decode_payload(raw: bytes) -> bytes:
-    from anchorhold.attestation.cose import parse_sign1
-
-    return parse_sign1(raw, "receipt").payload
 
 
 def test_no_record_comes_before_the_answers_opening_or_after_the_final_one(enclave: LoopbackEnclave) -> None:
@@ -341,24 +345,6 @@ def test_either_end_refuses_the_others_frames(enclave: LoopbackEnclave) -> None:
         Ends(enclave).exchange.receive(answer)
 
 
-# Padding
-
-
-@pytest.mark.parametrize("length", [0, 1, 250, 251, 252, 5000])
-def test_basic_shows_only_multiples_of_256(enclave: LoopbackEnclave, length: int) -> None:
-    ends = Ends(enclave)
-    ends.request()
-    ends.exchange.answer()
-    assert (len(ends.exchange.delta("x" * length)) - 1 - TAG) % BASIC_MULTIPLE == 0
-
-
-def test_off_shows_the_length(enclave: LoopbackEnclave) -> None:
-    ends = Ends(enclave, options=Options("tiny", padding=Padding.OFF))
-    received = ends.request()
-    ends.answer(received)
-    assert isinstance(ends.client.receive(ends.exchange.close(ends.receipt(received))), Finished)
-
-
 # A channel exists only as the result of verification
 
 
@@ -377,8 +363,6 @@ def test_a_channel_needs_evidence_of_exactly_this_statement(enclave: LoopbackEnc
 
 
 def test_a_genesis_document_makes_no_channel(enclave: LoopbackEnclave) -> None:
-    from anchorhold.attestation.binding import Genesis, encode_statement, statement_digest
-
     trust = loopback_trust(enclave)
     public = enclave.receipt_key.public_key().public_bytes_raw()
     genesis = Genesis(enclave.boot_id, public, bytes(1952), public, trust.configuration, None)
