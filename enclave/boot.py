@@ -29,6 +29,7 @@ from anchorhold.enclave.keys.clock import TOLERANCE_MS, ClockDoubt, EnclaveClock
 from anchorhold.enclave.nsm.module import SecurityModule
 from anchorhold.enclave.parent_ports import Records, boot_bytes, fetch_small, heartbeat
 from anchorhold.enclave.phases import Phases, Step
+from anchorhold.enclave.refusal import offer_refusal
 from anchorhold.enclave.serve.egress import EgressClass, Ledger
 from anchorhold.enclave.serve.scribe import Scribe, ScribeContext
 from anchorhold.enclave.serve.transport import Window
@@ -124,7 +125,11 @@ def boot(launch: Launch, phases: Phases, ledger: Ledger, on_doubt: Callable[[str
     _write_genesis(scribe, launch.image, statement, document, raw, checkpoint)
     phases.take(Step.GENESIS_INCLUDED)
     # 4. The model is the one of the configuration and signed, before any key is asked for.
-    manifest = _verified_model(launch.window, configuration, scribe)
+    try:
+        manifest = _verified_model(launch.window, configuration, scribe)
+    except Exception as error:
+        offer_refusal(scribe, error, wiped_ms=clock.now_ms(), lease_ttl_ms=configuration.sources[0].lease_ttl_ms)
+        raise
     return Booted(
         launch=launch,
         phases=phases,

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import ctypes
 import itertools
+import queue
 import resource
 import secrets
 import threading
@@ -25,6 +26,7 @@ from anchorhold.enclave.model.sealed_files import OpenedModel, open_sealed, unlo
 from anchorhold.enclave.model.transformers_engine import TransformersEngine
 from anchorhold.enclave.parent_ports import fetch
 from anchorhold.enclave.phases import Phase, Step
+from anchorhold.enclave.refusal import offer_refusal
 from anchorhold.enclave.serve.epochs import Epochs, Identity
 from anchorhold.enclave.serve.recorder import Recorder
 from anchorhold.enclave.serve.replay import ReplayMemory
@@ -38,6 +40,7 @@ DRAIN_POLL_S = 0.05
 RENEW_LOG_AFTER = 3  # as the key leases: a third of the log lease
 RETRY_LOG_S = 1.0
 _PR_GET_DUMPABLE = 3  # linux/prctl.h
+FLUSH_S = 1.0  # for what waits in the recorder: the last record's five seconds are its own
 CLOSE_DRAIN_S = 10.0  # an ordered end lets streams finish for so long
 
 
@@ -74,6 +77,14 @@ class Life:
 
     def run(self) -> int:
         """Keys, model, service, end. Raises what does not hold before SERVING; after it, never."""
+        try:
+            return self._run()
+        except Exception as error:
+            self._flush_recorder()
+            offer_refusal(self.booted.scribe, error, wiped_ms=self._now_ms(), lease_ttl_ms=self._longest_ttl)
+            raise
+
+    def _run(self) -> int:
         booted = self.booted
         # KEYED: every share is here, and the key proved itself. The shares are wiped by `unlock`.
         shares = self.keeper.obtain()
@@ -216,6 +227,7 @@ class Life:
         booted.phases.take(Step.DRAINED if booted.phases.now is Phase.DRAINING else Step.LEASE_ENDED)
         egress = dict(booted.ledger.snapshot())
         wiped = ("weights", "kv-cache", "channel-keys")
+        self._flush_recorder()
         if ordered:
             with contextlib.suppress(LogUnavailable, LogContradiction):
                 booted.scribe.flush()
@@ -226,9 +238,17 @@ class Life:
         booted.scribe.close()
         return 0 if ordered else 3
 
+    def _flush_recorder(self) -> None:
+        """The keeper's last events come before the record that nothing follows, unless the log is away."""
+        with contextlib.suppress(LogUnavailable, LogContradiction, queue.Full):
+            self.recorder.barrier(FLUSH_S)
+
+    @property
+    def _longest_ttl(self) -> int:
+        return max(source.lease_ttl_ms for source in self.booted.configuration.sources)
+
     def _death(self, ending: Ending, wiped_ms: Milliseconds, egress: dict[str, int]) -> Death:
         why = ending.drain or ending.cause
-        ttl = max(source.lease_ttl_ms for source in self.booted.configuration.sources)
         # After clock doubt there is no enclave time: 0, never a negative the record could not hold.
         since = 0.0 if ending.last_pass is None else boottime() - ending.last_pass
         last = None if ending.last_pass is None else max(0, wiped_ms - int(since * 1000))
@@ -237,7 +257,7 @@ class Life:
             source=why.source or "enclave",
             last_token_ms=last,
             wiped_ms=wiped_ms,
-            lease_ttl_ms=ttl,
+            lease_ttl_ms=self._longest_ttl,
             lease_id=ending.lease,
             egress=egress,
         )

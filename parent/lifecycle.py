@@ -16,7 +16,8 @@ from anchorhold.wire.messages import HEARTBEAT_BYTE
 
 COMMAND_S = 180.0  # AWS waits 90 s per 6 GiB of image for the heartbeat
 WATCH_S = 1.0
-SHUTDOWN_S = 5.0  # for the enclave to write its last record and end by itself
+SHUTDOWN_S = 8.0  # for the enclave to wipe, write its last record (five seconds at most) and end by itself
+STOP_POLL_S = 0.1
 MAX_OUTPUT = 1 << 20
 _SILENT = (Unreachable, OSError, FrameError)
 
@@ -66,8 +67,7 @@ class Lifecycle:
         """Notice, once, that the enclave we started has ended."""
         while self.enclave_id:
             await asyncio.sleep(WATCH_S)
-            listed = await self._command("describe-enclaves")
-            if isinstance(listed, list) and not any(_runs(entry, self.enclave_id) for entry in listed):
+            if not await self._listed(self.enclave_id):
                 self.enclave_id, self.state = "", "ended"
                 self._health.event(Event.ENCLAVE_GONE)
 
@@ -81,8 +81,9 @@ class Lifecycle:
         try:
             async with asyncio.timeout(SHUTDOWN_S):
                 await self._relay.shutdown()
-                while await self._answers():  # noqa: ASYNC110 - another process ends; the window is all we see of it
-                    await asyncio.sleep(0.05)
+                # Not until the window is silent: it is that before the weights are wiped and the last record is in.
+                while await self._listed(ending):  # noqa: ASYNC110 - another process ends; nitro-cli is all we see of it
+                    await asyncio.sleep(STOP_POLL_S)
         except (*_SILENT, TimeoutError):
             pass  # it has ended, or will be ended
         await self._command("terminate-enclave", "--enclave-id", ending)
@@ -91,6 +92,11 @@ class Lifecycle:
     def hints(self) -> list[tuple[str, str, str]]:
         """What `Enclaves` answers: id, alias, state."""
         return [(self.enclave_id, self._alias, self.state)] if self.state != "absent" else []
+
+    async def _listed(self, enclave_id: str) -> bool:
+        """Whether it runs, as far as nitro-cli says; an answer that is none says nothing."""
+        listed = await self._command("describe-enclaves")
+        return not isinstance(listed, list) or any(_runs(entry, enclave_id) for entry in listed)
 
     async def _answers(self) -> bool:
         try:
