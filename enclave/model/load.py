@@ -16,17 +16,27 @@ import tokenizers
 import torch
 import transformers
 
+from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.sealed.content import check_settings
+from anchorhold.attestation.sealed.names import (
+    CHAT_TEMPLATE,
+    CONFIGURATION,
+    INDEX,
+    MAX_SETTING,
+    TOKENIZER,
+    check_name,
+    is_weights,
+)
+from anchorhold.attestation.sealed.strict_json import load_object
+from anchorhold.attestation.sealed.tensors import ITEM_BYTES, Tensor, header_size, read_header
 from anchorhold.enclave.model.engine import EngineSettings, ModelRefused
 from anchorhold.enclave.model.template_engine import ChatTemplate
-from anchorhold.enclave.model.tensors import TensorPlace, read_header, strict_json
 
 Buffer = memoryview | bytearray
 
-# Each runs in the tests against transformers' own generate; any other is refused by name.
-ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _FILE_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_FORBIDDEN = ("auto_map", "quantization_config", "custom_pipelines", "trust_remote_code", "adapter_config")
+_GENERATION, _TOKENIZER_CONFIG = "generation_config.json", "tokenizer_config.json"
 _SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
 _ZERO = bytes(1 << 20)
 
@@ -52,18 +62,26 @@ class LoadedModel:
 
 
 def load(files: Mapping[str, Buffer], settings: EngineSettings) -> LoadedModel:
-    """The model out of a sealed folder's files. Raises ModelRefused.
-
-    1 what the folder says of itself, 2 headers, 3 an empty model, 4 tensors into it, 5 what no file holds, 6 text.
-    """
+    """The model out of a sealed folder's files. Raises ModelRefused."""
     if any(memoryview(files[name]).readonly for name in files):
         raise ValueError("expected writable buffers: a model that cannot be wiped is not loaded")
-    # 1. Configuration: a known architecture, no code, no other repository.
-    raw_config = _json(files, "config.json")
-    tokenizer_config = _json(files, "tokenizer_config.json", optional=True)
-    config = _config(raw_config, tokenizer_config)
+    try:
+        return _load(files, settings)
+    except EvidenceError as error:
+        raise ModelRefused(str(error)) from error
+
+
+def _load(files: Mapping[str, Buffer], settings: EngineSettings) -> LoadedModel:
+    # 1. What the folder says of itself: known files, a known architecture, no code, no other repository.
+    for name in files:
+        check_name(name)
+    if CONFIGURATION not in files or TOKENIZER not in files:
+        raise ModelRefused(f"expected {CONFIGURATION} and {TOKENIZER}, got {sorted(files)}")
+    check_settings({name: memoryview(files[name]) for name in files if not is_weights(name)}, files)
+    raw_config, tokenizer_config = _json(files, CONFIGURATION), _json(files, _TOKENIZER_CONFIG)
+    config = _config(raw_config)
     # 2. Every header before any tensor.
-    places = [(name, read_header(memoryview(files[name]).cast("B"))) for name in sorted(files) if _is_weights(name)]
+    places = [(name, _header(memoryview(files[name]).cast("B"))) for name in sorted(files) if is_weights(name)]
     _check_names(places, files)
     # 3. The module without memory.
     dtype = DTYPES[settings.dtype]
@@ -81,7 +99,7 @@ def load(files: Mapping[str, Buffer], settings: EngineSettings) -> LoadedModel:
         model=model,
         tokenizer=tokenizer,
         template=_template(files, tokenizer_config),
-        eos=_eos(raw_config, _json(files, "generation_config.json", optional=True)),
+        eos=_eos(raw_config, _json(files, _GENERATION)),
         context=int(config.max_position_embeddings),
         vocabulary=int(config.vocab_size),
         _buffers=list(files.values()),
@@ -96,28 +114,17 @@ def zero(buffer: Buffer) -> None:
         part[:] = _ZERO[: len(part)]
 
 
-def _is_weights(name: str) -> bool:
-    return name.endswith(".safetensors")
+def _json(files: Mapping[str, Buffer], name: str) -> dict[str, object]:
+    """The settings in `name`; none where there is no such file."""
+    return dict(load_object(memoryview(files[name]), name, limit=MAX_SETTING)) if name in files else {}
 
 
-def _json(files: Mapping[str, Buffer], name: str, *, optional: bool = False) -> dict[str, object]:
-    if name in files:
-        return strict_json(bytes(files[name]), name)
-    if optional:
-        return {}
-    raise ModelRefused(f"expected the file {name!r}, got {sorted(files)}")
+def _header(file: memoryview) -> tuple[Tensor, ...]:
+    return read_header(file[: header_size(file[:8], len(file))], len(file))
 
 
-def _config(raw: dict[str, object], tokenizer_config: dict[str, object]) -> "transformers.PreTrainedConfig":
-    for name in _FORBIDDEN:
-        if name in raw or name in tokenizer_config:
-            raise ModelRefused(f"the configuration has {name!r}, which is never followed")
-    architectures = raw.get("architectures")
-    if not isinstance(architectures, list) or len(architectures) != 1 or architectures[0] not in ARCHITECTURES:
-        raise ModelRefused(f"architecture: expected one of {sorted(ARCHITECTURES)}, got {architectures!r}")
-    model_type = raw.get("model_type")
-    if model_type != ARCHITECTURES[architectures[0]]:
-        raise ModelRefused(f"model_type: expected {ARCHITECTURES[architectures[0]]!r}, got {model_type!r}")
+def _config(raw: dict[str, object]) -> "transformers.PreTrainedConfig":
+    model_type = raw["model_type"]
     if raw.get("use_sliding_window"):
         raise ModelRefused("sliding windows are not served: the cache's admission rule does not hold for them")
     settings = {name: value for name, value in raw.items() if name not in {"model_type", "_name_or_path"}}
@@ -137,24 +144,24 @@ def _empty_model(config: "transformers.PreTrainedConfig", dtype: torch.dtype) ->
         raise ModelRefused(f"config.json does not make a model: {type(error).__name__}") from None
 
 
-def _check_names(places: list[tuple[str, tuple[TensorPlace, ...]]], files: Mapping[str, Buffer]) -> None:
+def _check_names(places: list[tuple[str, tuple[Tensor, ...]]], files: Mapping[str, Buffer]) -> None:
     """No tensor in two files; an index, where there is one, says what the headers say."""
     where: dict[str, str] = {}
     for name, group in places:
         for place in group:
             if where.setdefault(place.name, name) != name:
                 raise ModelRefused(f"tensor {place.name!r} is in {where[place.name]!r} and in {name!r}")
-    index = _json(files, "model.safetensors.index.json", optional=True)
+    index = _json(files, INDEX)
     if index and index.get("weight_map") != where:
-        raise ModelRefused("model.safetensors.index.json differs from the headers of the files it names")
+        raise ModelRefused(f"{INDEX} differs from the headers of the files it names")
     if not where:
         raise ModelRefused("expected at least one safetensors file")
 
 
-def _tensor(file: Buffer, place: TensorPlace, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    if place.start == place.end:
-        raise ModelRefused(f"tensor {place.name!r} is empty")
-    raw = torch.frombuffer(file, dtype=torch.uint8, count=place.end - place.start, offset=place.start)
+def _tensor(file: Buffer, place: Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    if place.begin == place.end or place.begin % ITEM_BYTES[place.dtype]:
+        raise ModelRefused(f"tensor {place.name!r}: expected at least one element, aligned, got byte {place.begin}")
+    raw = torch.frombuffer(file, dtype=torch.uint8, count=place.end - place.begin, offset=place.begin)
     return raw.view(_FILE_DTYPES[place.dtype]).view(place.shape).to(device=device, dtype=dtype)
 
 
@@ -185,10 +192,8 @@ def _rebuild_buffers(model: "transformers.PreTrainedModel", device: torch.device
 
 
 def _tokenizer(files: Mapping[str, Buffer], vocabulary: int) -> "tokenizers.Tokenizer":
-    if "tokenizer.json" not in files:
-        raise ModelRefused(f"expected the file 'tokenizer.json', got {sorted(files)}")
     try:
-        tokenizer = tokenizers.Tokenizer.from_buffer(bytes(files["tokenizer.json"]))
+        tokenizer = tokenizers.Tokenizer.from_buffer(bytes(files[TOKENIZER]))
     except Exception as error:  # noqa: BLE001 - the library raises plain Exception
         raise ModelRefused(f"tokenizer.json does not make a tokenizer: {type(error).__name__}") from None
     tokenizer.no_padding()
@@ -202,10 +207,10 @@ def _tokenizer(files: Mapping[str, Buffer], vocabulary: int) -> "tokenizers.Toke
 
 def _template(files: Mapping[str, Buffer], tokenizer_config: dict[str, object]) -> ChatTemplate:
     source = tokenizer_config.get("chat_template")
-    if "chat_template.jinja" in files:
-        source = bytes(files["chat_template.jinja"]).decode("utf-8", "strict")
+    if CHAT_TEMPLATE in files:
+        source = bytes(files[CHAT_TEMPLATE]).decode("utf-8")
     if not isinstance(source, str):
-        raise ModelRefused("expected a chat template in chat_template.jinja or tokenizer_config.json")
+        raise ModelRefused(f"expected a chat template in {CHAT_TEMPLATE} or {_TOKENIZER_CONFIG}")
     special = {}
     for name in _SPECIAL:
         value = tokenizer_config.get(name)
