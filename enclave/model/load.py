@@ -8,9 +8,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-# Before the import of transformers: its hub library fixes both at import, and the enclave has no network to ask.
+# Before the import of transformers: its hub library fixes them at import, and the enclave has no network to ask.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
+# torch makes its compiler's cache folder in /tmp when imported. Nothing is compiled here, and /proc takes no file.
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = "/proc"
 
 import tokenizers
 import torch
