@@ -267,6 +267,28 @@ def test_every_call_and_refusal_is_in_the_journal_before_its_answer(kms: Kms) ->
     assert blob not in json.dumps(events)
 
 
+@pytest.mark.parametrize("register", [0, 1, 2])
+def test_the_journal_of_a_refusal_shows_the_measurement_expected_and_the_one_attested(kms: Kms, register: int) -> None:
+    arn, blob = kms.attested_key()
+    other = kms.document(measurements=MEASUREMENTS | {register: b"x" * 48})
+    error = refused("AccessDeniedException", lambda: kms.decrypt(arn, blob, other))
+    event = json.loads(str(kms.journal()[-1].body["event"]))
+    (unmet,) = event["anchorholdUnmetConditions"]
+    name = f"PCR{register}" if register else "ImageSha384"
+    assert unmet["conditionKey"] == f"kms:RecipientAttestation:{name}"
+    assert [value.lower() for value in unmet["expected"]] == [MEASUREMENTS[register].hex()]
+    assert unmet["actual"] == (b"x" * 48).hex()
+    assert MEASUREMENTS[register].hex() not in str(error), "the caller learns nothing of it"
+
+
+def test_a_grant_and_a_refusal_for_another_reason_name_no_condition(kms: Kms) -> None:
+    arn, blob = kms.attested_key()
+    kms.decrypt(arn, blob, kms.document())
+    refused("AccessDeniedException", lambda: kms.call("admin", "Decrypt", CiphertextBlob=blob, KeyId=arn))
+    events = [json.loads(str(entry.body["event"])) for entry in kms.journal()]
+    assert not any("anchorholdUnmetConditions" in event for event in events)
+
+
 @pytest.mark.parametrize(
     "change",
     [

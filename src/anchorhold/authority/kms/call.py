@@ -17,6 +17,7 @@ from anchorhold.authority.kms.recipient import Recipient, verify_recipient
 from anchorhold.authority.kms.state import Key, Principal, Realm, Transaction
 
 Answer = Mapping[str, object]
+MAX_UNMET = 32  # conditions in one journal entry; ours have four
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -76,19 +77,26 @@ class Call:
         values = self._values() | {context_key(name): value for name, value in (context or {}).items()}
         if recipient is not None:
             values |= recipient.condition_values()
-        verdict = self.judge(key.policy, operation, self.realm.key_arn(key.key_id), values)
         resource = self.realm.key_arn(key.key_id)
+        verdict = self.judge(key.policy, operation, resource, values)
         if verdict is policy.Verdict.DENIED:
             raise denied(
                 self.principal.arn, f"kms:{operation}", resource, "with an explicit deny in a resource-based policy"
             )
         if verdict is policy.Verdict.SILENT:
+            self.draft.unmet = self._unmet(key.policy, self._question(operation, resource, values))
             reason = f"because no resource-based policy allows the kms:{operation} action"
             raise denied(self.principal.arn, f"kms:{operation}", resource, reason)
 
     def judge(self, key_policy: str, operation: str, resource: str, values: Mapping[str, str]) -> policy.Verdict:
         question = self._question(operation, resource, values)
         return policy.decide(policy.parse_policy(key_policy), self._identity_policy(), question)
+
+    def _unmet(self, key_policy: str, question: policy.Call) -> tuple[Mapping[str, object], ...]:
+        """What the document would have had to show, and what it showed: for the journal alone."""
+        conditions = policy.parse_policy(key_policy).unmet(question, (question.principal, question.root))
+        shown = (condition.attested(question.values) for condition in conditions)
+        return tuple(one for one in shown if one is not None)[:MAX_UNMET]
 
     def authorise_account(self, operation: str) -> None:
         """The caller's own policy allows an operation that has no key yet. Raises AccessDeniedException."""

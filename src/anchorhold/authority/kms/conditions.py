@@ -12,12 +12,14 @@ from typing import TypeGuard
 from anchorhold.authority.kms.faults import malformed_policy
 
 MAX_VALUES = 100
+MAX_JOURNALED = 8  # accepted values of one condition in a journal entry; more is a fleet mid-rollout
 PCR_HEX = 96  # characters of one SHA-384 measurement
 _RECIPIENT = "kms:recipientattestation:"
 _CONTEXT = "kms:encryptioncontext:"
 _PLAIN_KEYS = frozenset({"kms:calleraccount", "aws:principalarn", "aws:principalaccount"})
 _RECIPIENT_KEY = re.compile(_RECIPIENT + r"(imagesha384|pcr([0-9]|[12][0-9]|3[01])|nitrotpmpcr([0-9]|1[0-9]|2[0-3]))")
 _ZERO = "0" * PCR_HEX
+_SHOWN = {"imagesha384": "ImageSha384"} | {f"nitrotpmpcr{index}": f"NitroTPMPCR{index}" for index in range(24)}
 
 
 def _like(pattern: str, value: str) -> bool:
@@ -52,6 +54,19 @@ class Condition:
         if have is None:
             return negated or self.if_exists
         return any(test(want, have) for want in self.values) != negated
+
+    def attested(self, present: Mapping[str, str]) -> dict[str, object] | None:
+        """Both sides of a condition on a measurement, for the journal; None for a condition on anything else."""
+        if not self.key.startswith(_RECIPIENT):
+            return None
+        name = self.key.removeprefix(_RECIPIENT)
+        operator = (self.operator or "Null") + ("IfExists" if self.if_exists else "")
+        return {
+            "conditionKey": f"kms:RecipientAttestation:{_SHOWN.get(name, name.upper())}",
+            "operator": operator,
+            "expected": list(self.values[:MAX_JOURNALED]),
+            "actual": present.get(self.key),
+        }
 
 
 def parse_conditions(member: object, where: str, *, allow: bool) -> tuple[Condition, ...]:

@@ -32,6 +32,8 @@ class Draft:
     parameters: dict[str, object] = field(default_factory=dict)
     key_arn: str | None = None
     recipient: Mapping[str, str] | None = None
+    unmet: tuple[Mapping[str, object], ...] = ()
+    """Conditions on measurements that kept an Allow from applying: expected and actual. Not in CloudTrail."""
 
 
 def entry(
@@ -71,6 +73,9 @@ def _event(
         event["resources"] = [{"ARN": draft.key_arn, "accountId": realm.account, "type": "AWS::KMS::Key"}]
     if draft.recipient is not None:
         event["additionalEventData"] = {"recipient": dict(draft.recipient)}
+    if draft.unmet:
+        # A name of our own beside the event's: AWS tells nobody which condition failed.
+        event["anchorholdUnmetConditions"] = [dict(condition) for condition in draft.unmet]
     if fault is not None:
         event |= {"errorCode": fault.name.removesuffix("Exception"), "errorMessage": fault.message[:MAX_MESSAGE]}
     return event

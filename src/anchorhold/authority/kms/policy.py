@@ -50,17 +50,30 @@ class Statement:
     conditions: tuple[Condition, ...]
 
     def applies(self, call: Call, principals: tuple[str, ...]) -> bool:
+        return self.covers(call, principals) and all(condition.holds(call.values) for condition in self.conditions)
+
+    def covers(self, call: Call, principals: tuple[str, ...]) -> bool:
+        """Whether it is about this call, its conditions aside."""
         return (
             any(principal in ("*", *principals) for principal in self.principals)
             and any(_matches(action, call.action, case=False) for action in self.actions)
             and any(_matches(resource, call.resource, case=True) for resource in self.resources)
-            and all(condition.holds(call.values) for condition in self.conditions)
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     statements: tuple[Statement, ...]
+
+    def unmet(self, call: Call, principals: tuple[str, ...]) -> tuple[Condition, ...]:
+        """The conditions that alone keep an Allow for this call from applying."""
+        return tuple(
+            condition
+            for statement in self.statements
+            if statement.allow and statement.covers(call, principals)
+            for condition in statement.conditions
+            if not condition.holds(call.values)
+        )
 
     def judge(self, call: Call, principals: tuple[str, ...]) -> Verdict:
         """Deny before allow, whatever their order."""
