@@ -29,11 +29,19 @@ class TextStream:
         return self._take(final=True)
 
     def _take(self, *, final: bool) -> str:
-        before = self._decode(self._tokens[self._window : self._sent])
-        after = self._decode(self._tokens[self._window :])
-        held = len(self._tokens) - self._sent
-        if not final and after.endswith(_REPLACEMENT) and held < _HELD_MAX:
+        end = len(self._tokens) if final else self._whole()
+        if end == self._sent:
             return ""
-        text = after[len(before) :]
-        self._window, self._sent = self._sent, len(self._tokens)
-        return text
+        before = self._decode(self._tokens[self._window : self._sent])
+        after = self._decode(self._tokens[self._window : end])
+        self._window, self._sent = self._sent, end
+        return after[len(before) :]
+
+    def _whole(self) -> int:
+        """How many tokens end with a whole character."""
+        last = len(self._tokens)
+        for end in range(last, max(self._sent, last - _HELD_MAX), -1):
+            if not self._decode(self._tokens[self._window : end]).endswith(_REPLACEMENT):
+                return end
+        # Nothing new is whole yet; or so much is held that these bytes are no text.
+        return self._sent if last - self._sent <= _HELD_MAX else last

@@ -116,7 +116,9 @@ def test_it_starts_the_enclave_and_ends_it_on_a_signal(start: Callable[[], Paren
     assert parent.calls()[-1] == "terminate-enclave"
     assert not (tmp_path / "running").exists()
     events = [json.loads(line)["event"] for line in said.splitlines() if line.startswith("{")]
-    assert [event for event in events if event != "heartbeat"] == ["started", "enclave-started", "stopping", "stopped"]
+    # The signal may come before run-enclave has answered; the enclave is waited for and ended all the same.
+    assert sorted(events[:-1]) == ["enclave-started", "started", "stopping"]
+    assert events[-1] == "stopped"
     assert json.loads((tmp_path / "counters").read_text())["exchanges"] == 0
 
 
