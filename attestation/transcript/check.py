@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from anchorhold.attestation.channel.receipt import verify_receipt
 from anchorhold.attestation.errors import EvidenceError
-from anchorhold.attestation.transcript.bodies import Close
+from anchorhold.attestation.transcript.bodies import Close, Death
 from anchorhold.attestation.transcript.boot import Boot, Context, Contradiction
 from anchorhold.attestation.transcript.entry import UnverifiedRecord, parse_record
 from anchorhold.attestation.transcript.genesis import open_boot
@@ -175,10 +175,16 @@ def _custodians(subject: str, boot: Boot) -> Finding:
 
 def _end(subject: str, boot: Boot, end_ms: int) -> Finding:
     if boot.end is not None:
-        token = "" if isinstance(boot.end, Close) else f", last token at {boot.end.last_token_ms} ms"
-        return Finding(subject, Status.PASS, Code.END, f"{boot.end.TYPE}: {boot.end.reason}{token}", boot.index)
+        return Finding(subject, Status.PASS, Code.END, _words(boot.end), boot.index)
     lease = boot.configuration.log_lease_ms
     if boot.last.t + lease >= end_ms:
         return Finding(subject, Status.LIMIT, Code.OPEN, f"open after entry {boot.last.seq}", boot.index)
     detail = f"ended without close after entry {boot.last.seq}; at most {lease} ms unlogged"
     return Finding(subject, Status.LIMIT, Code.TAIL, detail, boot.index)
+
+
+def _words(end: Close | Death) -> str:
+    if isinstance(end, Close):
+        return f"close: {end.reason}"
+    token = "no token was sent" if end.last_token_ms is None else f"last token at {end.last_token_ms} ms"
+    return f"death: {end.reason} by {end.source}, {token}, wiped at {end.wiped_ms} ms, lease {end.lease_ttl_ms} ms"

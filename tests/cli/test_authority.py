@@ -27,6 +27,7 @@ from anchorhold.authority.tls import TlsFiles
 from anchorhold.cli.main import main
 from anchorhold.log.store import Store, init_state
 from anchorhold.sim.owner_face import IMAGE, MODEL, PURPOSE, Authority, Served, measurements, owner_face
+from anchorhold.sim.processes import start_time
 from anchorhold.wire.sigv4 import Credentials
 
 TTL_MS = 2_000
@@ -224,3 +225,21 @@ def test_init_and_serve_as_a_process(tmp_path: Path, face: str) -> None:
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) in (0, -signal.SIGTERM)
+
+
+def test_with_nothing_named_it_is_the_stack_that_sim_up_runs_while_it_runs(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (stack.folder / ".cache").mkdir()
+    (stack.folder / ".cache/sim").symlink_to(stack.folder)
+    monkeypatch.chdir(stack.folder)
+    order = ["authority", "revoke", "--model", "tiny", "--at", "owner", "--no-wait"]
+    record = json.loads((stack.folder / "stack.json").read_text())
+    own = start_time(os.getpid())
+    assert own is not None
+    for started, code in ((own + 1, 2), (own, 0)):
+        processes = [{"name": "owner", "pid": os.getpid(), "started": started}]
+        (stack.folder / "stack.json").write_text(json.dumps(record | {"processes": processes}))
+        assert main(order) == code
+        assert revoked(stack) is (code == 0)
+    assert "the model's id" in capsys.readouterr().err

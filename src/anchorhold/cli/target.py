@@ -1,4 +1,7 @@
-"""Which authorities, transcript and model a command is about: from its own options, or from a stack's stack.json."""
+"""Which authorities, transcript and model a command is about: from its own options, or from a stack's stack.json.
+
+With nothing named it is the stack that `anchorhold sim up` runs.
+"""
 
 import argparse
 import json
@@ -9,6 +12,8 @@ from anchorhold.attestation.types import SHA384_BYTES, ModelDigest
 from anchorhold.authority.kms.client import KmsClient
 from anchorhold.authority.owner.client import AdminClient
 from anchorhold.cli.main import CommandError
+from anchorhold.cli.sim import DEFAULT_STATE
+from anchorhold.sim.processes import StackError, from_json
 from anchorhold.wire.sigv4 import Credentials
 
 STACK_FILE = "stack.json"
@@ -33,7 +38,7 @@ class Target:
     @classmethod
     def of(cls, options: argparse.Namespace, *, model: bool = True) -> "Target":
         """An option given by hand goes before the stack's word. Raises CommandError, also where `model` has no D."""
-        stack = _stack(options.stack)
+        stack = _stack(_folder(options))
         owner, kms = _group(stack, "owner"), _group(stack, "kms")
         key_arn = options.key_arn or kms.get("key_arn") or ""
         return cls(
@@ -80,7 +85,12 @@ class Target:
 
 def add_target_options(parser: argparse.ArgumentParser) -> None:
     """The options `Target.of` reads, but for --model."""
-    parser.add_argument("--stack", type=Path, metavar="DIR", help="take all of the following from a simulated stack")
+    parser.add_argument(
+        "--stack",
+        type=Path,
+        metavar="DIR",
+        help="take all of the following from a simulated stack; by default the running one in .cache/sim",
+    )
     parser.add_argument("--owner-url", metavar="URL", help="the owner authority, https://HOST:PORT")
     parser.add_argument("--owner-ca", type=Path, metavar="PEM", help="its CA certificate")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="its admin token")
@@ -90,6 +100,21 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--key-arn", metavar="ARN", help="the KMS key of the model's share")
     parser.add_argument("--region", metavar="NAME", help="the KMS's region; by default the key ARN's")
     parser.add_argument("--transcript", type=Path, metavar="DIR", help="the log's transcript folder")
+
+
+def _folder(options: argparse.Namespace) -> Path | None:
+    """The stack named; where nothing else is named either, the simulated stack of `sim up`, if that is running."""
+    if options.stack is not None:
+        return Path(options.stack)
+    by_hand = (options.owner_url, options.kms_url, options.key_arn, options.transcript)
+    return DEFAULT_STATE if not any(by_hand) and _runs(DEFAULT_STATE) else None
+
+
+def _runs(folder: Path) -> bool:
+    try:
+        return any(process.alive() for process in from_json(_stack(folder).get("processes", [])))
+    except (CommandError, StackError):
+        return False
 
 
 def _stack(folder: Path | None) -> dict[str, object]:
