@@ -105,7 +105,8 @@ def _algorithm(protected: bytes, what: str) -> Algorithm:
     if len(protected) > MAX_PROTECTED:
         raise TooLarge(f"{what}: protected header", limit=MAX_PROTECTED, actual=len(protected))
     header = _load(protected, f"{what}: protected header") if protected else {}
-    if not isinstance(header, dict) or header.keys() != {1} or type(header[1]) is not int:
+    # True and 1.0 equal 1 in a dict: the type of the key counts too.
+    if not isinstance(header, dict) or [(type(key), key) for key in header] != [(int, 1)] or type(header[1]) is not int:
         raise WrongAlgorithm(f"{what}: expected the protected header {{1: alg}}, got {protected.hex() or '(empty)'}")
     try:
         return Algorithm(header[1])

@@ -5,7 +5,6 @@ that package is needed here. The folder signed holds one file, `manifest`, so ex
 """
 
 import base64
-import binascii
 import hashlib
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -210,5 +209,5 @@ def _base64(value: Json, what: str) -> bytes:
         raise Malformed(f"{what}: expected base64 text, got {type(value).__name__}")
     try:
         return base64.b64decode(value, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error is one; text outside ASCII is a plain one
         raise Malformed(f"{what}: not base64") from error

@@ -1,4 +1,4 @@
-"""JSON as it comes from outside: no duplicate names, no NaN, bounded depth by its size limit at the caller."""
+"""JSON as it comes from outside: no duplicate names, no NaN, no half characters; depth bounded by the caller."""
 
 import json
 from typing import NoReturn
@@ -12,6 +12,8 @@ def loads(text: str | bytes) -> object:
     """The value. Raises ValueError (DuplicateKey among them), also for nesting too deep to read."""
     try:
         value: object = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+        # A lone surrogate is text to json.loads and to nobody else: it could be neither hashed nor journaled.
+        json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("nested too deep") from error
     return value
