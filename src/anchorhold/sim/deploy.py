@@ -4,9 +4,7 @@ What a platform team does by hand with `anchorhold model`, `image` and `authorit
 same interfaces: the custodians are told over their own APIs, and nothing here is reachable from the enclave.
 """
 
-import http.client
 import json
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +14,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from anchorhold.attestation.canonical import Value, encode
+from anchorhold.attestation.canonical import Value
 from anchorhold.attestation.configuration import (
     Configuration,
     EngineSettings,
@@ -29,6 +27,7 @@ from anchorhold.attestation.configuration import (
 from anchorhold.attestation.types import ModelDigest
 from anchorhold.authority.kms.setup import CREDENTIALS
 from anchorhold.authority.owner.authority import TOKEN_FILE
+from anchorhold.authority.owner.client import AdminClient, AdminFailed
 from anchorhold.authority.owner.setup import PublicIdentity
 from anchorhold.authority.tls import TlsFiles
 from anchorhold.publish.providers import kms_client
@@ -127,36 +126,23 @@ class OwnerDesk:
     """The owner face's admin API."""
 
     def __init__(self, face: Face) -> None:
-        self._face = face
         self.token = (face.state / TOKEN_FILE).read_text().strip()
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._tls.load_verify_locations(cafile=face.ca)
+        self._client = AdminClient(face.url, face.ca, self.token)
 
     def register(self, model: ModelDigest, alias: str, measurements: Mapping[int, bytes], lease_ms: int) -> None:
         """Shares of `model` and leases go to enclaves with these registers, for the one purpose of the stack."""
-        self._post(
-            "/v1/admin/models",
-            {
-                "model": bytes(model),
-                "alias": alias,
-                "measurements": [{str(index): value for index, value in measurements.items()}],
-                "purposes": [PURPOSE],
-                "purpose_class": "serve",
-                "ttl_ms": lease_ms,
-            },
-        )
-
-    def _post(self, path: str, fields: Mapping[str, Value]) -> None:
-        parts = urlsplit(self._face.url)
-        connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=20, context=self._tls)
+        fields: dict[str, Value] = {
+            "model": bytes(model),
+            "alias": alias,
+            "measurements": [{str(index): value for index, value in measurements.items()}],
+            "purposes": [PURPOSE],
+            "purpose_class": "serve",
+            "ttl_ms": lease_ms,
+        }
         try:
-            connection.request("POST", path, encode(fields), {"Authorization": f"Bearer {self.token}"})
-            answer = connection.getresponse()
-            raw = answer.read(65_536)
-        finally:
-            connection.close()
-        if answer.status != http.client.OK:
-            raise StackError(f"owner authority: {path}: expected 200, got {answer.status}: {raw[:200]!r}")
+            self._client.call("models", fields)
+        except AdminFailed as error:
+            raise StackError(f"owner authority: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
