@@ -17,7 +17,10 @@ import pytest
 from anchorhold.attestation.configuration import EngineSettings
 from anchorhold.client.trust import Trust, parse_trust
 from anchorhold.sim.deploy import Settings
+from anchorhold.sim.processes import stop
 from anchorhold.sim.stack import Options, Stack, down
+
+from .cell import Base, Cells
 
 ROOT = Path(__file__).parents[2]
 TINY = EngineSettings("float32", 2_048, 16, 1)
@@ -85,3 +88,30 @@ def stack() -> Iterator[Running]:
     finally:
         down(path / "s")
         shutil.rmtree(path, ignore_errors=True)
+
+
+SHORT_LEASE_MS = 10_000  # renewed after 3.3 s: room for an authority to come back in on a loaded machine
+
+
+@pytest.fixture(scope="session")
+def base() -> Iterator[Base]:
+    """Hypervisor, authorities and log of a stack whose own cell has ended: tests start cells of their own."""
+    path = Path(tempfile.mkdtemp(prefix="ah-"))
+    try:
+        running = bring_up(path, Settings(lease_ms=SHORT_LEASE_MS, log_lease_ms=SHORT_LEASE_MS, engine=TINY))
+        made = Base(running.state)
+        stop([made.process("parent")])
+        yield made
+    finally:
+        down(path / "s")
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def cells(base: Base) -> Iterator[Cells]:
+    """Cells that end with the test."""
+    made = Cells(base)
+    try:
+        yield made
+    finally:
+        made.close()
