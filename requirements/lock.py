@@ -19,30 +19,43 @@ PYPROJECT = HERE.parent / "pyproject.toml"
 TORCH = "torch==2.13.0"
 COOL_DOWN = "7 days"  # a release waits this long before it enters a lock
 LOCKS = {
-    "enclave": ("--extra", "enclave"),
     "dev": ("--all-extras", "--no-emit-package", "torch"),
+    "enclave": ("--extra", "enclave", "--constraint", str(HERE / "dev.lock")),  # one version of each, everywhere
 }
 
 
-def digest() -> str:
-    """SHA-384 of the dependency tables, in one canonical JSON form."""
+def digest(name: str) -> str:
+    """SHA-384 of the dependency tables that lock `name` is resolved from, in one canonical JSON form."""
     project = tomllib.loads(PYPROJECT.read_text())["project"]
-    tables = [project["requires-python"], project["dependencies"], project["optional-dependencies"]]
+    extras = project["optional-dependencies"]
+    tables = [project["requires-python"], project["dependencies"], extras if name == "dev" else extras[name]]
     return hashlib.sha384(json.dumps(tables, sort_keys=True).encode()).hexdigest()
 
 
-def header() -> str:
-    return f"# resolved from pyproject.toml {digest()}\n"
+def header(name: str) -> str:
+    return f"# resolved from pyproject.toml {digest(name)}\n"
 
 
 def check() -> list[str]:
-    """The locks whose first line is not the digest of today's tables."""
+    """What is wrong: a lock of another pyproject.toml, or a version in the measured lock that is not the one installed."""
     wrong = []
     for name in LOCKS:
         path = HERE / f"{name}.lock"
-        if not path.exists() or not path.read_text().startswith(header()):
-            wrong.append(path.name)
+        if not path.exists() or not path.read_text().startswith(header(name)):
+            wrong.append(f"{path.name} was resolved from another pyproject.toml")
+    if not wrong:
+        installed = versions("dev")
+        for name, version in versions("enclave").items():
+            if name != "torch" and installed.get(name) != version:
+                wrong.append(f"{name}: measured {version}, installed {installed.get(name)}")
     return wrong
+
+
+def versions(lock: str) -> dict[str, str]:
+    """The versions a lock names."""
+    lines = (HERE / f"{lock}.lock").read_text().splitlines()
+    pairs = (line.split(" ", 1)[0].split("==") for line in lines if "==" in line and line[:1].isalpha())
+    return {name: version for name, version in pairs}
 
 
 def resolve() -> None:
@@ -56,14 +69,14 @@ def resolve() -> None:
             command += [*options, str(PYPROJECT)]
             environment = {**os.environ, "UV_FIND_LINKS": folder}
             done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-            (HERE / f"{name}.lock").write_text(header() + done.stdout)
+            (HERE / f"{name}.lock").write_text(header(name) + done.stdout)
 
 
 def main() -> int:
     if sys.argv[1:] == ["--check"]:
         wrong = check()
-        for name in wrong:
-            sys.stderr.write(f"lock: {name} was resolved from another pyproject.toml; run `make lock`\n")
+        for what in wrong:
+            sys.stderr.write(f"lock: {what}; run `make lock`\n")
         return 1 if wrong else 0
     resolve()
     return 0
