@@ -37,7 +37,7 @@ def header(name: str) -> str:
 
 
 def check() -> list[str]:
-    """What is wrong: a lock of another pyproject.toml, or a version in the measured lock that is not the one installed."""
+    """What is wrong: a lock of another pyproject.toml, or a measured version that is not the installed one."""
     wrong = []
     for name in LOCKS:
         path = HERE / f"{name}.lock"
@@ -53,9 +53,12 @@ def check() -> list[str]:
 
 def versions(lock: str) -> dict[str, str]:
     """The versions a lock names."""
-    lines = (HERE / f"{lock}.lock").read_text().splitlines()
-    pairs = (line.split(" ", 1)[0].split("==") for line in lines if "==" in line and line[:1].isalpha())
-    return {name: version for name, version in pairs}
+    found = {}
+    for line in (HERE / f"{lock}.lock").read_text().splitlines():
+        if "==" in line and line[:1].isalpha():
+            name, version = line.split(" ", 1)[0].split("==")
+            found[name] = version
+    return found
 
 
 def resolve() -> None:
