@@ -1,0 +1,89 @@
+"""An authority that is down: at the start nothing begins, at a renewal the lease in force is all there is (DESIGN 5).
+
+The authority's own process is killed, and started again on its own state at its own address.
+"""
+
+import time
+
+import pytest
+
+from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.transcript.bodies import Body, Death, KeyDeny, KeyLease, KeyRelease
+from anchorhold.client.errors import ClientError
+
+from .cell import SOURCES, Base, Cell, Cells, ask, wait_until
+from .conftest import SHORT_LEASE_MS
+
+pytestmark = pytest.mark.slow
+SLACK_MS = 1_500  # a wipe, and the two readings between which it lies, on a loaded machine
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _of(cell: Cell, source: str) -> list[Body]:
+    kinds = KeyDeny | KeyLease | KeyRelease
+    return [body for body in cell.bodies() if isinstance(body, kinds) and body.source == source]
+
+
+def _answers(cell: Cell) -> bool:
+    """Whether it still does; anything but an answer or a typed error fails the test."""
+    try:
+        return bool(ask(cell.trust).text)
+    except (ClientError, EvidenceError):
+        return False
+
+
+def _unreachable(cell: Cell, source: str) -> bool:
+    return any(isinstance(body, KeyDeny) and body.code == "unreachable" for body in _of(cell, source))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_start_without_an_authority_ends_and_says_which(base: Base, cells: Cells, source: str) -> None:
+    with base.down(source):
+        cell = cells.start()
+        assert cell.ended() == 4
+    assert f"SourceUnavailable in LOGGED: source {source!r}: unreachable" in cell.console()
+    assert [type(body) for body in _of(cell, source)] == [KeyDeny]
+    last = cell.bodies()[-1]
+    assert isinstance(last, Death)
+    assert (last.reason, last.source, last.last_token_ms) == ("unavailable", source, None)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_without_renewal_it_serves_to_its_deadline_and_not_beyond(base: Base, cells: Cells, source: str) -> None:
+    cell = cells.start().serving()
+    with base.down(source):
+        killed, answered = _now_ms(), 0
+        while _answers(cell):
+            answered = _now_ms()
+        assert cell.ended() == 3
+    leases = [body for body in _of(cell, source) if isinstance(body, KeyLease)]
+    # 1. It went on within the lease: at the kill at least half of it was left.
+    assert answered > killed + SHORT_LEASE_MS / 4
+    # 2. The source was asked again and again, and the deadline stood where the last grant had put it.
+    assert _unreachable(cell, source)
+    assert answered < leases[-1].until_ms + SLACK_MS
+    death = cell.bodies()[-1]
+    assert isinstance(death, Death)
+    assert (death.reason, death.source) == ("lease-ended", source)
+    assert death.last_token_ms is not None
+    assert death.last_token_ms <= leases[-1].until_ms
+    assert leases[-1].until_ms - SLACK_MS <= death.wiped_ms <= leases[-1].until_ms + SLACK_MS
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_an_authority_that_is_back_in_time_finds_the_enclave_serving(base: Base, cells: Cells, source: str) -> None:
+    cell = cells.start().serving()
+    with base.down(source):
+        wait_until("a renewal that found nobody", lambda: _unreachable(cell, source))
+    held = [body for body in _of(cell, source) if isinstance(body, KeyLease)][-1]
+    wait_until("a renewal after it", lambda: _of(cell, source)[-1] not in (held, *_denials(cell, source)))
+    wait_until("the deadline of before", lambda: _now_ms() > held.until_ms + SLACK_MS)
+    assert cell.exit() is None
+    assert ask(cell.trust).text
+
+
+def _denials(cell: Cell, source: str) -> list[Body]:
+    return [body for body in _of(cell, source) if isinstance(body, KeyDeny)]
