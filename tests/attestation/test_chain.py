@@ -33,6 +33,7 @@ class Link:
     critical: bool = False
     constraints: bool = True
     issuer_name: str | None = None
+    extension: x509.ExtensionType | None = None
 
 
 def links() -> list[Link]:
@@ -66,6 +67,8 @@ def build(chain: list[Link]) -> tuple[list[bytes], list[ec.EllipticCurvePrivateK
         builder = builder.add_extension(usage, critical=True)
         if link.critical:
             builder = builder.add_extension(x509.InhibitAnyPolicy(0), critical=True)
+        if link.extension is not None:
+            builder = builder.add_extension(link.extension, critical=False)
         signer = keys[-1] if keys else key
         made.append(builder.sign(signer, link.hasher()).public_bytes(Encoding.DER))
         keys.append(key)
@@ -133,6 +136,26 @@ def test_the_second_opinion_refuses_by_itself_too(index: int, change: dict[str, 
         setattr(chain[index], name, value)
     with pytest.raises(ChainInvalid, match="OpenSSL"):
         _ask_openssl([x509.load_der_x509_certificate(one) for one in build(chain)[0]], START)
+
+
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        {3: x509.SubjectKeyIdentifier(b"a" * 20), 4: x509.AuthorityKeyIdentifier(b"b" * 20, None, None)},
+        {
+            1: x509.NameConstraints(
+                [x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")]))], None
+            )
+        },
+    ],
+    ids=["an issuer of another key", "a name outside its constraints"],
+)
+def test_a_rule_that_only_openssl_knows_is_enough_to_refuse(extensions: dict[int, x509.ExtensionType]) -> None:
+    chain = links()
+    for index, extension in extensions.items():
+        chain[index].extension = extension
+    with pytest.raises(ChainInvalid, match="OpenSSL"):
+        walk(build(chain)[0])
 
 
 def test_a_leaf_cannot_issue_another_leaf() -> None:
