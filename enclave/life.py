@@ -8,15 +8,18 @@ import asyncio
 import contextlib
 import ctypes
 import itertools
+import os
 import queue
 import resource
 import secrets
+import sys
 import threading
 from dataclasses import dataclass
 
 from anchorhold.attestation.configuration import EngineSettings
 from anchorhold.attestation.transcript.bodies import Close, Death, Heartbeat
 from anchorhold.attestation.types import Milliseconds
+from anchorhold.enclave.backstop import Backstop
 from anchorhold.enclave.boot import Booted, boottime
 from anchorhold.enclave.keys.clock import ClockDoubt
 from anchorhold.enclave.keys.gate import Gate
@@ -42,6 +45,7 @@ RETRY_LOG_S = 1.0
 _PR_GET_DUMPABLE = 3  # linux/prctl.h
 FLUSH_S = 1.0  # for what waits in the recorder: the last record's five seconds are its own
 CLOSE_DRAIN_S = 10.0  # an ordered end lets streams finish for so long
+EXIT_ENDED = 3  # the lease is over, for whatever reason but an ordered close
 
 
 @dataclass(slots=True)
@@ -72,17 +76,23 @@ class Life:
         self.keeper = LeaseKeeper(
             key_sources(booted), self.gate, purpose=configuration.purposes[0], observe=self.recorder.observe
         )
+        self.backstop = Backstop(self.gate, offer=self._offer_cut, end=lambda: os._exit(EXIT_ENDED))
         self._shutdown = threading.Event()
         self._tokens = itertools.count()
 
     def run(self) -> int:
-        """Keys, model, service, end. Raises what does not hold before SERVING; after it, never."""
+        """Keys, model, service, end. Raises what does not hold; everything secret is wiped then as at any end."""
+        self.backstop.start()
         try:
             return self._run()
         except Exception as error:
+            wiped_ms = self._now_ms()
+            self.backstop.wiped()
             self._flush_recorder()
-            offer_refusal(self.booted.scribe, error, wiped_ms=self._now_ms(), lease_ttl_ms=self._longest_ttl)
+            offer_refusal(self.booted.scribe, error, wiped_ms=wiped_ms, lease_ttl_ms=self._longest_ttl)
             raise
+        finally:
+            self.gate.close()  # no keeper renews for a boot that is over, and the backstop counts
 
     def _run(self) -> int:
         booted = self.booted
@@ -91,16 +101,33 @@ class Life:
         self.keeper.start()
         key = unlock(booted.manifest, shares)
         booted.phases.take(Step.KEY_PROVED)
-        # LOADED: the key is wiped once the last body is open.
-        opened = open_sealed(booted.manifest, key, lambda name: fetch(booted.launch.window, name))
-        engine = self._engine(opened)
-        booted.phases.take(Step.MODEL_LOADED)
-        # SERVING: what was released and loaded is in the log, and the log lease runs.
-        self.recorder.barrier(RECORDS_TIMEOUT_S)
-        self._renew_log_lease()
-        booted.phases.take(Step.RECORDS_INCLUDED)
-        epochs = self._epochs()
-        service = Service(
+        # LOADED: the key is wiped once the last body is open, or once the lease is over.
+        opened = open_sealed(
+            booted.manifest, key, lambda name: fetch(booted.launch.window, name), lambda _: self.gate.require()
+        )
+        with contextlib.ExitStack() as wipes:
+            wipes.callback(opened.wipe)
+            engine = self._engine(opened)
+            wipes.callback(engine.wipe)
+            booted.phases.take(Step.MODEL_LOADED)
+            # SERVING: what was released and loaded is in the log, and the log lease runs.
+            self.recorder.barrier(RECORDS_TIMEOUT_S)
+            self._renew_log_lease()
+            booted.phases.take(Step.RECORDS_INCLUDED)
+            self.backstop.serving()
+            service = self._service(engine)
+            wipes.callback(service.epochs.wipe)
+            ending = asyncio.run(self._serve(service, wipes))
+        return self._end(ending)
+
+    def _engine(self, opened: OpenedModel) -> TransformersEngine:
+        wanted = self.booted.configuration.engine
+        settings = EngineSettings(wanted.dtype, wanted.cache_tokens, wanted.max_requests, wanted.threads)
+        return TransformersEngine.load(opened.files, settings)
+
+    def _service(self, engine: TransformersEngine) -> Service:
+        booted, epochs = self.booted, self._epochs()
+        return Service(
             engine=engine,
             epochs=epochs,
             replay=ReplayMemory(epochs.keep_s, boottime),
@@ -114,21 +141,6 @@ class Life:
             boottime=boottime,
             entropy=secrets.token_bytes,
         )
-        ending = asyncio.run(self._serve(service))
-        # DEAD: nothing leaves any more; wipe, say so, exit.
-        engine.wipe()
-        epochs.wipe()
-        opened.wipe()
-        return self._end(ending)
-
-    def _engine(self, opened: OpenedModel) -> TransformersEngine:
-        wanted = self.booted.configuration.engine
-        settings = EngineSettings(wanted.dtype, wanted.cache_tokens, wanted.max_requests, wanted.threads)
-        try:
-            return TransformersEngine.load(opened.files, settings)
-        except BaseException:
-            opened.wipe()
-            raise
 
     def _epochs(self) -> Epochs:
         booted = self.booted
@@ -150,7 +162,8 @@ class Life:
 
     # Serving
 
-    async def _serve(self, service: Service) -> Ending:
+    async def _serve(self, service: Service, wipes: contextlib.ExitStack) -> Ending:
+        asyncio.get_running_loop().set_exception_handler(_tell_without_text)
         booted = self.booted
         offer = Offer(
             nsm=booted.nsm,
@@ -163,10 +176,14 @@ class Life:
         await server.start(window.listen(), greets=window.greets)
         threading.Thread(target=self._keep_log_lease, name="log-lease", daemon=True).start()
         drain = asyncio.create_task(self._drain_when_asked(server, service))
+        drain.add_done_callback(self._drain_over)
         cause = await asyncio.to_thread(self.gate.wait_end)
         assert cause is not None
         drain.cancel()
         await server.stop()
+        # DEAD: nothing leaves any more. Wiped here and not after the loop, whose end waits for every thread it lent.
+        wipes.close()
+        self.backstop.wiped()
         return Ending(cause, self.gate.drain, self._last_lease, self.gate.last_pass)
 
     async def _drain_when_asked(self, server: Server, service: Service) -> None:
@@ -188,6 +205,10 @@ class Life:
                 return
             await asyncio.sleep(DRAIN_POLL_S)
 
+    def _drain_over(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.gate.fault(type(error).__name__)
+
     def _enter_drain(self, step: Step) -> None:
         if self.booted.phases.now in (Phase.SERVING, Phase.DRAINING):
             self.booted.phases.take(step)
@@ -207,6 +228,8 @@ class Life:
                 wait = min(RETRY_LOG_S, period)  # the lease runs on; at its end nothing new is admitted
             except LogContradiction as error:
                 self.gate.fault(error.code)
+            except Exception as error:  # noqa: BLE001 - of whatever kind: a thread that is gone must not leave an open gate
+                self.gate.fault(type(error).__name__)
 
     def _renew_log_lease(self) -> None:
         grant = self.booted.scribe.renew(self._heartbeat, self.booted.configuration.log_lease_ms)
@@ -236,7 +259,16 @@ class Life:
             booted.scribe.offer_death(self._death(ending, wiped_ms, egress))
         self.recorder.close()
         booted.scribe.close()
-        return 0 if ordered else 3
+        return 0 if ordered else EXIT_ENDED
+
+    def _offer_cut(self, within_s: float) -> None:
+        """The last record of a process that is ended because something hangs: gone at the latest when it says."""
+        cause = self.gate.end
+        assert cause is not None, "asked after the end only"
+        wiped_ms = Milliseconds(self._now_ms() + int(within_s * 1000))
+        ending = Ending(cause, self.gate.drain, self._last_lease, self.gate.last_pass)
+        death = self._death(ending, wiped_ms, dict(self.booted.ledger.snapshot()))
+        self.booted.scribe.offer_death(death, within_s=within_s)
 
     def _flush_recorder(self) -> None:
         """The keeper's last events come before the record that nothing follows, unless the log is away."""
@@ -268,3 +300,8 @@ class Life:
         except ClockDoubt as doubt:
             self.gate.clock_doubt(doubt.code)
             return Milliseconds(0)
+
+
+def _tell_without_text(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """A loop's exception handler: of which type, never the text, which may quote what was being worked on."""
+    sys.stderr.write(f"anchorhold enclave: task failed: {type(context.get('exception')).__name__}\n")

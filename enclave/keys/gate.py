@@ -32,6 +32,11 @@ class Gate:
                     self._changed.notify_all()
             self._last_pass = now
 
+    def require(self) -> None:
+        """Raises LeaseEnded when the lease is over, like `check`, where nothing is about to leave."""
+        with self._changed:
+            self._table.check(self._boottime())
+
     def admit(self) -> None:
         """Raises NotAdmitted in a drain or without a log lease, LeaseEnded after the end."""
         with self._changed:

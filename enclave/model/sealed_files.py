@@ -110,11 +110,12 @@ def open_sealed(
     1. Every body is decrypted into its final buffer and hashed on the way. 2. Each one's tag and hash agree.
     3. Only then the contents are looked at: headers against the descriptor, settings against the rules.
 
-    Raises BodyInvalid, Mismatch, HeaderLies, NotAllowed, Malformed or TooLarge, and whatever `fetch` raises.
+    Raises BodyInvalid, Mismatch, HeaderLies, NotAllowed, Malformed or TooLarge, and what `fetch` or `progress` raises.
     """
-    opened = _map(manifest)
+    opened = OpenedModel({}, ())
     total, done = sum(body.size for body in manifest.bodies), 0
     try:
+        opened = _map(manifest)
         # 1. and 2. Nobody sees `opened` before the last body has agreed (sealed-model.md 5).
         for body in manifest.bodies:
             for size in _open_body(manifest, body, key, opened.files[body.name], fetch):

@@ -1,19 +1,24 @@
 """Opening a sealed model: nothing comes out before every tag and hash agrees, and keys do not outlive their use."""
 
 import hashlib
+import resource
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from anchorhold.attestation.errors import EvidenceError, Mismatch
+from anchorhold.attestation.errors import EvidenceError, Malformed, Mismatch
 from anchorhold.attestation.sealed.body import BodyInvalid, BodyOpener, BodySealer, sealed_size
+from anchorhold.attestation.sealed.descriptor import MAX_FILE
 from anchorhold.attestation.sealed.manifest import Manifest, PurposeClass, ShareKind, ShareRole, WrappedShare
 from anchorhold.attestation.sealed.shares import KeyInvalid, ShareInvalid, share_check
 from anchorhold.attestation.sealed.signature import verify_manifest
 from anchorhold.attestation.types import ModelDigest
+from anchorhold.enclave.keys.gate import Gate
+from anchorhold.enclave.keys.lease import LeaseEnded
 from anchorhold.enclave.keys.secret import Secret, SecretWiped
 from anchorhold.enclave.model.sealed_files import Opening, open_sealed, unlock, zero
 from anchorhold.publish.providers import NewShare, Subject
@@ -226,6 +231,38 @@ def test_a_fetch_that_fails_leaves_no_key(manifest: Manifest, sealed: Path) -> N
     key = unlock(manifest, shares())
     with pytest.raises(ConnectionResetError):
         open_sealed(manifest, key, fetch)
+    assert key.wiped
+
+
+def test_a_lease_that_ends_while_the_model_loads_wipes_key_and_plaintext(manifest: Manifest, sealed: Path) -> None:
+    """A revoked enclave holds neither, however slowly its parent feeds it."""
+    clock = [100.0]
+    gate = Gate([("owner", 60.0)], lambda: clock[0])
+    gate.granted("owner", gate.ask("owner"), raw=b"lease", sent_at=100.0, ttl_s=60.0)
+    key = unlock(manifest, shares())
+
+    def progress(_: Opening) -> None:
+        clock[0] += 25.0
+        gate.require()
+
+    with pytest.raises(LeaseEnded):
+        open_sealed(manifest, key, fetch_from(sealed, step=500), progress)
+    assert key.wiped
+    assert gate.last_pass is None, "nothing has left, so the death record may name no last token"
+
+
+def test_no_memory_for_the_model_leaves_no_key(manifest: Manifest, sealed: Path) -> None:
+    first, *others = manifest.descriptor.files
+    files = (replace(first, size=MAX_FILE), *others)
+    huge = replace(manifest, descriptor=replace(manifest.descriptor, files=files))
+    key = unlock(manifest, shares())
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_FILE // 2, hard))
+    try:
+        with pytest.raises(Malformed, match="no memory"):
+            open_sealed(huge, key, fetch_from(sealed))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     assert key.wiped
 
 
