@@ -19,7 +19,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from anchorhold.attestation.transcript.bodies import Body
+from anchorhold.attestation.document import parse_document
+from anchorhold.attestation.transcript.bodies import Body, Genesis
 from anchorhold.attestation.transcript.entry import Entry
 from anchorhold.authority.journal import JournalEntry, check_journal
 from anchorhold.authority.kms.app import DATABASE as KMS_DATABASE
@@ -29,6 +30,7 @@ from anchorhold.authority.owner.setup import read_public
 from anchorhold.cli.deaths import unverified_entries
 from anchorhold.client.sdk import Answer, Client, Settings
 from anchorhold.client.trust import Trust, parse_trust
+from anchorhold.log.files import cas_path
 from anchorhold.sim.processes import Recorded, as_json, from_json, save, start, stop, wait_ready
 from anchorhold.sim.stack import phase_of
 
@@ -132,7 +134,6 @@ class Cell:
         self.base = base
         self.folder = folder
         self.window = folder / "w/w"
-        self._before = {entry.boot for entry in base.entries()}
         self._known = {event["enclave"] for event in base.hypervisor_events() if "enclave" in event}
         self._parent: Recorded | None = None
         self._listen = "127.0.0.1:0"
@@ -239,8 +240,18 @@ class Cell:
         os.kill(self.pid, signal.SIGKILL)
 
     def entries(self) -> tuple[Entry, ...]:
-        """This boot's transcript."""
-        return tuple(entry for entry in self.base.entries() if entry.boot not in self._before)
+        """This boot's transcript: the one whose genesis document the hypervisor made for this enclave."""
+        if self.enclave is None:
+            return ()
+        entries = self.base.entries()
+        mine = {entry.boot for entry in entries if self._module_of(entry.body) == self.enclave["enclave"]}
+        return tuple(entry for entry in entries if entry.boot in mine)
+
+    def _module_of(self, body: Body) -> str | None:
+        if not isinstance(body, Genesis):
+            return None
+        document = (self.base.state / "log" / cas_path(body.document)).read_bytes()
+        return parse_document(document).module_id
 
     def bodies(self) -> tuple[Body, ...]:
         return tuple(entry.body for entry in self.entries())

@@ -1,0 +1,100 @@
+"""A full disk under the log: no start, no new lease, nothing half-written, and it goes on when there is room again.
+
+The log's process meets a limit on file size, set and lifted from outside while it runs: every write fails, as on a disk
+without room (`tests/log` has the store on a real full disk).
+"""
+
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.transcript.bodies import Batch, Body, Close, Heartbeat
+from anchorhold.attestation.transcript.kept import KeptReceipt
+from anchorhold.client.errors import ClientError
+
+from .cell import SOURCES, Base, Cell, Cells, ask, wait_until
+from .conftest import SHORT_LEASE_MS, cli
+
+pytestmark = pytest.mark.slow
+
+
+@contextmanager
+def full(base: Base) -> Iterator[None]:
+    """No byte more in any file of the log's process."""
+    log = base.process("log").pid
+    soft, hard = resource.prlimit(log, resource.RLIMIT_FSIZE)
+    resource.prlimit(log, resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.prlimit(log, resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def snapshot(state: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(state)): path.read_bytes() for path in state.rglob("*") if path.is_file()}
+
+
+def audit(base: Base, *more: str) -> int:
+    return cli("audit", "verify", str(base.state / "log"), "--trust", str(base.state / "trust.json"), *more).returncode
+
+
+def count(cell: Cell, kind: type[Body]) -> int:
+    return sum(isinstance(body, kind) for body in cell.bodies())
+
+
+def answers(cell: Cell) -> bool:
+    try:
+        return bool(ask(cell.trust).text)
+    except (ClientError, EvidenceError):
+        return False
+
+
+def test_no_start_on_a_full_disk_and_no_authority_is_asked(base: Base, cells: Cells) -> None:
+    before = snapshot(base.state / "log")
+    journals = [len(base.journal(name)) for name in SOURCES]
+    with full(base):
+        cell = cells.start()
+        assert cell.ended() == 4
+        assert "LogUnavailable in MEASURED" in cell.console()
+        assert snapshot(base.state / "log") == before
+    assert [len(base.journal(name)) for name in SOURCES] == journals
+    assert "log-refused" in cell.parent_events()
+
+
+def test_service_ends_with_the_log_lease_and_a_new_start_finds_the_log_whole(base: Base, cells: Cells) -> None:
+    cell = cells.start().serving()
+    with full(base):
+        before = snapshot(base.state / "log")
+        began = time.monotonic()
+        wait_until("the end of admission", lambda: not answers(cell))
+        # A log lease counts from its heartbeat: no request is taken after it, whatever the key leases say.
+        assert time.monotonic() - began < SHORT_LEASE_MS / 1000 + 2.0
+        assert cell.ended() == 3
+        assert snapshot(base.state / "log") == before
+    beats = count(cell, Heartbeat)
+    after = cells.start().serving()
+    assert answers(after)
+    assert count(cell, Heartbeat) == beats, "nothing of the ended boot came late"
+    # Its end is missing and said to be: a limit, no contradiction.
+    assert audit(base) == 3
+
+
+def test_a_disk_with_room_again_within_the_log_lease_loses_nothing(base: Base, cells: Cells) -> None:
+    cell = cells.start().serving()
+    with full(base):
+        answer = ask(cell.trust)
+        wait_until("a record refused", lambda: "log-refused" in cell.parent_events())
+    beats = count(cell, Heartbeat)
+    wait_until("heartbeats again", lambda: count(cell, Heartbeat) > beats + 1)
+    wait_until("the batch with the receipt", lambda: count(cell, Batch) > 0)
+    assert cell.exit() is None
+    kept = cells.folder / "receipt"
+    kept.write_bytes(KeptReceipt(answer.receipt.raw, answer.receipt.salt, answer.receipt.tag).encode())
+    cell.close()
+    assert count(cell, Close) == 1
+    assert audit(base, "--receipt", str(kept)) in (3, 4)
