@@ -71,8 +71,9 @@ class Life:
             purpose_class=configuration.purpose_class,
             now_ms=self._now_ms,
             boottime=boottime,
-            on_contradiction=self.gate.fault,
+            on_fault=self.gate.fault,
         )
+        booted.scribe.watch(self.gate.fault)
         self.keeper = LeaseKeeper(
             key_sources(booted), self.gate, purpose=configuration.purposes[0], observe=self.recorder.observe
         )

@@ -1,22 +1,32 @@
 """Turns what the lease keeper sees into transcript entries, in order, without ever holding the keeper up.
 
 A log that cannot be reached delays the entries (the scribe sends them first when it is back, and the log lease ends the
-service if it stays away); a log that lies closes the gate at once.
+service if it stays away); a log that lies, and whatever else stops an entry for good, closes the gate at once.
 """
 
+import contextlib
 import hashlib
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from anchorhold.attestation.lease import lease_id
 from anchorhold.attestation.transcript.bodies import Body, KeyDeny, KeyLease, KeyRelease, KeyRequest, Revoke
 from anchorhold.attestation.types import ModelDigest
 from anchorhold.enclave.keys.keeper import Asked, Denied, Granted, KeeperEvent
-from anchorhold.enclave.serve.scribe import LogContradiction, LogUnavailable, Scribe
+from anchorhold.enclave.serve.scribe import LogBehind, LogContradiction, LogUnavailable
 
 MAX_WAITING = 256  # events; a renewal makes two or three, so this is hours of a dead log
+RETRY_S = 1.0  # between two tries of an entry that the scribe had no room for
 Written = tuple[Body, tuple[bytes, ...]]
+
+
+class Writer(Protocol):
+    """The one thing a recorder wants of the scribe."""
+
+    def write(self, body: Body, attachments: Sequence[bytes] = ()) -> object:
+        """Raises LogBehind, LogUnavailable, LogContradiction."""
 
 
 class Recorder:
@@ -24,20 +34,23 @@ class Recorder:
 
     def __init__(
         self,
-        scribe: Scribe,
+        scribe: Writer,
         *,
         model: ModelDigest,
         purpose_class: str,
         now_ms: Callable[[], int],
         boottime: Callable[[], float],
-        on_contradiction: Callable[[str], None],
+        on_fault: Callable[[str], None],
+        retry_s: float = RETRY_S,
     ) -> None:
         self._scribe = scribe
         self._model = model
         self._purpose_class = purpose_class
         self._now_ms = now_ms
         self._boottime = boottime
-        self._on_contradiction = on_contradiction
+        self._on_fault = on_fault
+        self._retry_s = retry_s
+        self._closed = threading.Event()
         self._waiting: queue.Queue[Written | threading.Event | None] = queue.Queue(MAX_WAITING)
         self._failure: LogUnavailable | LogContradiction | None = None
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -58,7 +71,10 @@ class Recorder:
     def barrier(self, timeout_s: float) -> None:
         """Until everything put so far is in the log. Raises LogUnavailable, LogContradiction."""
         reached = threading.Event()
-        self._waiting.put(reached, timeout=timeout_s)
+        try:
+            self._waiting.put(reached, timeout=timeout_s)
+        except queue.Full as error:
+            raise LogUnavailable(f"{MAX_WAITING} entries wait for the log") from error
         if not reached.wait(timeout_s):
             raise LogUnavailable(f"the log did not take the records within {timeout_s:.0f} s")
         if self._failure is not None:
@@ -66,7 +82,9 @@ class Recorder:
 
     def close(self) -> None:
         """No more entries; what waits is written or lost with the process."""
-        self._waiting.put(None)
+        self._closed.set()
+        with contextlib.suppress(queue.Full):
+            self._waiting.put_nowait(None)
 
     def _run(self) -> None:
         while (item := self._waiting.get()) is not None:
@@ -74,13 +92,27 @@ class Recorder:
                 item.set()
                 continue
             try:
-                self._scribe.write(*item)
-                self._failure = None
+                self._write(item)
             except LogUnavailable as error:
                 self._failure = error  # signed and kept by the scribe: it goes first with the next entry
             except LogContradiction as error:
                 self._failure = error
-                self._on_contradiction(error.code)
+                self._on_fault(error.code)
+            except Exception as error:  # noqa: BLE001 - of whatever kind: no lease goes on that the transcript cannot show
+                self._failure = LogUnavailable(f"an entry could not be made: {type(error).__name__}")
+                self._on_fault(type(error).__name__)
+                return
+
+    def _write(self, item: Written) -> None:
+        while True:
+            try:
+                self._scribe.write(*item)
+            except LogBehind:
+                if self._closed.wait(self._retry_s):
+                    raise
+            else:
+                self._failure = None
+                return
 
     def _entries(self, event: KeeperEvent) -> list[Written]:
         if isinstance(event, Asked):

@@ -42,6 +42,12 @@ class LogUnavailable(Exception):
     code = "log-unavailable"
 
 
+class LogBehind(LogUnavailable):
+    """Too many records wait for the log: this entry was not even signed, and is its caller's to offer again."""
+
+    code = "log-behind"
+
+
 class BootEnded(LogUnavailable):
     """The last record of this boot is signed: nothing follows it."""
 
@@ -104,10 +110,15 @@ class Scribe:
         self._seen: Checkpoint | None = None
         self._unsent: deque[_Unsent] = deque()
         self._failure: LogContradiction | None = None
+        self._on_contradiction: Callable[[str], None] = lambda _code: None
         self._ended = False
         self._leaves_lock = threading.Lock()
         self._leaves: list[tuple[int, ReceiptLeaf]] = []
         self._timer: threading.Timer | None = None
+
+    def watch(self, on_contradiction: Callable[[str], None]) -> None:
+        """Who is told at once, by a code, when the log is caught; not to block."""
+        self._on_contradiction = on_contradiction
 
     # For boot code
 
@@ -123,7 +134,10 @@ class Scribe:
         return self._submit(lambda: self._genesis(boot, body, attachments)).result()
 
     def write(self, body: Body, attachments: Sequence[bytes] = ()) -> Included:
-        """Signs and logs one entry. Raises LogUnavailable (the entry stays, and goes first), LogContradiction."""
+        """Signs and logs one entry. Raises LogUnavailable (the entry stays, and goes first), LogContradiction.
+
+        Raises LogBehind where the entry was not signed.
+        """
         return self._submit(lambda: self._write(body, attachments)).result()
 
     def renew(self, heartbeat: Callable[[int], Heartbeat], ttl_ms: int) -> LogLeaseGrant:
@@ -218,7 +232,10 @@ class Scribe:
         if isinstance(body, Genesis) != (self._seq == 0):
             raise ValueError(f"entry {self._seq}: genesis is the first entry, and only the first")
         if len(self._unsent) >= MAX_UNSENT:
-            raise LogUnavailable(f"{MAX_UNSENT} entries wait for the log")
+            try:
+                self._send_all()
+            except LogUnavailable as error:
+                raise LogBehind(f"{MAX_UNSENT} entries wait for the log") from error
         unsent = self._sign(body, attachments)
         self._unsent.append(unsent)
         return unsent
@@ -272,6 +289,7 @@ class Scribe:
 
     def _renew(self, heartbeat: Callable[[int], Heartbeat], ttl_ms: int) -> LogLeaseGrant:
         self.check()
+        self._send_all()  # what waits goes first, so that tries during a silence do not pile up heartbeats
         made_at = self._context.boottime()
         beat = self._enqueue(heartbeat(self._seen.size if self._seen is not None else 0), ())
         included = self._send_all()
@@ -304,7 +322,7 @@ class Scribe:
                 if self._timer is None:
                     self._start_timer()
         except LogContradiction:
-            return  # kept in `check`, which the next renewal and the next receipt run into
+            return  # kept in `check`, and whoever watches was told
 
     def _last(self, death: Death) -> Included:
         with suppress(LogUnavailable, LogContradiction):
@@ -319,6 +337,7 @@ class Scribe:
 
     def _dead(self, error: EvidenceError) -> LogContradiction:
         self._failure = LogContradiction(str(error))
+        self._on_contradiction(self._failure.code)
         return self._failure
 
     def _clock(self) -> int:

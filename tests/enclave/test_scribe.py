@@ -17,7 +17,15 @@ from anchorhold.attestation.transcript.bodies import Anomaly, Batch, Body, Close
 from anchorhold.attestation.transcript.checkpoint import Checkpoint, sign_checkpoint
 from anchorhold.attestation.transcript.entry import SigningKeys, VerifyingKeys, parse_record
 from anchorhold.attestation.types import Sha384, StatementDigest
-from anchorhold.enclave.serve.scribe import BootEnded, LogContradiction, LogUnavailable, Scribe, ScribeContext
+from anchorhold.enclave.serve.scribe import (
+    MAX_UNSENT,
+    BootEnded,
+    LogBehind,
+    LogContradiction,
+    LogUnavailable,
+    Scribe,
+    ScribeContext,
+)
 from anchorhold.log.files import cas_path
 from anchorhold.log.server import append
 from anchorhold.log.store import Store, init_state
@@ -294,3 +302,40 @@ def test_nothing_follows_the_last_record(bench: Bench) -> None:
     with pytest.raises(BootEnded):
         bench.scribe.write(ODD)
     assert isinstance(bench.bodies()[-1], Close)
+
+
+def _beat(size: int) -> Heartbeat:
+    return Heartbeat(size, {}, {}, dumpable=False, core_limit=0)
+
+
+def test_a_long_silence_of_the_log_does_not_end_the_scribe(bench: Bench) -> None:
+    """One more try of a log lease leaves at most one more heartbeat behind, and a full queue empties itself."""
+    bench.link.down = True
+    for _ in range(MAX_UNSENT + 6):
+        with pytest.raises(LogUnavailable):
+            bench.scribe.renew(_beat, 60_000)
+    bench.link.down = False
+    bench.scribe.renew(_beat, 60_000)
+    assert [type(body) for body in bench.bodies()] == [Genesis, Heartbeat, Heartbeat, LogLease]
+
+
+def test_a_full_queue_takes_the_last_record_once_the_log_is_back(bench: Bench) -> None:
+    bench.link.down = True
+    for _ in range(MAX_UNSENT):
+        with pytest.raises(LogUnavailable):
+            bench.scribe.write(ODD)
+    with pytest.raises(LogBehind):
+        bench.scribe.write(Anomaly("not-signed", "", ""))
+    bench.link.down = False
+    assert bench.scribe.offer_death(DEATH) is not None
+    assert bench.bodies() == [GENESIS, *[ODD] * MAX_UNSENT, DEATH]
+
+
+def test_whoever_watches_hears_of_a_log_that_lies_from_a_batch_too(bench: Bench) -> None:
+    told: list[str] = []
+    bench.scribe.watch(told.append)
+    bench.link.spoil = lambda reply: reply[:-1]
+    bench.scribe.receipt(b"c" * 48, b"t" * 16)
+    with pytest.raises(LogContradiction):
+        bench.scribe.flush()
+    assert told == ["log-contradiction"]
