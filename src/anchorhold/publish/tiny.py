@@ -25,8 +25,8 @@ CHAT_TEMPLATE = (
 )
 
 
-def make_tiny_model(folder: Path) -> None:
-    """Write the model's files into `folder`, made if absent. Two calls write equal bytes."""
+def make_tiny_model(folder: Path, seed: str = "") -> None:
+    """Write the model's files into `folder`, made if absent. Two calls with one seed write equal bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, value in (
         ("config.json", _config()),
@@ -36,7 +36,7 @@ def make_tiny_model(folder: Path) -> None:
     ):
         (folder / name).write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
-    (folder / "model.safetensors").write_bytes(_safetensors(_tensors()))
+    (folder / "model.safetensors").write_bytes(_safetensors(_tensors(seed)))
 
 
 def _config() -> dict[str, object]:
@@ -118,7 +118,7 @@ def _tokenizer_config() -> dict[str, object]:
     }
 
 
-def _tensors() -> dict[str, tuple[tuple[int, ...], bytes]]:
+def _tensors(seed: str) -> dict[str, tuple[tuple[int, ...], bytes]]:
     narrow = HIDDEN // HEADS * KEY_VALUE_HEADS
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCABULARY, HIDDEN)}
     for layer in range(LAYERS):
@@ -133,20 +133,20 @@ def _tensors() -> dict[str, tuple[tuple[int, ...], bytes]]:
             ("mlp.down_proj", HIDDEN, INTERMEDIATE),
         ):
             shapes[f"{prefix}{name}.weight"] = (rows, columns)
-    tensors = {name: (shape, _noise(name, shape)) for name, shape in shapes.items()}
+    tensors = {name: (shape, _noise(seed + name, shape)) for name, shape in shapes.items()}
     norms = [f"model.layers.{n}.{part}_layernorm.weight" for n in range(LAYERS) for part in ("input", "post_attention")]
     ones = struct.pack("<H", 0x3F80) * HIDDEN  # bf16 1.0
     tensors |= dict.fromkeys((*norms, "model.norm.weight"), ((HIDDEN,), ones))
     row = HIDDEN * 2
     head = bytearray(VOCABULARY * row)
     start, stop = PRINTABLE.start * row, PRINTABLE.stop * row
-    head[start:stop] = _noise("lm_head.weight", (len(PRINTABLE), HIDDEN))
+    head[start:stop] = _noise(seed + "lm_head.weight", (len(PRINTABLE), HIDDEN))
     tensors["lm_head.weight"] = ((VOCABULARY, HIDDEN), bytes(head))
     return tensors
 
 
 def _noise(name: str, shape: tuple[int, int] | tuple[int, ...]) -> bytes:
-    """bf16 values spread evenly over -SCALE..SCALE, drawn from a hash of the tensor's name."""
+    """bf16 values spread evenly over -SCALE..SCALE, drawn from a hash of the seed and the tensor's name."""
     count = shape[0] * shape[1]
     drawn = struct.unpack(f"<{count}h", hashlib.shake_256(f"anchorhold tiny {name}".encode()).digest(2 * count))
     single = struct.pack(f"<{count}f", *(SCALE * value / 32768 for value in drawn))

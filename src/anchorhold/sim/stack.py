@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import anchorhold
 from anchorhold.attestation.anchors import anchor_from_pem
@@ -66,6 +67,8 @@ class Options:
     lock: Path = Path("requirements/enclave.lock")
     say: Say = lambda _text: None
     progress: Progress = lambda _what, _done, _total: None
+    rewire: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: config
+    """The parent is nobody we trust: its configuration may be changed here, say to put a relay before its sockets."""
 
 
 class Stack:
@@ -224,7 +227,7 @@ class Stack:
         credentials = self.state / "enclave-credentials.json"
         credentials.touch(mode=0o600)
         credentials.write_text(KmsDesk(kms).enclave_credentials())
-        config: dict[str, object] = {
+        config: dict[str, Any] = {
             "listen": "127.0.0.1:0",
             "ready_file": str(self._ready("parent")),
             "window": str(window),
@@ -240,7 +243,7 @@ class Stack:
                 "start": True,
             },
         }
-        save(self.state / "parent.json", config)
+        save(self.state / "parent.json", self.options.rewire(config))
         port = self._serve(
             "parent", ["-m", "anchorhold.parent", "--config", str(self.state / "parent.json")], announced=True
         )
