@@ -147,7 +147,7 @@ def _verify_path(chain: list[bytes], signers: tuple[bytes, ...]) -> tuple[Path, 
 def _not_before(leaf: bytes) -> datetime:
     try:
         return x509.load_der_x509_certificate(leaf).not_valid_before_utc
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise Malformed("model signature: leaf: not a readable X.509 certificate") from error
 
 

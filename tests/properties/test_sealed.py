@@ -1,6 +1,7 @@
 """Any bytes give a value of the sealed model's formats or an EvidenceError, nothing else."""
 
 import base64
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -185,7 +186,7 @@ def _edited(seed: bytes, edits: list[tuple[tuple[str | int, ...], object, bool]]
             if drop:
                 del holder[path[-1]]
             else:
-                holder[path[-1]] = odd
+                holder[path[-1]] = copy.deepcopy(odd)  # else a second edit would change the strategy's own value
         except (KeyError, IndexError, TypeError):
             continue  # an earlier edit took the place away
     return json.dumps(value).encode()
