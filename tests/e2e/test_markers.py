@@ -12,12 +12,14 @@ import os
 import secrets
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,7 @@ REFUSED = 1_990  # characters: too long to be answered, so it goes through the e
 LONG = 1_500  # tokens of the answer in whose middle memory is looked at
 WATCHED = ("parent", "log", "kms", "owner")
 NONCE = 32
+PATIENCE_S = 30.0
 
 
 @dataclass
@@ -348,3 +351,42 @@ def test_text_and_token_ids_as_python_holds_them_are_found(watched: Watched, sca
     texts = [marker for marker in watched.markers if marker.ids]
     wanted = {(marker.name, form) for marker in texts for form in ("ucs-4", "int32 ids", "int64 ids")}
     assert wanted <= held(scanner, b"", texts)
+
+
+PATHS = {"log": "/append", "kms": "/", "owner": "/v1/release"}
+
+
+@contextmanager
+def unfinished(watched: Watched, name: str, content: bytes) -> Iterator[None]:
+    """`content` as the first part of a request that its receiver goes on waiting for, and so holds."""
+    with ExitStack() as stack:
+        if name == "parent":
+            stream = stack.enter_context(socket.socket(socket.AF_UNIX))
+            stream.connect(str(watched.state / f"window/w_{Port.BOOT.value}"))
+            stream.sendall((len(content) + 2).to_bytes(4, "big") + b"\x01" + content)
+        else:
+            port = json.loads((watched.state / f"ready/{name}.json").read_text())["port"]
+            stream = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            if name != "log":
+                tls = ssl.create_default_context(cafile=watched.record[name]["ca"])
+                stream = stack.enter_context(tls.wrap_socket(stream, server_hostname="localhost"))
+            head = f"POST {PATHS[name]} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content) + 1}\r\n\r\n"
+            stream.sendall(head.encode() + content)
+        yield
+
+
+@needs_root
+@pytest.mark.parametrize("name", WATCHED)
+def test_what_is_planted_in_each_process_that_is_scanned_is_found(watched: Watched, name: str) -> None:
+    """New markers, handed to the live parent, log and authorities themselves as requests that never end."""
+    text = secrets.token_hex(150)
+    controls = [
+        Marker("control text", text.encode(), ids=tuple(text.encode())),
+        Marker("control weights", secrets.token_bytes(192), halves=True),
+    ]
+    content, expected = plants(controls)
+    scanner = Scanner(controls)
+    with unfinished(watched, name, content):
+        until = time.monotonic() + PATIENCE_S
+        while (found := {(h.marker, h.form) for h in scanner.memory(name, watched.pids[name])}) != expected:
+            assert time.monotonic() < until, f"not found: {sorted(expected - found)}"
