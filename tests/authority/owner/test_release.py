@@ -163,6 +163,17 @@ def test_a_recorded_request_is_refused_the_second_time_and_after_its_minute(auth
     assert ask(authority, document, raw) == (403, "challenge")
 
 
+def test_one_challenge_grants_once_also_to_a_request_that_is_new_otherwise(authority: Authority) -> None:
+    authority.register()
+    enclave = authority.enclave()
+    first = statement(enclave, challenge(authority))
+    assert ask(authority, attest(enclave, first), encode_statement(first)) == (200, None)
+    again = replace(first, request=2, release_key=HybridPrivateKey(secrets.token_bytes(HYBRID_SEED)).public)
+    assert ask(authority, attest(enclave, again), encode_statement(again)) == (403, "replayed")
+    other_boot = replace(first, boot_id=BootId(b"o" * 32))
+    assert ask(authority, attest(enclave, other_boot), encode_statement(other_boot)) == (403, "replayed")
+
+
 def test_a_challenge_lives_one_minute_and_is_this_authority_s_own(authority: Authority) -> None:
     authority.register()
     enclave = authority.enclave()
