@@ -124,7 +124,7 @@ class Life:
     def _engine(self, opened: OpenedModel) -> TransformersEngine:
         wanted = self.booted.configuration.engine
         settings = EngineSettings(wanted.dtype, wanted.cache_tokens, wanted.max_requests, wanted.threads)
-        return TransformersEngine.load(opened.files, settings)
+        return TransformersEngine.load(opened.files, settings, may_step=self.gate.require)
 
     def _service(self, engine: TransformersEngine) -> Service:
         booted, epochs = self.booted, self._epochs()

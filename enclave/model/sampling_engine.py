@@ -4,6 +4,7 @@ transformers' own warpers sort the vocabulary for every row, and choose greedy o
 rows keep only their argmax (the first of equals, as `generate` does), so the batch's sampling step returns exactly it.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,10 +23,14 @@ def pack(temperature: float, top_p: float) -> int:
 
 
 class RequestSampling(ContinuousBatchingLogitsProcessor):  # type: ignore[misc]  # transformers is not followed by mypy
-    """The only processor of our batches."""
+    """The only processor of our batches; `may_step` raises where no further step is to be taken."""
 
     supported_kwargs: dict[str, type] = {KEY: int}  # noqa: RUF012 - the base class's own declaration
     ignored_kwargs: tuple[str, ...] = ()
+
+    def __init__(self, may_step: Callable[[], None]) -> None:
+        super().__init__()
+        self._may_step = may_step
 
     def fill_defaults(self, int32_tensor: torch.Tensor) -> None:
         int32_tensor.fill_(pack(0.0, 1.0))
@@ -37,6 +42,7 @@ class RequestSampling(ContinuousBatchingLogitsProcessor):  # type: ignore[misc] 
         return torch.tensor(settings, dtype=torch.int32, device="cpu")
 
     def __call__(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
+        self._may_step()
         packed = tensor_arg[: scores.size(0)]
         warm, top_p = packed >> _TOP_P_BITS, (packed & (1 << _TOP_P_BITS) - 1).float() / _SCALE
         greedy = torch.full_like(scores, -torch.inf).scatter(-1, scores.argmax(dim=-1, keepdim=True), 0.0)

@@ -5,6 +5,7 @@
 - Cancelling ends our own stream, since the library delivers nothing, and takes the handler away.
 - Block sharing is off: with it, anyone's earlier prompt shows in the next one's time to first token.
 - The library's loggers are shut: its messages quote token ids.
+- `may_step` is asked in every step, before its tokens exist; where it raises, the batch ends with that step.
 All streams of one engine belong to the event loop of the first one.
 """
 
@@ -12,7 +13,8 @@ import asyncio
 import itertools
 import logging
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from anchorhold.enclave.model.engine import (
@@ -67,8 +69,11 @@ class _Stream:
 class TransformersEngine:
     """The default engine; implements `Engine`."""
 
-    def __init__(self, loaded: LoadedModel, settings: EngineSettings) -> None:
+    def __init__(
+        self, loaded: LoadedModel, settings: EngineSettings, *, may_step: Callable[[], None] = lambda: None
+    ) -> None:
         self._loaded = loaded
+        self._may_step = may_step
         self._settings = settings
         self._capacity = settings.cache_tokens // PAGE_TOKENS * PAGE_TOKENS
         self._streams: dict[str, _Stream] = {}
@@ -77,19 +82,22 @@ class TransformersEngine:
         self._counts = {"finished": 0, "cancelled": 0, "failed": 0, "rebuilds": 0, "tokens": 0}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch: asyncio.Task[None] | None = None
-        self._text_lock = asyncio.Lock()  # the template has one budget
+        # One thread, since the template has one budget; a rendering whose client left still ends before the next.
+        self._text = ThreadPoolExecutor(max_workers=1, thread_name_prefix="text")
         self._life = threading.Lock()  # around building, stopping and wiping
         self._wiped = False
         self._manager = self._start_manager()
 
     @classmethod
-    def load(cls, files: Mapping[str, Buffer], settings: EngineSettings) -> "TransformersEngine":
+    def load(
+        cls, files: Mapping[str, Buffer], settings: EngineSettings, *, may_step: Callable[[], None] = lambda: None
+    ) -> "TransformersEngine":
         """An engine out of decrypted buffers, which it keeps and wipes. Raises ModelRefused."""
         for name in ("transformers", "ContinuousBatchingLogger"):
             log = logging.getLogger(name)
             log.handlers, log.propagate, log.disabled = [logging.NullHandler()], False, True
         torch.set_num_threads(settings.threads)
-        return cls(load(files, settings), settings)
+        return cls(load(files, settings), settings, may_step=may_step)
 
     async def submit(self, request: GenerationRequest) -> AsyncIterator[TokenChunk]:
         """See `Engine`. Codes: bad-request, prompt-too-long, busy, template-*, engine-closed, engine-failed."""
@@ -124,6 +132,7 @@ class TransformersEngine:
             if self._wiped:
                 return
             self._wiped = True
+            self._text.shutdown(wait=False, cancel_futures=True)
             for stream in list(self._streams.values()):
                 self._on_loop(stream.end, EngineRefused("engine-closed", "the engine has ended"))
             self._loaded.wipe()
@@ -146,8 +155,8 @@ class TransformersEngine:
             raise EngineRefused("engine-closed", "the engine has ended")
 
     async def _prompt(self, request: GenerationRequest) -> list[int]:
-        async with self._text_lock:
-            prompt: list[int] = await asyncio.to_thread(self._tokens_of, request)
+        loop = asyncio.get_running_loop()
+        prompt: list[int] = await loop.run_in_executor(self._text, self._tokens_of, request)
         room = min(self._capacity, self._loaded.context)
         if len(prompt) + request.max_tokens > room:
             raise EngineRefused(
@@ -168,6 +177,7 @@ class TransformersEngine:
             return
         if self._wiped:
             raise EngineRefused("engine-closed", "the engine has ended")
+        self._may_step()
         if not self._alive():
             self._rebuild()
         manager = self._manager
@@ -230,6 +240,7 @@ class TransformersEngine:
         with self._life:
             if self._wiped or self._alive():
                 return
+            self._may_step()  # a batch that ended with the lease is not built anew
             old = self._manager
             with old.output_router._lock:  # noqa: SLF001 - as above
                 lost = set(old.output_router.result_handlers)
@@ -266,7 +277,7 @@ class TransformersEngine:
         # The list of processors is made by the manager from the generation config; ours is the only one on it.
         processors = manager.logit_processor
         processors.clear()
-        processors.logits_processor.append(RequestSampling())
+        processors.logits_processor.append(RequestSampling(self._may_step))
         processors.tensors_required, processors.do_processing = 1, True
         processors._retrieve_processors_kwargs()  # noqa: SLF001 - what the constructor itself calls after its list
         manager.start()

@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 import logging
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
+from anchorhold.enclave.keys.lease import LeaseEnded
 from anchorhold.enclave.model.engine import (
     EngineFailed,
     EngineRefused,
@@ -235,6 +238,68 @@ def test_cancelling_frees_the_cache_the_handler_and_the_place(tiny: Path, how: s
         assert len((await collect(engine.submit(ask("long"))))[0]) == 12
 
     serve(read(tiny), cancelled)
+
+
+class SlowTemplate:
+    """The real one, slowly; counts how many render at once."""
+
+    def __init__(self, real: Any) -> None:
+        self.real = real
+        self.inside = self.most = 0
+        self.entered = threading.Event()
+
+    def render(self, messages: Any) -> str:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        self.entered.set()
+        time.sleep(0.2)
+        text: str = self.real.render(messages)
+        self.inside -= 1
+        return text
+
+
+def test_a_client_that_leaves_while_its_template_renders_shares_no_budget_with_the_next(tiny: Path) -> None:
+    """Two renderings at once would spend each other's steps: one client could have another refused."""
+
+    async def leave(engine: TransformersEngine) -> int:
+        slow = SlowTemplate(engine._loaded.template)
+        engine._loaded.template = slow  # type: ignore[assignment]  # the same one method
+        first = asyncio.ensure_future(collect(engine.submit(ask("first"))))
+        await asyncio.to_thread(slow.entered.wait, 5)
+        first.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await first
+        assert len((await collect(engine.submit(ask("second"))))[0]) == 12
+        return slow.most
+
+    assert serve(read(tiny), leave) == 1
+
+
+def test_a_step_after_the_lease_makes_no_token_and_no_new_batch(tiny: Path) -> None:
+    async def expire(engine: TransformersEngine) -> int:
+        stream = engine.submit(ask("long", most=900))
+        await anext(stream)
+        over.set()
+        with pytest.raises(EngineFailed):
+            await collect(stream)
+        with pytest.raises(LeaseEnded):
+            await collect(engine.submit(ask("next")))
+        return engine.stats().rebuilds
+
+    over = threading.Event()
+
+    def may_step() -> None:
+        if over.is_set():
+            raise LeaseEnded("the lease is over")
+
+    async def main() -> int:
+        engine = TransformersEngine.load(read(tiny), SETTINGS, may_step=may_step)
+        try:
+            return await asyncio.wait_for(expire(engine), 60)
+        finally:
+            engine.close()
+
+    assert asyncio.run(main()) == 0
 
 
 def kill(engine: TransformersEngine) -> None:
