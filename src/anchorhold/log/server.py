@@ -24,7 +24,8 @@ from anchorhold.log.store import POLICY_FILE, Store, StoreError, StoreFull
 
 CBOR = "application/cbor"
 BINARY = "application/octet-stream"
-_TILE = re.compile(r"(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
+# Five groups of three digits in front: 2^64 records would need no more.
+_TILE = re.compile(r"(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
 _CAS = re.compile(r"([0-9a-f]{2})/([0-9a-f]{62})")
 
 
@@ -118,9 +119,6 @@ def append(store: Store, wanted: AppendRequest) -> AppendReply:
 
 def serve(state: Path, listen: str, *, ready: Callable[[int], None] | None = None) -> None:
     """Serves the log in `state` on `HOST:PORT` until SIGINT or SIGTERM. `ready` gets the port once it is bound."""
-    # uvicorn drains on these and then raises them again: an ordered end is an exit 0, not a death by signal.
-    for ordered in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ordered, _drained)
     host, _, port = listen.rpartition(":")
     store = Store(state)
     bound = socket.create_server((host, int(port)))
@@ -128,16 +126,25 @@ def serve(state: Path, listen: str, *, ready: Callable[[int], None] | None = Non
         config = uvicorn.Config(
             LogServer(store, state).app(), log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=60
         )
+        server = uvicorn.Server(config)
+        _end_in_order(server)
         if ready is not None:
             ready(bound.getsockname()[1])
-        uvicorn.Server(config).run(sockets=[bound])
+        server.run(sockets=[bound])
     finally:
         bound.close()
         store.close()
 
 
-def _drained(_number: int, _frame: object) -> None:
-    return
+def _end_in_order(server: uvicorn.Server) -> None:
+    """SIGINT and SIGTERM end the server, exit 0, also where they come before it listens to them itself."""
+
+    def end(_number: int, _frame: object) -> None:
+        # Also raised again by uvicorn when it has drained: then it says nothing new.
+        server.should_exit = True
+
+    for ordered in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ordered, end)
 
 
 def ready_file(path: Path | None) -> Callable[[int], None]:
