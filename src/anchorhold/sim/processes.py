@@ -8,16 +8,22 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
+KILL_SECONDS = 5.0  # for the kernel to take away what was killed
 POLL_SECONDS = 0.05
+DAMAGED_HINT = "end its processes by hand (ps -ef | grep anchorhold), then take the file away"
 _START_TIME_FIELD = 19  # of /proc/PID/stat, counted after the command name: field 22 in proc(5)
 TAIL_LINES = 12
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what asks a command to end
 
 
 class StackError(Exception):
@@ -62,6 +68,31 @@ def start(name: str, arguments: Sequence[str], logs: Path) -> Recorded:
     return Recorded(name, process.pid, started)
 
 
+@contextmanager
+def held_signals() -> Iterator[None]:
+    """Ctrl-C and its kin wait until the block is through: a process started and not yet recorded would be left."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no handler runs here
+        return
+    arrived: list[int] = []
+
+    def hold(number: int, _frame: FrameType | None) -> None:
+        arrived.append(number)
+
+    before = {number: signal.getsignal(number) for number in ENDING}
+    # Where nohup or the shell had one ignored, it stays ignored.
+    held = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    try:
+        for number in held:
+            signal.signal(number, hold)
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+        if arrived:
+            signal.raise_signal(arrived[0])
+
+
 def wait_ready(process: Recorded, condition: Callable[[], bool], logs: Path, seconds: float = READY_SECONDS) -> None:
     """Until `condition` holds. Raises StackError when the process ends or the time does."""
     deadline = time.monotonic() + seconds
@@ -76,15 +107,19 @@ def wait_ready(process: Recorded, condition: Callable[[], bool], logs: Path, sec
 def stop(processes: Sequence[Recorded], *, seconds: float = STOP_SECONDS) -> list[str]:
     """SIGTERM to each that still is the one recorded, SIGKILL after `seconds`; the names of those that were ended."""
     ended = [process for process in processes if _signal(process, signal.SIGTERM)]
-    deadline = time.monotonic() + seconds
-    while any(process.alive() for process in ended) and time.monotonic() < deadline:
-        for process in ended:
-            _reap(process)
-        time.sleep(POLL_SECONDS)
+    _await_ends(ended, seconds)
     for process in ended:
         _signal(process, signal.SIGKILL)
-        _reap(process)
+    _await_ends(ended, KILL_SECONDS)
     return [process.name for process in ended]
+
+
+def _await_ends(processes: Sequence[Recorded], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while any(process.alive() for process in processes) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    for process in processes:
+        _reap(process)
 
 
 def save(path: Path, record: dict[str, object]) -> None:
@@ -102,9 +137,31 @@ def as_json(processes: Sequence[Recorded]) -> list[dict[str, object]]:
 def from_json(value: object) -> list[Recorded]:
     """Raises StackError for a record that is not ours."""
     try:
-        return [Recorded(one["name"], int(one["pid"]), int(one["started"])) for one in value]  # type: ignore[attr-defined] # any other shape raises, and is caught
+        return [_recorded(one["name"], one["pid"], one["started"]) for one in value]  # type: ignore[attr-defined] # any other shape raises, and is caught
     except (TypeError, KeyError, ValueError) as error:
-        raise StackError("stack.json: the list of processes is damaged") from error
+        raise StackError("stack.json: the list of processes is damaged", hint=DAMAGED_HINT) from error
+
+
+def _recorded(name: object, pid: object, started: object) -> Recorded:
+    # A pid of 0 or below would name a whole group of processes.
+    if not isinstance(name, str) or type(pid) is not int or type(started) is not int or pid <= 1:
+        raise ValueError(f"expected a name, a pid and a start time, got {name!r}, {pid!r}, {started!r}")
+    return Recorded(name, pid, started)
+
+
+def recorded(path: Path) -> list[Recorded]:
+    """The processes a stack.json names, none if there is no such file. Raises StackError for a damaged one, OSError."""
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    try:
+        record = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise StackError(f"{path}: not JSON; which processes it recorded is not known", hint=DAMAGED_HINT) from error
+    if not isinstance(record, dict):
+        raise StackError(f"{path}: expected an object, got {type(record).__name__}", hint=DAMAGED_HINT)
+    return from_json(record.get("processes", []))
 
 
 def tail(path: Path) -> str | None:

@@ -7,7 +7,6 @@ earlier run left in the state folder (roots, keys, sealed model, log) is used ag
 import json
 import secrets
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,29 +30,26 @@ from anchorhold.publish.seal import SealRequest, seal
 from anchorhold.publish.signing import create_signer, load_root, load_signer
 from anchorhold.publish.tiny import make_tiny_model
 from anchorhold.sim.deploy import KMS_SOURCE, REGION, Face, KmsDesk, OwnerDesk, Parts, Settings, deployment, trust_file
-from anchorhold.sim.processes import (
-    Recorded,
-    StackError,
-    as_json,
-    from_json,
-    save,
-    start,
-    start_time,
-    stop,
-    tail,
-    wait_ready,
-)
-from anchorhold.wire import frames
-from anchorhold.wire.messages import Kind, Port, unpack_fields
+from anchorhold.sim.observed import ask_shutdown, console_tail, enclave_pids, phase_of, running
+from anchorhold.sim.processes import Recorded, StackError, as_json, held_signals, save, start, stop, wait_ready
+
+__all__ = ["MODELS", "Options", "Stack", "down", "enclave_pids", "phase_of", "running"]
 
 SERVING_SECONDS = 180.0  # a cold start on a loaded machine: imports, hashing, keys, weights
 MODELS = ("smollm2", "tiny")
 OWNER_NAME, OWNER_CUSTODIAN = "owner", "model-owner"
 MAX_WINDOW = 90  # characters of the window's path; sun_path holds 107 and the ports are appended
 POLL_SECONDS = 0.1
+STEPS = 7
 
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
+Step = Callable[[str], None]
+
+
+def own_lock() -> Path:
+    """The measured lock of the checkout this code runs from."""
+    return Path(anchorhold.__file__).resolve().parents[2] / "requirements/enclave.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +60,9 @@ class Options:
     model: str = "smollm2"
     cache: Path = Path(".cache")
     settings: Settings = field(default_factory=Settings)
-    lock: Path = Path("requirements/enclave.lock")
+    lock: Path = field(default_factory=own_lock)
+    step: Step = lambda _title: None
+    """Told the title of each step as it begins, and an empty one when the last is done."""
     say: Say = lambda _text: None
     progress: Progress = lambda _what, _done, _total: None
     rewire: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: config
@@ -79,13 +77,15 @@ class Stack:
         self.state = options.state.resolve()
         self.logs = self.state / "logs"
         self._processes: list[Recorded] = []
+        self._steps = 0
 
     # Up
 
     def up(self) -> dict[str, object]:
         """Everything, until the enclave is SERVING; the record that is in `stack.json` too. Raises StackError."""
         if running(self.state):
-            raise StackError(f"a stack is running in {self.state}", hint="anchorhold sim down --state DIR ends it")
+            raise StackError(f"a stack is running in {self.state}", hint=f"anchorhold sim down --state {self.state}")
+        self._check()
         for folder in (self.state, self.logs, self.state / "ready", self.state / "window"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
@@ -95,8 +95,22 @@ class Stack:
             raise
 
     def abandon(self) -> None:
-        """End what this object has started."""
-        stop(list(reversed(self._processes)))
+        """End what this object has started; once more does nothing."""
+        with held_signals():
+            stop(list(reversed(self._processes)))
+
+    def _check(self) -> None:
+        """What can be known to be wrong before anything is started. Raises StackError."""
+        model, lock = self.options.model, self.options.lock
+        if model not in MODELS and not Path(model).is_dir():
+            raise StackError(f"model: expected {', '.join(MODELS)} or a folder, got {model!r}")
+        if not lock.is_file():
+            raise StackError(
+                f"no measured lock at {lock}", hint="run from a checkout: it has requirements/enclave.lock"
+            )
+        if len(str(self.window)) > MAX_WINDOW:
+            hint = f"a --state whose full path has at most {MAX_WINDOW - len('/window/w')} characters"
+            raise StackError(f"state folder: its path is too long for a Unix socket: {self.window}", hint=hint)
 
     def _up(self) -> dict[str, object]:
         with self._step("hypervisor"):
@@ -184,7 +198,7 @@ class Stack:
     def _seal(self, kms: Face, kms_key: str, owner: Face) -> None:
         out = self.state / "model"
         if out.exists():
-            self.options.say("    sealed earlier: used again")
+            self.options.say("sealed earlier: used again")
             return
         if not (self.state / "signer").exists():
             create_signer(self.state / "signer", "simulated", datetime.now(UTC))  # noqa: TID251 - as above
@@ -208,9 +222,7 @@ class Stack:
                 make_tiny_model(folder)
             return folder, "tiny-random-llama"
         folder = Path(chosen)
-        if not folder.is_dir():
-            raise StackError(f"model: expected {', '.join(MODELS)} or a folder, got {chosen!r}")
-        return folder, folder.name
+        return folder, folder.resolve().name
 
     def _image(self) -> dict[int, bytes]:
         package = Path(anchorhold.__file__).parent
@@ -220,8 +232,6 @@ class Stack:
 
     def _parent(self, kms: Face, owner: Face, owner_name: str, log_url: str) -> str:
         window = self.window
-        if len(str(window)) > MAX_WINDOW:
-            raise StackError(f"state folder: its path is too long for a Unix socket: {window}")
         shutil.rmtree(window.parent)
         window.parent.mkdir(mode=0o700)
         credentials = self.state / "enclave-credentials.json"
@@ -311,26 +321,19 @@ class Stack:
         return int(json.loads(ready.read_text())["port"])
 
     def _start(self, name: str, arguments: list[str], ready: Callable[[], bool]) -> None:
-        process = start(name, arguments, self.logs)
-        self._processes.append(process)
-        save(self.state / "stack.json", {"version": 1, "processes": as_json(self._processes)})
+        with held_signals():
+            process = start(name, arguments, self.logs)
+            self._processes.append(process)
+            save(self.state / "stack.json", {"version": 1, "processes": as_json(self._processes)})
         wait_ready(process, ready, self.logs)
 
     @contextmanager
     def _step(self, what: str) -> Iterator[None]:
-        began = time.monotonic()
-        self.options.say(f"  {what} ...")
+        self._steps += 1
+        self.options.step(f"[{self._steps}/{STEPS}] {what}")
         yield
-        self.options.say(f"  {what}: {time.monotonic() - began:.1f} s")
-
-
-def running(state: Path) -> list[Recorded]:
-    """The recorded processes of `state` that still run."""
-    try:
-        record = json.loads((state / "stack.json").read_text())
-    except (OSError, ValueError):
-        return []
-    return [process for process in from_json(record.get("processes", [])) if process.alive()]
+        if self._steps == STEPS:
+            self.options.step("")
 
 
 def down(state: Path) -> list[str]:
@@ -341,51 +344,3 @@ def down(state: Path) -> list[str]:
     while enclave_pids(state) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     return stop(list(reversed(alive)))
-
-
-def ask_shutdown(window: Path) -> bool:
-    """Ask for a clean end; whether anybody took the request."""
-    return _window(window, Kind.SHUTDOWN) is not None
-
-
-def phase_of(window: Path) -> str | None:
-    """The enclave's phase by its own word; None while nobody listens."""
-    answer = _window(window, Kind.STATUS)
-    return None if answer is None else unpack_fields(answer).get("phase", b"").decode("ascii", "replace")
-
-
-def enclave_pids(state: Path) -> list[int]:
-    """Pids of the enclaves the hypervisor's log says have started and not ended, and that do run."""
-    started: dict[str, int] = {}
-    try:
-        lines = (state / "hypervisor/hypervisor.log").read_text().splitlines()
-    except OSError:
-        return []
-    for line in lines:
-        event = json.loads(line)
-        if event["event"] == "enclave-started":
-            started[event["enclave"]] = event["pid"]
-        elif event["event"] == "enclave-ended":
-            started.pop(event["enclave"], None)
-    return [pid for pid in started.values() if start_time(pid) is not None]
-
-
-def console_tail(state: Path) -> str | None:
-    """The end of the youngest enclave's console."""
-    consoles = sorted((state / "hypervisor").rglob("*console*"), key=lambda path: path.stat().st_mtime)
-    return tail(consoles[-1]) if consoles else None
-
-
-def _window(window: Path, kind: Kind) -> bytes | None:
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
-            stream.settimeout(5.0)
-            stream.connect(str(window))
-            stream.sendall(f"CONNECT {Port.SERVICE}\n".encode())
-            if not stream.recv(64).startswith(b"OK "):
-                return None
-            stream.sendall(frames.encode(kind))
-            answer = frames.read_frame(stream)
-    except (OSError, frames.FrameError):
-        return None
-    return answer.body if answer is not None and answer.kind == Kind.STATUS_IS else None
