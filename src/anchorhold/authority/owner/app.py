@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -32,7 +33,7 @@ from anchorhold.authority.owner.release import ReleaseRefused, release
 
 Act = Callable[[Owner, bytes], Mapping[str, canonical.Value]]
 CBOR = "application/cbor"
-BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, TOO_LARGE = 400, 401, 403, 413
+BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, TOO_LARGE, UNAVAILABLE = 400, 401, 403, 413, 503
 
 
 class _TooLarge(Exception):
@@ -76,6 +77,9 @@ def _endpoint(owner: Owner, act: Act, *, token: bool) -> Callable[[Request], Awa
             return _reply(FORBIDDEN, {"code": refusal.code})
         except desk.DeskRefused as refusal:
             return _reply(FORBIDDEN, {"code": refusal.code, "detail": refusal.detail})
+        except SQLAlchemyError:
+            # Nothing was committed, so nothing was granted; its words would repeat statements and values.
+            return _reply(UNAVAILABLE, {"code": "unavailable"})
         except EvidenceError as error:
             # The administrator sees why; a stranger only that it was not in the form.
             return _reply(BAD_REQUEST, {"code": error.code, "detail": str(error)} if token else {"code": "malformed"})

@@ -18,9 +18,13 @@ TOKEN_FILE = "admin.token"  # noqa: S105 - a file's name
 PUBLIC_FILE = "public.json"
 SIMULATED, PRODUCTION = "simulated", "production"
 ANCHOR_CLASSES = (SIMULATED, PRODUCTION)
-MAX_TOKEN_BYTES = 128
+TOKEN_CHARS = (32, 128)  # `init` writes 43; an empty one would let everybody in
 UNVERIFIED_DENIALS = 60  # journaled at once; then one a second, so strangers cannot fill the disk
 _REFILL_MS = 1_000
+
+
+class StateDamaged(Exception):
+    """A state folder that no authority may be run from."""
 
 
 class DenialBudget:
@@ -69,7 +73,7 @@ class Owner:
 
 
 def load_owner(state_dir: Path, clock: Callable[[], Milliseconds]) -> Owner:
-    """The authority whose state is in `state_dir`. Raises FileNotFoundError, KeystoreError or CannotOpen."""
+    """The authority in `state_dir`. Raises FileNotFoundError, KeystoreError, CannotOpen or StateDamaged."""
     state = State.load(state_dir / DATABASE)
     keystore = SoftwareKeystore.load(state_dir)
     keys = open_keys(keystore, state.sealed_keys())
@@ -82,6 +86,14 @@ def load_owner(state_dir: Path, clock: Callable[[], Milliseconds]) -> Owner:
         journal=Journal(SCHEMA, keys.journal),
         challenges=Challenges(),
         denials=DenialBudget(),
-        token=(state_dir / TOKEN_FILE).read_bytes().strip()[:MAX_TOKEN_BYTES],
+        token=_token(state_dir / TOKEN_FILE),
         clock=clock,
     )
+
+
+def _token(path: Path) -> bytes:
+    token = path.read_bytes().strip()
+    least, most = TOKEN_CHARS
+    if not least <= len(token) <= most:
+        raise StateDamaged(f"{TOKEN_FILE}: expected {least} to {most} characters, got {len(token)}")
+    return token
