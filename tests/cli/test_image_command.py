@@ -1,21 +1,16 @@
 """`anchorhold image build|measure`: data on stdout, people on stderr, exit codes."""
 
-import argparse
 import json
 from pathlib import Path
 
 import pytest
 
 from anchorhold.attestation.measure.pcr import measure
-from anchorhold.cli.image import add_parser
+from anchorhold.cli.main import main
 
 
 def _run(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
-    options = parser.parse_args(["image", *words])
-    code: int = options.run(options)
-    return code
+    return main(["image", *words])
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +11,15 @@ from anchorhold.attestation.channel.client import Delta, Finished, VerifiedRecei
 from anchorhold.attestation.channel.padding import Padding
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.transcript.kept import KeptReceipt
-from anchorhold.cli.main import CANNOT_RUN, CommandError
+from anchorhold.cli.main import CANNOT_RUN, REFUSED, CommandError
+from anchorhold.cli.page import page
 from anchorhold.cli.trust import chosen_trust
+from anchorhold.cli.values import listen, whole
 from anchorhold.client.errors import ClientError, Unavailable
 from anchorhold.client.sdk import DEFAULT_MAX_TOKENS, Client, Settings
 from anchorhold.client.session import Session
 
-REFUSED = 1
+MAX_QUESTION = 1 << 20  # bytes read from stdin
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -26,24 +27,43 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "ask",
         help="ask a question over a verified channel and stream the answer",
-        description="Verify the enclave, seal the question to it, stream the answer, verify the receipt.",
-        epilog="exit codes: 0 answered with a verified receipt, 1 evidence contradicted or the enclave refused, "
-        "2 cannot run. Text streamed before an error is provisional: nobody vouches that it is whole.",
+        **page(
+            """Verify the enclave, seal the question to it, stream the answer, verify the receipt. Nothing is sent
+            before the evidence agrees with the trust file.
+
+            The answer goes to stdout, what is to be said about it to stderr. Text streamed before an error is
+            provisional: nobody vouches that it is whole.""",
+            example="""
+                anchorhold ask "What is the capital of France?"
+                git diff | anchorhold ask --system "Review this." -""",
+            codes="0 answered with a verified receipt, 1 evidence contradicted or the enclave refused, 2 cannot run",
+        ),
     )
     parser.add_argument("question", help="what to ask; - reads it from stdin")
     parser.add_argument("--trust", type=Path, metavar="FILE", help="default: what `trust init` pinned")
-    parser.add_argument("--gateway", metavar="HOST:PORT", help="default: the address in the trust file")
+    parser.add_argument("--gateway", type=listen, metavar="HOST:PORT", help="default: the one in the trust file")
     parser.add_argument("--system", metavar="TEXT", help="a system message before the question")
-    parser.add_argument("--max-tokens", type=_within(1, MAX_NEW_TOKENS), default=DEFAULT_MAX_TOKENS, metavar="N")
+    parser.add_argument(
+        "--max-tokens",
+        type=whole(1, MAX_NEW_TOKENS),
+        default=DEFAULT_MAX_TOKENS,
+        metavar="N",
+        help="length of the answer, tokens",
+    )
     parser.add_argument(
         "--temperature-milli",
-        type=_within(0, MAX_TEMPERATURE),
+        type=whole(0, MAX_TEMPERATURE),
         default=0,
         metavar="N",
         help="thousandths; 0 (the default) is greedy",
     )
     parser.add_argument("--reason", metavar="CODE", help="purpose; default: the deployment's first")
-    parser.add_argument("--padding", choices=[one.value for one in Padding], default=Padding.BASIC.value)
+    parser.add_argument(
+        "--padding",
+        choices=[one.value for one in Padding],
+        default=Padding.BASIC.value,
+        help="what sizes and times give away: off shows sizes, basic frame counts; strict is not yet built",
+    )
     parser.add_argument("--receipt", type=Path, metavar="FILE", help="keep the receipt for an auditor")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end instead of text")
     parser.set_defaults(run=_ask)
@@ -105,9 +125,22 @@ def _kept(receipt: VerifiedReceipt) -> bytes:
 
 
 def _conversation(options: argparse.Namespace) -> tuple[Message, ...]:
-    question = sys.stdin.read() if options.question == "-" else options.question
+    question = _read_stdin() if options.question == "-" else options.question
+    for text in (question, options.system or ""):
+        if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+            raise CommandError("the question is not UTF-8 text")
     system = () if options.system is None else (Message(Role.SYSTEM, options.system),)
     return (*system, Message(Role.USER, question))
+
+
+def _read_stdin() -> str:
+    raw = sys.stdin.buffer.read(MAX_QUESTION + 1)
+    if len(raw) > MAX_QUESTION:
+        raise CommandError(f"stdin: expected at most {MAX_QUESTION} bytes")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CommandError("stdin: expected UTF-8 text") from error
 
 
 def _summary(text: str, finished: Finished, session: Session, resealed: int) -> dict[str, object]:
@@ -151,13 +184,3 @@ def _say(finished: Finished, session: Session, resealed: int) -> None:
         sys.stderr.write(f"anchorhold: sealed again {resealed} times after an unauthenticated hint\n")
     if len({held.custodian for held in session.leases}) < len(session.leases):
         sys.stderr.write("anchorhold: same custodian: one party holds more than one share of the model key\n")
-
-
-def _within(low: int, high: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        value = int(text)
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"expected {low} to {high}, got {value}")
-        return value
-
-    return number

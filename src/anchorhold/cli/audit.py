@@ -9,19 +9,30 @@ from anchorhold.attestation.transcript.report import CANNOT_RUN, EXPLANATIONS, C
 from anchorhold.audit.folder import CannotRead
 from anchorhold.audit.verify import Audit, audit
 from anchorhold.cli.main import CommandError
+from anchorhold.cli.page import page
 
 JSON_VERSION = 1
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `audit` with its commands."""
-    group = subparsers.add_parser("audit", help="replay a stored transcript, offline")
+    codes = "0 verified, 1 contradicted, 2 cannot run, 3 verified with limits, 4 simulation only"
+    example = "anchorhold audit verify DIR --trust trust.json --receipt answer.receipt\nanchorhold audit explain L-TIME"
+    what = "Replay what enclaves signed and a log kept, trusting neither of them nor the folder. No network, ever."
+    group = subparsers.add_parser(
+        "audit", help="replay a stored transcript, offline", **page(what, example=example, codes=codes)
+    )
     commands = group.add_subparsers(dest="audit_command", metavar="COMMAND", required=True)
     verify = commands.add_parser(
         "verify",
         help="replay a transcript folder",
-        description="Replay a transcript folder: every record, document, statement, lease and batch. No network.",
-        epilog="exit codes: 0 verified, 1 contradicted, 2 cannot run, 3 verified with limits, 4 simulation only",
+        **page(
+            """Replay a transcript folder: tree and checkpoint, every record, document, statement, lease and batch, and
+            the receipts you bring. No network. One line a finding: PASS, FAIL, LIMIT (verified, with something left
+            open), SIMULATION, NOT SUPPLIED; its code is stable, and `audit explain` says what it means.""",
+            example="anchorhold audit verify .cache/sim/log --trust .cache/sim/trust.json --json",
+            codes=codes,
+        ),
     )
     verify.add_argument("folder", type=Path, metavar="DIR", help="the transcript folder (the log's state folder)")
     verify.add_argument(
@@ -37,8 +48,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     verify.add_argument("--json", action="store_true", help="print JSON")
     verify.set_defaults(run=_verify)
-    explain = commands.add_parser("explain", help="what a code means, and what to ask for")
-    explain.add_argument("code", metavar="CODE")
+    explain = commands.add_parser(
+        "explain",
+        help="what a code means, and what to ask for",
+        **page("Say what a finding's code means, and what to ask for.", example="anchorhold audit explain S-ROOT"),
+    )
+    explain.add_argument("code", metavar="CODE", help="as `audit verify` prints it")
     explain.add_argument("--json", action="store_true", help="print JSON")
     explain.set_defaults(run=_explain)
 

@@ -4,25 +4,46 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from anchorhold.attestation import canonical
 from anchorhold.attestation.anchors import Anchor, anchor_from_pem
+from anchorhold.attestation.configuration import LEASE_TTL_MS
 from anchorhold.attestation.policy import MAX_POLICY_JSON, policy_from_json
-from anchorhold.cli.main import CommandError
-from anchorhold.cli.revoke import GRACE_S, REFUSED, run_reinstate, run_revoke
+from anchorhold.cli.main import REFUSED, CommandError
+from anchorhold.cli.page import page
+from anchorhold.cli.revoke import GRACE_S, run_reinstate, run_revoke
 from anchorhold.cli.target import Target, add_target_options
 from anchorhold.cli.times import moment_text, now_ms
+from anchorhold.cli.values import address, listen, listening, seconds, whole
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
 
 FACES = ("owner", "kms")
 DAY_MS = 86_400_000
+MAX_DAYS = 3_650  # of a tenant credential
+MAX_GRACE_S = 3_600.0
+_CODES = "0 done, 1 the authority refused, 2 cannot run"
+_MODEL = "D in hex; with --stack its model id, or nothing, will do"
 Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
 
 def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
     """Adds the group `authority`."""
-    group = subparsers.add_parser("authority", help="run a key authority, revoke, issue credentials")
+    what = """A key authority is the sovereign half of a deployment. Its owner face releases key shares and signs
+    leases; its KMS face speaks AWS KMS's protocol. Either alone stops a running model within one lease.
+
+    Commands that talk to an authority take its address from their options, or all of it from a simulated stack."""
+    example = """
+        anchorhold authority init --face owner --state /var/lib/owner --anchor-class production
+        anchorhold authority serve --state /var/lib/owner --listen 0.0.0.0:7443
+        anchorhold authority revoke --stack .cache/sim"""
+    group = subparsers.add_parser(
+        "authority", help="run a key authority, revoke, issue credentials", **page(what, example=example, codes=_CODES)
+    )
     commands = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_init(commands)
     _add_serve(commands)
@@ -31,9 +52,17 @@ def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
 
 
 def _add_init(commands: "Subparsers[argparse.ArgumentParser]") -> None:
-    init = commands.add_parser("init", help="make an authority's keys, TLS and state, once")
-    init.add_argument("--face", choices=FACES, required=True)
-    init.add_argument("--state", type=Path, required=True, metavar="DIR")
+    init = commands.add_parser(
+        "init",
+        help="make an authority's keys, TLS and state, once",
+        **page(
+            """Make keys, TLS certificate, admin token or credentials, and an empty state. Nothing is ever overwritten,
+            and the anchor class is fixed for good: keys made under simulated roots never migrate.""",
+            example="anchorhold authority init --face kms --state kms --anchor-class simulated --root root.pem",
+        ),
+    )
+    init.add_argument("--face", choices=FACES, required=True, help="which face this state is for")
+    init.add_argument("--state", type=Path, required=True, metavar="DIR", help="the folder to make it in")
     init.add_argument(
         "--anchor-class",
         choices=("simulated", "production"),
@@ -41,18 +70,30 @@ def _add_init(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         help="fixed for good: production accepts the pinned AWS root alone",
     )
     init.add_argument("--root", type=Path, action="append", default=[], metavar="PEM", help="a simulated root")
-    init.add_argument("--name", default="owner", help="owner face: the source name that configurations use")
-    init.add_argument("--custodian", default="model-owner", help="owner face: who runs it")
-    init.add_argument("--region", default="eu-central-1", help="KMS face")
-    init.add_argument("--account", default="000000000001", help="KMS face")
-    init.add_argument("--json", action="store_true")
+    init.add_argument(
+        "--name", default="owner", metavar="NAME", help="owner face: the source name that configurations use"
+    )
+    init.add_argument("--custodian", default="model-owner", metavar="NAME", help="owner face: who runs it")
+    init.add_argument("--region", default="eu-central-1", metavar="NAME", help="KMS face: the region in its ARNs")
+    init.add_argument("--account", default="000000000001", metavar="N", help="KMS face: the account, 12 digits")
+    init.add_argument("--json", action="store_true", help="print JSON")
     init.set_defaults(run=_init)
 
 
 def _add_serve(commands: "Subparsers[argparse.ArgumentParser]") -> None:
-    serve = commands.add_parser("serve", help="serve the face whose state is in DIR, until a signal comes")
-    serve.add_argument("--state", type=Path, required=True, metavar="DIR")
-    serve.add_argument("--listen", default="127.0.0.1:7443", metavar="HOST:PORT")
+    serve = commands.add_parser(
+        "serve",
+        help="serve the face whose state is in DIR, until a signal comes",
+        **page(
+            "Serve the face whose state is in DIR over TLS, until a signal comes. Calls are journaled, not logged.",
+            example="anchorhold authority serve --state /var/lib/owner --listen 0.0.0.0:7443",
+            codes="2 cannot run; otherwise it ends by the signal it got",
+        ),
+    )
+    serve.add_argument("--state", type=Path, required=True, metavar="DIR", help="what `authority init` made")
+    serve.add_argument(
+        "--listen", type=listen, default="127.0.0.1:7443", metavar="HOST:PORT", help="port 0: a free one"
+    )
     serve.add_argument("--ready-file", type=Path, metavar="FILE", help='gets {"port": N} when the face listens')
     serve.set_defaults(run=_serve)
 
@@ -61,44 +102,110 @@ def _add_revoke(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     revoke = commands.add_parser(
         "revoke",
         help="refuse a model's key and leases from now on, and watch its enclaves end",
-        epilog="exit codes: 0 done (and every enclave watched has ended), 1 an authority refused, 3 an enclave left no "
-        "record of its end within the lease and ten seconds",
+        **page(
+            """Refuse a model's key and leases from now on, then wait for its running enclaves to end, at most one lease
+            and the grace. Prints lease length, revocation, last token and wipe as the transcript records them.""",
+            example="anchorhold authority revoke --stack .cache/sim --at owner --reason incident-7",
+            codes="0 done, and every enclave watched has ended; 1 an authority refused; 2 cannot run; "
+            "3 an enclave left no record of its end in time",
+        ),
     )
     revoke.add_argument("--no-wait", dest="wait", action="store_false", help="do not wait for the enclaves to end")
     revoke.add_argument(
-        "--grace", type=float, default=GRACE_S, metavar="SECONDS", help="how long past the lease to wait (10)"
+        "--grace",
+        type=seconds(0, MAX_GRACE_S),
+        default=GRACE_S,
+        metavar="SECONDS",
+        help="how long past the lease to wait",
     )
-    reinstate = commands.add_parser("reinstate", help="undo a revocation")
+    reinstate = commands.add_parser(
+        "reinstate",
+        help="undo a revocation",
+        **page(
+            "Undo a revocation: starts and renewals are decided by policy again. Ended enclaves stay ended.",
+            example="anchorhold authority reinstate --stack .cache/sim",
+            codes=_CODES,
+        ),
+    )
     for parser, run in ((revoke, run_revoke), (reinstate, run_reinstate)):
-        parser.add_argument("--model", metavar="ID", help="D in hex; with --stack its model id, or nothing, will do")
+        parser.add_argument("--model", metavar="ID", help=_MODEL)
         parser.add_argument("--at", choices=("owner", "kms", "both"), default="both", help="either alone suffices")
-        parser.add_argument("--reason", default="by order of the owner", help="for the journal, at most 128 bytes")
-        parser.add_argument("--json", action="store_true")
+        parser.add_argument(
+            "--reason", default="by order of the owner", metavar="TEXT", help="for the journal, at most 128 bytes"
+        )
+        parser.add_argument("--json", action="store_true", help="print JSON")
         add_target_options(parser)
         parser.set_defaults(run=run)
 
 
 def _add_desk(commands: "Subparsers[argparse.ArgumentParser]") -> None:
-    register = commands.add_parser("register", help="owner face: what a model's key and leases are released to")
-    register.add_argument("--alias", required=True)
+    register = commands.add_parser(
+        "register",
+        help="owner face: what a model's key and leases are released to",
+        **page(
+            """Say what a model's share and leases are released to: measurements (PCR 0, 1, 2 and 16), purposes, lease
+            length. A second call replaces the first; a revoked model stays revoked.""",
+            example="""
+                anchorhold authority register --stack .cache/sim --alias chat --policy policy.json \\
+                    --purpose customer-inference --ttl 600""",
+            codes=_CODES,
+        ),
+    )
+    register.add_argument("--alias", required=True, metavar="NAME", help="the model's routing name")
     register.add_argument(
         "--policy", type=Path, required=True, metavar="FILE", help="measurements 0, 1, 2 and 16, JSON"
     )
     register.add_argument("--purpose", action="append", required=True, help="an allowed reason code; may be repeated")
-    register.add_argument("--ttl", type=float, default=600.0, metavar="SECONDS", help="lease length")
-    status = commands.add_parser("status", help="owner face: identity, models, revocations")
-    journal = commands.add_parser("journal", help="owner face: the journal, signatures and chain checked")
-    journal.add_argument("--journal-key", metavar="HEX", help="check under this key; by default the one it states")
-    tenant = commands.add_parser("tenant", help="owner face: issue a tenant credential")
-    tenant.add_argument("--tenant", required=True, metavar="NAME")
-    tenant.add_argument("--key", required=True, metavar="HEX", help="the tenant's Ed25519 public key")
+    register.add_argument(
+        "--ttl",
+        type=seconds(LEASE_TTL_MS[0] / 1000, LEASE_TTL_MS[1] / 1000),
+        default=600.0,
+        metavar="SECONDS",
+        help="lease length, from 30 (simulated: 2) to 3600",
+    )
+    status = commands.add_parser(
+        "status",
+        help="owner face: identity, models, revocations",
+        **page(
+            "Print who the authority is, its models, their leases and revocations.",
+            example="anchorhold authority status --stack .cache/sim --json",
+            codes=_CODES,
+        ),
+    )
+    journal = commands.add_parser(
+        "journal",
+        help="owner face: the journal, signatures and chain checked",
+        **page(
+            "Fetch the whole journal, check every signature and the chain, and print it: one entry a line.",
+            example="anchorhold authority journal --stack .cache/sim --json",
+            codes="0 it holds, 1 it does not or the authority refused, 2 cannot run",
+        ),
+    )
+    journal.add_argument(
+        "--journal-key", type=_ed25519, metavar="HEX", help="check under this key; by default the one it states"
+    )
+    tenant = commands.add_parser(
+        "tenant",
+        help="owner face: issue a tenant credential",
+        **page(
+            "Sign a tenant credential: tenant, public key, model, purposes, end. The enclave alone judges it.",
+            example="""
+                anchorhold authority tenant --stack .cache/sim --tenant acme --key HEX \\
+                    --purpose customer-inference --out acme.credential""",
+            codes=_CODES,
+        ),
+    )
+    tenant.add_argument("--tenant", required=True, metavar="NAME", help="the tenant's id")
+    tenant.add_argument(
+        "--key", type=_ed25519, required=True, metavar="HEX", help="the tenant's Ed25519 public key"
+    )
     tenant.add_argument("--purpose", action="append", required=True, help="an allowed reason code; may be repeated")
-    tenant.add_argument("--days", type=float, default=30.0)
-    tenant.add_argument("--out", type=Path, required=True, metavar="FILE")
+    tenant.add_argument("--days", type=whole(1, MAX_DAYS), default=30, metavar="N", help="how long it holds")
+    tenant.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write it")
     acts = ((register, _register), (status, _status), (journal, _journal), (tenant, _tenant))
     for parser, run in acts:
-        parser.add_argument("--model", metavar="ID", help="D in hex; with --stack its model id, or nothing, will do")
-        parser.add_argument("--json", action="store_true")
+        parser.add_argument("--model", metavar="ID", help=_MODEL)
+        parser.add_argument("--json", action="store_true", help="print JSON")
         add_target_options(parser)
         parser.set_defaults(run=run)
 
@@ -124,37 +231,44 @@ def _init(options: argparse.Namespace) -> int:
                 options.state, options.anchor_class, roots, options.name, options.custodian, now=now_ms()
             )
             made = {"face": "owner", **asdict(public)}
-    except (kms.SetupError, owner.SetupRefused, FileExistsError) as error:
+    except (kms.SetupError, owner.SetupRefused) as error:
         raise CommandError(f"authority init: {error}") from error
+    except FileExistsError as error:
+        raise CommandError(f"{str(options.state)!r} is in use: an authority is never overwritten") from error
     _show(options, made)
     return 0
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from anchorhold.authority.kms import app as kms
-    from anchorhold.authority.owner import app as owner
-    from anchorhold.authority.owner.authority import DATABASE
     from anchorhold.authority.serve import serve
     from anchorhold.authority.tls import TlsFiles
 
-    host, _, port = options.listen.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65_535:
-        raise CommandError(f"--listen: expected HOST:PORT, got {options.listen!r}")
-    if (options.state / DATABASE).is_file():
-        made = owner.make_app(options.state, now_ms)
-    elif (options.state / kms.DATABASE).is_file():
-        made = kms.make_app(options.state, now_ms)
-    else:
-        hint = "anchorhold authority init --face owner|kms --state DIR"
-        raise CommandError(f"no authority in {str(options.state)!r}", hint=hint)
-    serve(
-        made,
-        host=host.strip("[]"),
-        port=int(port),
-        tls_files=TlsFiles.within(options.state),
-        ready_file=options.ready_file,
-    )
+    host, port = address(options.listen)
+    made = _face(options.state)
+    with listening(options.listen):
+        serve(made, host=host, port=port, tls_files=TlsFiles.within(options.state), ready_file=options.ready_file)
     return 0
+
+
+def _face(state: Path) -> "Starlette":
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from anchorhold.authority.keystore.software import CannotOpen, KeystoreError
+    from anchorhold.authority.kms import app as kms
+    from anchorhold.authority.owner import app as owner
+    from anchorhold.authority.owner.authority import DATABASE, StateDamaged
+
+    try:
+        if (state / DATABASE).is_file():
+            return owner.make_app(state, now_ms)
+        if (state / kms.DATABASE).is_file():
+            return kms.make_app(state, now_ms)
+    except (SQLAlchemyError, KeystoreError, CannotOpen, StateDamaged, KeyError, ValueError) as error:
+        # SQLAlchemy's own words repeat statements and values; their first line does not.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CommandError(f"authority in {str(state)!r} is damaged: {reason}", hint="restore the folder") from error
+    hint = "anchorhold authority init --face owner|kms --state DIR"
+    raise CommandError(f"no authority in {str(state)!r}", hint=hint)
 
 
 def _register(options: argparse.Namespace) -> int:
@@ -195,7 +309,7 @@ def _journal(options: argparse.Namespace) -> int:
     target = Target.of(options, model=False)
     stated = _call(target, "status", {})["journal_key"]
     assert isinstance(stated, bytes)
-    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(options.journal_key) if options.journal_key else stated)
+    key = Ed25519PublicKey.from_public_bytes(stated if options.journal_key is None else options.journal_key)
     entries = _call(target, "journal", {})["entries"]
     assert isinstance(entries, list)
     for entry in check_journal([raw for raw in entries if isinstance(raw, bytes)], key):
@@ -209,17 +323,13 @@ def _journal(options: argparse.Namespace) -> int:
 
 def _tenant(options: argparse.Namespace) -> int:
     target = Target.of(options)
-    try:
-        key = bytes.fromhex(options.key)
-    except ValueError as error:
-        raise CommandError(f"--key: expected 64 hex digits, got {options.key!r}") from error
     fields: dict[str, canonical.Value] = {
         "tenant": options.tenant,
-        "key": key,
+        "key": options.key,
         "model": target.model,
         "purposes": list(options.purpose),
         "adapters": [],
-        "not_after": now_ms() + int(options.days * DAY_MS),
+        "not_after": now_ms() + options.days * DAY_MS,
     }
     credential = _call(target, "tenants", fields)["credential"]
     assert isinstance(credential, bytes)
@@ -253,6 +363,15 @@ def _plain(value: canonical.Value) -> object:
     if isinstance(value, list | tuple):
         return [_plain(member) for member in value]
     return value
+
+
+def _ed25519(text: str) -> bytes:
+    try:
+        raw = bytes.fromhex(text)
+        Ed25519PublicKey.from_public_bytes(raw)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected an Ed25519 public key, 64 hex digits, got {text!r:.80}") from error
+    return raw
 
 
 def _root(path: Path) -> Anchor:

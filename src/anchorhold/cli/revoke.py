@@ -16,11 +16,11 @@ from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.kms.client import KmsClient, KmsFailed
 from anchorhold.authority.owner.client import AdminFailed
 from anchorhold.cli.deaths import Life, TranscriptUnreadable, lives
-from anchorhold.cli.main import CommandError
+from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.target import Target
 from anchorhold.cli.times import moment_text, now_ms
 
-REFUSED, LIMITS = 1, 3
+LIMITS = 3
 GRACE_S = 10.0  # past the lease: the wipe, the death record and the log
 POLL_S = 0.25
 SAY_EVERY_S = 2.0

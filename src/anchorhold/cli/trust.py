@@ -7,31 +7,47 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from anchorhold.cli.main import CommandError
+from anchorhold.cli.main import REFUSED, CommandError
+from anchorhold.cli.page import page
 from anchorhold.client.errors import TrustFileInvalid
 from anchorhold.client.trust import Trust, encode_trust, load_trust
 
 DEFAULT_STATE = Path(".cache/sim")  # where `sim up` keeps its state
 TRUST_NAME = "trust.json"
-REFUSED = 1
+_CODES = "0 done, 1 another deployment is pinned, 2 cannot run"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the group `trust`."""
-    group = subparsers.add_parser("trust", help="make and show the trust file a client pins", description=__doc__)
+    what = """A trust file says everything a client believes before it has seen any evidence: root, measurements,
+    configuration, model, log key. Whoever can change it decides whom you trust."""
+    example = "anchorhold trust init --state /tmp/s\nanchorhold trust show"
+    group = subparsers.add_parser(
+        "trust", help="make and show the trust file a client pins", **page(what, example=example, codes=_CODES)
+    )
     commands = group.add_subparsers(dest="trust_command", metavar="COMMAND", required=True)
     init = commands.add_parser(
         "init",
         help="pin the deployment of a stack",
-        description="Pin what a stack says of itself: root, measurements, configuration, model. "
-        "A pinned deployment is not replaced by another unless you say so.",
+        **page(
+            """Pin what a stack says of itself: root, measurements, configuration, model, log key. A pinned deployment
+            is not replaced by another unless you say so.""",
+            example="anchorhold trust init --state /tmp/s --out trust.json",
+            codes=_CODES,
+        ),
     )
-    init.add_argument("--state", type=Path, default=DEFAULT_STATE, metavar="DIR", help=f"default: {DEFAULT_STATE}")
-    init.add_argument("--out", type=Path, metavar="FILE", help="default: your configuration folder")
+    init.add_argument("--state", type=Path, default=DEFAULT_STATE, metavar="DIR", help="the stack's state folder")
+    init.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: $XDG_CONFIG_HOME/anchorhold/trust.json, or under ~/.config"
+    )
     init.add_argument("--replace", action="store_true", help="pin anew although something else is pinned")
     init.add_argument("--json", action="store_true", help="print JSON")
     init.set_defaults(run=_init)
-    show = commands.add_parser("show", help="print what is pinned")
+    show = commands.add_parser(
+        "show",
+        help="print what is pinned",
+        **page("Print a trust file: whom a client that uses it believes.", example="anchorhold trust show --json"),
+    )
     show.add_argument("--trust", type=Path, metavar="FILE", help="default: what `ask` would use")
     show.add_argument("--json", action="store_true", help="print JSON")
     show.set_defaults(run=_show)
@@ -62,7 +78,11 @@ def _init(options: argparse.Namespace) -> int:
         raise CommandError(str(error), hint="is the stack up? anchorhold sim up --state DIR") from error
     out: Path = options.out if options.out is not None else pinned_path()
     if out.exists() and not options.replace:
-        _refuse_other(out, found)
+        try:
+            _refuse_other(out, found)
+        except TrustFileInvalid as error:
+            hint = "look at it; anchorhold trust init --replace writes over it"
+            raise CommandError(f"{out}: {error}", hint=hint) from error
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".new")
     partial.write_bytes(encode_trust(found))

@@ -1,0 +1,77 @@
+"""Values on the command line: numbers with their limits and units, addresses, digests. Each says what it expects."""
+
+import argparse
+import errno
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from anchorhold.attestation.types import SHA384_BYTES, ModelDigest
+from anchorhold.cli.main import CommandError
+
+MAX_PORT = 65_535
+_CANNOT_LISTEN = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """A whole number within limits."""
+
+    def read(text: str) -> int:
+        value = int(text) if text.isascii() and text.lstrip("-").isdecimal() and len(text) < 20 else None
+        if value is None or not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, got {text!r}")
+        return value
+
+    return read
+
+
+def seconds(low: float, high: float) -> Callable[[str], float]:
+    """A time in seconds within limits."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:  # never true of NaN
+            raise argparse.ArgumentTypeError(f"expected seconds from {low:g} to {high:g}, got {text!r}")
+        return value
+
+    return read
+
+
+def address(text: str) -> tuple[str, int]:
+    """HOST:PORT; an IPv6 host in brackets."""
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal()) or len(port) > 5 or int(port) > MAX_PORT:
+        raise argparse.ArgumentTypeError(f"expected HOST:PORT, got {text!r}")
+    return host.strip("[]"), int(port)
+
+
+def listen(text: str) -> str:
+    """HOST:PORT, as text."""
+    address(text)
+    return text
+
+
+def model_digest(text: str) -> ModelDigest:
+    """A model's D in hex."""
+    try:
+        raw = bytes.fromhex(text)
+    except ValueError:
+        raw = b""
+    if len(raw) != SHA384_BYTES:
+        raise argparse.ArgumentTypeError(f"expected {2 * SHA384_BYTES} hex digits, got {text!r:.120}")
+    return ModelDigest(raw)
+
+
+@contextmanager
+def listening(where: str) -> Iterator[None]:
+    """An address that is taken, or not ours, is said with its name. Raises CommandError."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _CANNOT_LISTEN:
+            words = (error.strerror or str(error)).lower()
+            raise CommandError(f"cannot listen on {where}: {words}", hint="another --listen HOST:PORT") from error
+        raise
