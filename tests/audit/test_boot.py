@@ -210,6 +210,24 @@ def test_a_record_after_the_end_is_refused(story: Story, tmp_path: Path) -> None
     assert refused(story, tmp_path, story.rewritten(tmp_path, revived)) is Code.AFTER_END
 
 
+@pytest.mark.parametrize(("seq_off", "same_chain"), [(1, True), (-1, True), (0, False)])
+def test_a_record_of_another_number_or_another_history_is_refused(
+    story: Story, tmp_path: Path, seq_off: int, same_chain: bool
+) -> None:
+    """Number and chain each count: a signer with two histories of one boot keeps the one and spoils the other."""
+    story.serving()
+    story.leave()
+
+    def forked(records: list[bytes]) -> list[bytes]:
+        last = parse_record(records[-1])
+        t = last.unverified_entry.t
+        seq, prev = last.unverified_entry.seq + 1 + seq_off, last.head if same_chain else b"x" * 48
+        entry = Entry(story.boot, seq, prev, t, Anomaly("forked", "", ""))
+        return [*records, sign_record(entry, story.keys).raw]
+
+    assert refused(story, tmp_path, story.rewritten(tmp_path, forked)) is Code.CHAIN_BROKEN
+
+
 def test_a_record_back_in_time_is_refused(story: Story, tmp_path: Path) -> None:
     story.serving()
     story.leave()
