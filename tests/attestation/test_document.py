@@ -56,8 +56,10 @@ def test_a_truncated_envelope_is_unreadable_and_a_truncated_payload_is_malformed
 
 
 def test_an_oversized_document_is_refused_before_it_is_parsed() -> None:
-    with pytest.raises(TooLarge):
+    assert MAX_DOCUMENT < 17_000  # nsm-api: a payload has at most 16,384 bytes
+    with pytest.raises(TooLarge) as refusal:
         parse_document(b"\x84" + bytes(MAX_DOCUMENT))
+    assert (refusal.value.limit, refusal.value.actual) == (MAX_DOCUMENT, MAX_DOCUMENT + 1)
 
 
 @pytest.mark.parametrize("field", ["public_key", "user_data", "nonce"])
