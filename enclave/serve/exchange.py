@@ -218,6 +218,10 @@ class _Answer:
         except EngineRefused as error:
             # An engine wiped under us breaks because the lease ended: say that.
             return self._lease_code() or _ENGINE_CODES.get(error.code, Code.ENGINE)
+        except OSError:
+            raise  # the client is gone
+        except Exception:  # noqa: BLE001 - of whatever kind: its text may quote the prompt, so only a code goes on
+            return self._lease_code() or Code.ENGINE
         finally:
             self._service.engine.cancel(request.id)
 

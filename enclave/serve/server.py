@@ -22,7 +22,8 @@ from anchorhold.enclave.serve.transport import CONNECT_LINE, OK_LINE
 from anchorhold.wire.frames import Frame, FrameError, FrameReader, FrameWriter
 from anchorhold.wire.messages import Kind, pack_fields, require_fields
 
-MAX_CONNECTIONS = 512  # exchanges at a time; each holds a request of at most a few MiB
+MAX_CONNECTIONS = 512  # exchanges at a time; each holds a frame and a request, 400 KiB together
+MAX_FRAME = 131_072  # bytes; the largest a client sends is a record of 65,813
 MAX_ATTEST_WAITING = 32  # public requests for a document; the next is refused as busy
 FIRST_FRAME_S = 10.0  # to say what the connection is for
 MIN_NONCE, MAX_NONCE = 16, 64  # bytes of the caller's nonce
@@ -84,7 +85,7 @@ class Server:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, greets: bool) -> None:
-        frames_in, frames_out = FrameReader(reader), FrameWriter(writer)
+        frames_in, frames_out = FrameReader(reader, limit=MAX_FRAME), FrameWriter(writer)
         try:
             async with asyncio.timeout(FIRST_FRAME_S):
                 if greets:
@@ -97,6 +98,9 @@ class Server:
         except (OSError, EOFError, FrameError, TimeoutError):
             return  # the other side broke off, or never said what it wanted: the parent's affair
         finally:
+            # What is left of a frame belongs to an exchange that was given up: it is not to leave later.
+            if writer.transport.get_write_buffer_size():
+                writer.transport.abort()
             writer.close()
 
     async def _exchange(self, first: Frame, reader: FrameReader, writer: FrameWriter) -> None:

@@ -67,15 +67,16 @@ def read_frame(stream: socket.socket) -> Frame | None:
 
 
 class FrameReader:
-    """Frames from an asyncio stream."""
+    """Frames from an asyncio stream; `limit` is the largest body that the reader's own side of the window needs."""
 
-    def __init__(self, stream: asyncio.StreamReader) -> None:
+    def __init__(self, stream: asyncio.StreamReader, *, limit: int = MAX_BODY) -> None:
         self._stream = stream
+        self._limit = limit
 
     async def read(self) -> Frame | None:
         """The next frame; None at a clean end. Raises FrameError or OSError."""
         try:
-            length = _length(await self._stream.readexactly(LENGTH_BYTES))
+            length = _length(await self._stream.readexactly(LENGTH_BYTES), self._limit)
             whole = await self._stream.readexactly(length)
         except asyncio.IncompleteReadError as error:
             if error.partial or error.expected != LENGTH_BYTES:
@@ -85,10 +86,12 @@ class FrameReader:
 
 
 class FrameWriter:
-    """Frames to an asyncio stream; `write` returns when the kernel's buffer has room again."""
+    """Frames to an asyncio stream; `write` returns when the kernel has taken the whole frame."""
 
     def __init__(self, stream: asyncio.StreamWriter) -> None:
         self._stream = stream
+        # A frame kept back in here would leave later, when whoever let it through may no longer let anything through.
+        stream.transport.set_write_buffer_limits(high=0)
 
     async def write(self, kind: int, body: bytes = b"") -> None:
         """Raises OSError when the other side is gone."""
@@ -134,10 +137,10 @@ def unwrap_proto(raw: bytes) -> bytes:
     return body
 
 
-def _length(head: bytes) -> int:
+def _length(head: bytes, limit: int = MAX_BODY) -> int:
     length = int.from_bytes(head, "big")
-    if not 1 <= length <= MAX_BODY + 1:
-        raise FrameError(f"frame length: expected 1 to {MAX_BODY + 1}, got {length}")
+    if not 1 <= length <= limit + 1:
+        raise FrameError(f"frame length: expected 1 to {limit + 1}, got {length}")
     return length
 
 

@@ -96,6 +96,17 @@ def test_an_engine_wiped_under_a_stream_says_lease_ended() -> None:
         ask(LoopbackEnclave(PKI, clock=clock, engine=Wiped(), lease_s=2.0))
 
 
+def test_an_engine_that_breaks_in_its_own_words_gives_a_code_and_a_receipt() -> None:
+    """An exception's text may quote the prompt: it reaches neither client nor console."""
+
+    class Broken(ScriptedEngine):
+        async def before(self, chunk: int) -> None:
+            if chunk == 1:
+                raise RuntimeError("cannot tokenize 'hi'")
+
+    assert refusal(LoopbackEnclave(PKI, engine=Broken())).code == "engine"
+
+
 def test_a_stream_cut_at_the_end_of_the_lease_is_told_why() -> None:
     class CutFromOutside(ScriptedEngine):
         async def before(self, chunk: int) -> None:
