@@ -89,6 +89,12 @@ def test_a_template_that_loops_or_grows_is_stopped_by_a_limit(name: str) -> None
     assert time.monotonic() - before < 20 * budget.MAX_SECONDS  # not a timing: without limits none of these ends
 
 
+def test_the_steps_stop_a_template_whose_clock_stands_still() -> None:
+    loops = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}"
+    with pytest.raises(EngineRefused, match=f"more than {budget.MAX_STEPS} steps"):
+        ChatTemplate(loops, {}, lambda: 0.0).render(TURNS)
+
+
 def test_the_clock_stops_a_template_that_has_steps_left() -> None:
     ticks = iter(range(10**6))
     with pytest.raises(EngineRefused, match=r"more than 1\.0 s"):
