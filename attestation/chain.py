@@ -133,7 +133,8 @@ def _p384_key(certificate: x509.Certificate, name: str) -> ec.EllipticCurvePubli
 
 def _moment(path: list[x509.Certificate], at: datetime) -> datetime:
     latest = max(one.not_valid_before_utc for one in path)
-    return latest if at < latest <= at + NOT_BEFORE_LEEWAY else at
+    # Subtracted from the one that is later than a trusted root's: `at` may be the last second a datetime holds.
+    return latest if latest - NOT_BEFORE_LEEWAY <= at < latest else at
 
 
 def _check_time(certificate: x509.Certificate, name: str, moment: datetime) -> None:

@@ -243,7 +243,8 @@ class Boot:
                 ("source", source.name, lease.source),
                 ("request", body.request, lease.request),
                 ("release statement", statement_digest(release), lease.release),
-                ("ttl", lease.ttl_ms, body.ttl_ms),
+                # Never longer than configured, whatever the authority signs: so the enclave counts it too.
+                ("ttl", min(lease.ttl_ms, source.lease_ttl_ms), body.ttl_ms),
                 ("lease id", lease_id(raw), body.lease_id),
             ):
                 if expected != actual:

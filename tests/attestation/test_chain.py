@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
@@ -28,6 +28,7 @@ class Link:
     certify: bool
     sign: bool = True
     life: timedelta = timedelta(hours=3)
+    begins: datetime = START - timedelta(minutes=1)
     curve: Curve | None = None
     hasher: type[hashes.SHA256 | hashes.SHA384] = hashes.SHA384
     critical: bool = False
@@ -58,8 +59,8 @@ def build(chain: list[Link]) -> tuple[list[bytes], list[ec.EllipticCurvePrivateK
             .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(START - timedelta(minutes=1))
-            .not_valid_after(START + link.life)
+            .not_valid_before(link.begins)
+            .not_valid_after(max(link.begins, START + link.life))
         )
         if link.constraints:
             builder = builder.add_extension(x509.BasicConstraints(link.ca, link.path_length), critical=True)
@@ -81,6 +82,14 @@ def walk(made: list[bytes], at: timedelta = timedelta(0)) -> None:
 
 def test_the_shape_that_aws_uses_is_accepted() -> None:
     walk(build(links())[0])
+
+
+def test_a_certificate_at_the_end_of_time_is_refused_like_any_other() -> None:
+    """A kept document is judged at the time it names, so both times are the sender's to choose."""
+    chain = links()
+    chain[4].begins = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    with pytest.raises(ChainInvalid):
+        walk(build(chain)[0], at=chain[4].begins - timedelta(seconds=1) - START)
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,25 @@ def test_a_stretched_lease_is_refused(story: Story, tmp_path: Path) -> None:
     assert refused(story, tmp_path) is Code.LEASE_REFUSED
 
 
+@pytest.mark.parametrize(("logged_ms", "holds"), [(TTL_MS, True), (TTL_MS + 1, False), (3 * TTL_MS, False)])
+def test_a_lease_longer_than_configured_counts_as_long_as_configured(
+    story: Story, tmp_path: Path, logged_ms: int, holds: bool
+) -> None:
+    """An authority that signs too long a lease can neither stretch a boot nor make an honest one look contradicted."""
+    story.genesis()
+    story.request("owner", 1)
+    got = story.released("owner", 1)
+    lease = verify_lease(got.lease, OWNER_KEY.public_key())
+    got = replace(got, lease=sign_lease(replace(lease, ttl_ms=3 * TTL_MS), OWNER_KEY))
+    story.key_release(got)
+    story.key_lease(got, ttl_ms=logged_ms)
+    story.leave()
+    if holds:
+        assert not [one for one in judged(story, tmp_path).report.findings if one.status is Status.FAIL]
+    else:
+        assert refused(story, tmp_path) is Code.LEASE_REFUSED
+
+
 def test_answers_after_the_lease_are_refused(story: Story, tmp_path: Path) -> None:
     lease = story.serving()
     story.clock.forward(milliseconds=TTL_MS + 10_000)

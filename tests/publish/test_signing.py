@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from anchorhold.attestation.chain import ChainInvalid
-from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.errors import EvidenceError, Malformed
 from anchorhold.attestation.sealed.signature import pae, verify_manifest
 from anchorhold.publish.errors import PublishError
 from anchorhold.publish.seal import SealedModel
@@ -149,6 +149,19 @@ def test_any_other_bytes_give_an_evidence_error_and_nothing_else(
 ) -> None:
     with pytest.raises(EvidenceError):
         verify_manifest(raw, spoiled, (root,), sealed.digest)
+
+
+def test_a_certificate_of_a_version_that_does_not_exist_is_refused(
+    raw: bytes, signer: ModelSigner, root: bytes, sealed: SealedModel
+) -> None:
+    bundle = json.loads(sign_manifest(raw, signer))
+    certificate = bundle["verificationMaterial"]["x509CertificateChain"]["certificates"][0]
+    der = base64.b64decode(certificate["rawBytes"])
+    version = bytes.fromhex("a003020102")  # [0] { INTEGER 2 }: version 3
+    assert der.count(version) == 1
+    certificate["rawBytes"] = base64.b64encode(der.replace(version, bytes.fromhex("a003020105"))).decode()
+    with pytest.raises(Malformed):
+        verify_manifest(raw, json.dumps(bundle).encode(), (root,), sealed.digest)
 
 
 def test_an_expired_signer_still_signed_when_it_could(tmp_path: Path, raw: bytes, sealed: SealedModel) -> None:
