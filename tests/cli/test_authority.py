@@ -125,6 +125,36 @@ def test_either_authority_alone_can_revoke_and_be_told_to_reinstate(
     assert (revoked(stack), stack.disabled()) == (False, False)
 
 
+def test_an_authority_that_is_down_does_not_keep_the_other_from_revoking(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nobody = ["--owner-url", "https://127.0.0.1:1"]
+    assert stack.run("revoke", *nobody, "--json") == 2
+    captured = capsys.readouterr()
+    said = json.loads(captured.out)
+    assert said["at"] == "kms"
+    assert "unreachable" in said["failed"][0]
+    assert "done at the kms, which suffices" in captured.err
+    assert (revoked(stack), stack.disabled()) == (False, True)
+    assert stack.run("revoke", *nobody, "--kms-url", "https://127.0.0.1:1") == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_an_authority_that_is_not_named_is_said_before_the_other_is_told(stack: Stack) -> None:
+    (stack.folder / "admin.json").write_text("{}")
+    assert stack.run("revoke") == 2
+    assert not revoked(stack)
+
+
+def test_a_transcript_that_cannot_be_read_does_not_hold_up_a_revocation(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (stack.folder / "log/log/checkpoint").write_text("")
+    assert stack.run("revoke") == 3
+    assert "the revocation stands" in capsys.readouterr().err
+    assert (revoked(stack), stack.disabled()) == (True, True)
+
+
 def test_revoke_waits_for_the_death_and_prints_the_four_times(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
     stack.serve_model()
     now = time.time_ns() // 1_000_000

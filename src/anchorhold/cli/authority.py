@@ -11,11 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from anchorhold.attestation import canonical
 from anchorhold.attestation.anchors import Anchor, anchor_from_pem
 from anchorhold.attestation.configuration import LEASE_TTL_MS
+from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.policy import MAX_POLICY_JSON, policy_from_json
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.revoke import GRACE_S, run_reinstate, run_revoke
-from anchorhold.cli.target import Target, add_target_options
+from anchorhold.cli.target import Target, add_target_options, failed
 from anchorhold.cli.times import moment_text, now_ms
 from anchorhold.cli.values import address, listen, listening, seconds, whole
 
@@ -196,9 +197,7 @@ def _add_desk(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         ),
     )
     tenant.add_argument("--tenant", required=True, metavar="NAME", help="the tenant's id")
-    tenant.add_argument(
-        "--key", type=_ed25519, required=True, metavar="HEX", help="the tenant's Ed25519 public key"
-    )
+    tenant.add_argument("--key", type=_ed25519, required=True, metavar="HEX", help="the tenant's Ed25519 public key")
     tenant.add_argument("--purpose", action="append", required=True, help="an allowed reason code; may be repeated")
     tenant.add_argument("--days", type=whole(1, MAX_DAYS), default=30, metavar="N", help="how long it holds")
     tenant.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write it")
@@ -274,7 +273,10 @@ def _face(state: Path) -> "Starlette":
 def _register(options: argparse.Namespace) -> int:
     target = Target.of(options)
     raw = _read(options.policy, MAX_POLICY_JSON)
-    policy = policy_from_json(raw)
+    try:
+        policy = policy_from_json(raw)
+    except EvidenceError as error:
+        raise CommandError(f"{str(options.policy)!r}: {error}", code=REFUSED) from error
     fields: dict[str, canonical.Value] = {
         "model": target.model,
         "alias": options.alias,
@@ -344,7 +346,7 @@ def _call(target: Target, what: str, fields: dict[str, canonical.Value]) -> dict
     try:
         return target.owner().call(what, fields)
     except AdminFailed as error:
-        raise CommandError(f"owner authority: {error}", code=REFUSED) from error
+        raise failed(f"owner authority: {error}", error.code) from error
 
 
 def _show(options: argparse.Namespace, fields: dict[str, object]) -> None:
@@ -375,7 +377,10 @@ def _ed25519(text: str) -> bytes:
 
 
 def _root(path: Path) -> Anchor:
-    return anchor_from_pem(path.stem, _read(path, MAX_POLICY_JSON))
+    try:
+        return anchor_from_pem(path.stem, _read(path, MAX_POLICY_JSON))
+    except EvidenceError as error:
+        raise CommandError(f"{str(path)!r}: {error}") from error
 
 
 def _read(path: Path, limit: int) -> bytes:

@@ -16,8 +16,8 @@ from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.kms.client import KmsClient, KmsFailed
 from anchorhold.authority.owner.client import AdminFailed
 from anchorhold.cli.deaths import Life, TranscriptUnreadable, lives
-from anchorhold.cli.main import REFUSED, CommandError
-from anchorhold.cli.target import Target
+from anchorhold.cli.main import CommandError
+from anchorhold.cli.target import Target, failed
 from anchorhold.cli.times import moment_text, now_ms
 
 LIMITS = 3
@@ -32,17 +32,28 @@ class Ordered:
 
     revoked_ms: Milliseconds
     lease_ttl_ms: int
+    at: str
+    failed: tuple[AdminFailed | KmsFailed, ...]
 
 
 def run_revoke(options: argparse.Namespace) -> int:
     """Order the revocation; unless told not to, wait for the deaths and print the four times."""
     target = Target.of(options)
-    alive = _alive(target)
+    unread: TranscriptUnreadable | None = None
+    alive: tuple[Life, ...] = ()
+    try:
+        alive = _alive(target)
+    except TranscriptUnreadable as error:
+        unread = error  # said at the end: a transcript out of order must not hold up a revocation
     ordered = _order(target, options.at, options.reason)
     ttl_ms = max([ordered.lease_ttl_ms, *(life.ttl_ms for life in alive)])
     watched = options.wait and bool(alive)
     ended = _await_ends(target, {life.boot for life in alive}, ttl_ms / 1000 + options.grace) if watched else ()
     _print(target, options, ordered, ttl_ms, alive, ended)
+    for failure in ordered.failed:
+        raise failed(f"revoke: {failure} (done at the {ordered.at}, which suffices)", failure.code)
+    if unread is not None:
+        raise CommandError(f"transcript: {unread}; the revocation stands, its enclaves were not watched", code=LIMITS)
     return LIMITS if watched and (not ended or any(not life.ended for life in ended)) else 0
 
 
@@ -55,27 +66,35 @@ def run_reinstate(options: argparse.Namespace) -> int:
         if options.at in ("kms", "both"):
             _kms(target.kms(), "EnableKey", target.key_arn)
     except (AdminFailed, KmsFailed) as error:
-        raise CommandError(f"reinstate: {error}", code=REFUSED) from error
+        raise failed(f"reinstate: {error}", error.code) from error
     done = {"model": target.model.hex(), "at": options.at, "reinstated_ms": now_ms()}
     print(json.dumps(done) if options.json else f"reinstated   {target.model.hex()} at {options.at}")
     return 0
 
 
 def _order(target: Target, where: str, reason: str) -> Ordered:
-    at: list[Milliseconds] = []
+    # Both are named before either is told; then each is told, whatever the other answers: one alone suffices.
+    owner = target.owner() if where in ("owner", "both") else None
+    kms = target.kms() if where in ("kms", "both") else None
+    done: dict[str, Milliseconds] = {}
+    refused: list[AdminFailed | KmsFailed] = []
     ttl_ms = 0
     try:
-        if where in ("owner", "both"):
-            answer = target.owner().call("revoke", {"model": target.model, "reason": reason})
-            at.append(Milliseconds(_whole(answer["at"])))
+        if owner is not None:
+            answer = owner.call("revoke", {"model": target.model, "reason": reason})
+            done["owner"] = Milliseconds(_whole(answer["at"]))
             ttl_ms = _whole(answer["ttl_ms"])
-        if where in ("kms", "both"):
-            _kms(target.kms(), "DisableKey", target.key_arn)
-            at.append(now_ms())
-    except (AdminFailed, KmsFailed) as error:
-        done = f" (done at {'the owner' if at else 'neither'})" if where == "both" else ""
-        raise CommandError(f"revoke: {error}{done}", code=REFUSED) from error
-    return Ordered(min(at), ttl_ms)
+    except AdminFailed as error:
+        refused.append(error)
+    try:
+        if kms is not None:
+            _kms(kms, "DisableKey", target.key_arn)
+            done["kms"] = now_ms()
+    except KmsFailed as error:
+        refused.append(error)
+    if not done:
+        raise failed(f"revoke: {'; '.join(str(error) for error in refused)}", refused[0].code)
+    return Ordered(min(done.values()), ttl_ms, "both" if len(done) > 1 else next(iter(done)), tuple(refused))
 
 
 def _kms(client: KmsClient, operation: str, key_arn: str) -> None:
@@ -85,10 +104,7 @@ def _kms(client: KmsClient, operation: str, key_arn: str) -> None:
 def _alive(target: Target) -> tuple[Life, ...]:
     if target.transcript is None:
         return ()
-    try:
-        return tuple(life for life in lives(target.transcript, target.model) if life.serving(now_ms()))
-    except TranscriptUnreadable as error:
-        raise CommandError(f"transcript: {error}") from error
+    return tuple(life for life in lives(target.transcript, target.model) if life.serving(now_ms()))
 
 
 def _await_ends(target: Target, boots: set[bytes], most_s: float) -> tuple[Life, ...]:
@@ -127,7 +143,7 @@ def _print(
         return
     lines = [
         f"lease length   {ttl_ms / 1000:.1f} s",
-        f"revoked        {moment_text(ordered.revoked_ms)} at {options.at}",
+        f"revoked        {moment_text(ordered.revoked_ms)} at {ordered.at}",
     ]
     for life in ended:
         lines += _life_lines(life, ordered.revoked_ms)
@@ -170,7 +186,8 @@ def _as_json(
 ) -> dict[str, object]:
     return {
         "model": target.model.hex(),
-        "at": options.at,
+        "at": ordered.at,
+        "failed": [str(error) for error in ordered.failed],
         "lease_ttl_ms": ttl_ms,
         "revoked_ms": ordered.revoked_ms,
         "serving": len(alive),

@@ -11,12 +11,13 @@ from pathlib import Path
 from anchorhold.attestation.types import SHA384_BYTES, ModelDigest
 from anchorhold.authority.kms.client import KmsClient
 from anchorhold.authority.owner.client import AdminClient
-from anchorhold.cli.main import CommandError
+from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.sim import DEFAULT_STATE
 from anchorhold.sim.processes import StackError, from_json
 from anchorhold.wire.sigv4 import Credentials
 
 STACK_FILE = "stack.json"
+UNREACHABLE = "unreachable"  # the word of both clients where nobody answers
 NO_MODEL = ModelDigest(b"")  # for commands about the authority as a whole
 
 
@@ -81,6 +82,13 @@ class Target:
                 hint='{"access_key_id": ..., "secret_access_key": ..., "session_token": null}',
             ) from error
         return KmsClient(self.kms_url, self.kms_ca, self.region, credentials)
+
+
+def failed(message: str, code: str) -> CommandError:
+    """What a call to an authority that came to nothing is to a person: nobody there, or a refusal."""
+    if code == UNREACHABLE:
+        return CommandError(message, hint="is the authority running, at this address and under this CA?")
+    return CommandError(message, code=REFUSED)
 
 
 def add_target_options(parser: argparse.ArgumentParser) -> None:
