@@ -17,6 +17,10 @@ MAX_BUNDLE = tree.TILE_WIDTH * (tree.MAX_ENTRY + 2)  # bytes; 256 entries with t
 class CannotRead(Exception):
     """The folder, a trust file or a receipt cannot be read, or is no such thing: nothing was judged."""
 
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
 
 class Folder:
     """The files of one transcript; also its store of attachments."""

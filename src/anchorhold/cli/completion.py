@@ -7,12 +7,14 @@ from anchorhold.cli.page import page
 
 _BASH = """\
 _anchorhold() {{
-  local current="${{COMP_WORDS[COMP_CWORD]}}" path="" next word
+  local current="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" path="" next word words
   for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
     next="${{path:+$path/}}$word"
     case " ${{_anchorhold_paths[*]}} " in *" $next "*) path="$next";; esac
   done
-  COMPREPLY=($(compgen -W "${{_anchorhold_words[${{path:-.}}]}}" -- "$current"))
+  path="${{path:-.}}"
+  words="${{_anchorhold_words[$path:$before]-${{_anchorhold_words[$path]}}}}"
+  COMPREPLY=($(compgen -W "$words" -- "$current"))
   [ ${{#COMPREPLY[@]}} -gt 0 ] || COMPREPLY=($(compgen -f -- "$current"))
 }}
 declare -A _anchorhold_words=(
@@ -40,7 +42,7 @@ def _run(options: argparse.Namespace) -> int:
     table: dict[str, list[str]] = {}
     _walk(build_parser("*"), "", table)
     rows = "\n".join(f'  [{path or "."}]="{" ".join(words)}"' for path, words in table.items())
-    script = _BASH.format(table=rows, paths=" ".join(path for path in table if path))
+    script = _BASH.format(table=rows, paths=" ".join(path for path in table if path and ":" not in path))
     print(("autoload -U bashcompinit && bashcompinit\n" if options.shell == "zsh" else "") + script, end="")
     return 0
 
@@ -53,3 +55,9 @@ def _walk(parser: argparse.ArgumentParser, path: str, table: dict[str, list[str]
             for name, child in action.choices.items():
                 words.append(name)
                 _walk(child, f"{path}/{name}".lstrip("/"), table)
+        elif action.option_strings and action.nargs != 0:
+            # After an option stands its value: one of its choices, or a file.
+            values = [str(choice) for choice in action.choices or ()]
+            table |= {f"{path or '.'}:{option}": values for option in action.option_strings}
+        elif action.choices is not None:
+            words += [str(choice) for choice in action.choices]

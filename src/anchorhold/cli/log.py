@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from anchorhold.attestation.errors import EvidenceError
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.values import listen, listening
@@ -61,6 +62,8 @@ def _init(options: argparse.Namespace) -> int:
         vkey = init_state(options.state, options.origin, Ed25519PrivateKey.generate())
     except FileExistsError as error:
         raise CommandError(f"{str(options.state)!r} holds a log already") from error
+    except EvidenceError as error:
+        raise CommandError(f"--origin: {error}") from error
     print(json.dumps({"origin": options.origin, "key": str(vkey)}) if options.json else vkey)
     return 0
 

@@ -159,7 +159,14 @@ def _signer(options: argparse.Namespace) -> dict[str, object]:
     return {"signer": str(options.out)}
 
 
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise CommandError(f"{str(path)!r} is not a folder")
+    return path
+
+
 def _seal(options: argparse.Namespace) -> dict[str, object]:
+    _folder(options.folder)
     providers = _providers(options)
     purposes = tuple(PurposeClass(one) for one in dict.fromkeys(options.purpose or ("serve", "reseal")))
     request = SealRequest(options.folder, options.out, options.id, options.version, purposes)
@@ -188,11 +195,11 @@ def _providers(options: argparse.Namespace) -> list[ShareProvider]:
         providers.append(KmsShares(options.kms_name, options.kms_key, client))
     if options.owner_url:
         if options.owner_ca is None or options.owner_token is None:
-            raise PublishError("an owner authority needs --owner-ca and --owner-token")
+            raise CommandError("an owner authority needs --owner-ca and --owner-token")
         token = options.owner_token.read_text().strip()
         providers.append(OwnerShares(options.owner_name, options.owner_url, token=token, ca=options.owner_ca))
     if not providers:
-        raise PublishError("sealing needs a source of shares: --kms-key or --owner-url")
+        raise CommandError("sealing needs a source of shares: --kms-key or --owner-url")
     return providers
 
 
@@ -200,10 +207,10 @@ def _verify(options: argparse.Namespace) -> dict[str, object]:
     try:
         root = x509.load_pem_x509_certificate(options.root.read_bytes()).public_bytes(Encoding.DER)
     except ValueError as error:
-        raise PublishError(f"{options.root} is not a PEM certificate") from error
+        raise CommandError(f"{str(options.root)!r} is not a PEM certificate") from error
     bar = ProgressBar()
     try:
-        verified = verify_sealed(options.sealed, (root,), options.model, bar)
+        verified = verify_sealed(_folder(options.sealed), (root,), options.model, bar)
     finally:
         bar.end()
     compared = "as expected" if options.model else "not compared, the signer's word"
@@ -218,7 +225,7 @@ def _verify(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _show(options: argparse.Namespace) -> dict[str, object]:
-    return manifest_json(show_sealed(options.sealed))
+    return manifest_json(show_sealed(_folder(options.sealed)))
 
 
 def manifest_json(manifest: UnverifiedManifest) -> dict[str, object]:

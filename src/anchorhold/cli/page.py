@@ -11,6 +11,12 @@ DONE_CODES = "0 done, 2 cannot run"
 class Formatter(argparse.RawDescriptionHelpFormatter):
     """Paragraphs as written, and the default of every option that has one."""
 
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=WIDTH)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
+
     def _get_help_string(self, action: argparse.Action) -> str:
         words = action.help or ""
         shown = action.default not in (None, False, [], argparse.SUPPRESS) and action.nargs != 0
