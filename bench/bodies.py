@@ -1,4 +1,4 @@
-"""Which body format and which hash: `python bench/bodies.py [--mib N]`. Decision: docs/adr/0001-body-format.md.
+"""Which body format and which hash: `python -m bench.bodies [--mib N]`. Decision: docs/adr/0001-body-format.md.
 
 Every round runs every case once, so load on the machine falls on all alike; medians, and ratios within the run.
 """
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+from bench.common import Line, median_line, ratio_line
 from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encryptor
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -20,6 +21,8 @@ STEP = 4 << 20  # bytes handed over at a time; also the GCM chunk and the leaf o
 TAG = 16
 KEY = bytes(range(32))
 CONTEXT = b"bench"
+BASE = "open + SHA-256: Cobblestone-256"
+BENCH_MIB, BENCH_ROUNDS = 48, 5
 
 
 class Hasher(Protocol):
@@ -97,13 +100,10 @@ def measure(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, li
     return figures
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mib", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=7)
-    arguments = parser.parse_args()
-    size = arguments.mib << 20
-    plain = memoryview(os.urandom(1 << 20) * arguments.mib)  # noqa: TID251 - not a secret, only bytes to move
+def timed_cases(mib: int) -> tuple[dict[str, Callable[[], object]], dict[str, int]]:
+    """What is timed, and by how much each format is longer than the plaintext."""
+    size = mib << 20
+    plain = memoryview(os.urandom(1 << 20) * mib)  # noqa: TID251 - not a secret, only bytes to move
     cobble, gcm = memoryview(cobblestone_seal(plain)), memoryview(gcm_seal(plain))
     out = memoryview(mmap.mmap(-1, size))
     cases: dict[str, Callable[[], object]] = {
@@ -120,8 +120,30 @@ def main() -> None:
         "seal: Cobblestone-256": lambda: cobblestone_seal(plain),
         "seal: AES-256-GCM, 4 MiB chunks": lambda: gcm_seal(plain),
     }
+    return cases, {"Cobblestone-256": len(cobble) - size, "AES-256-GCM": len(gcm) - size}
+
+
+def run() -> list[Line]:
+    """The same as lines of `python -m bench`, on a smaller body."""
+    cases, _ = timed_cases(BENCH_MIB)
+    figures = measure(cases, BENCH_ROUNDS)
+    base = [cpu for _, cpu in figures[BASE]]
+    lines = [
+        ratio_line(f"CPU, {name} / open + SHA-256", [cpu for _, cpu in runs], base)
+        for name, runs in figures.items()
+        if name != BASE
+    ]
+    return [median_line(BASE, [BENCH_MIB / cpu for cpu in base], "MiB/CPU-s"), *lines]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mib", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    cases, longer = timed_cases(arguments.mib)
     figures = measure(cases, arguments.rounds)
-    base = statistics.median(wall for wall, _ in figures["open + SHA-256: Cobblestone-256"])
+    base = statistics.median(wall for wall, _ in figures[BASE])
     print(
         f"| {arguments.mib} MiB, {arguments.rounds} interleaved rounds | MiB/s (median) | MiB per CPU-s | time ratio |"
     )
@@ -129,10 +151,9 @@ def main() -> None:
     for name, runs in figures.items():
         wall, cpu = statistics.median(w for w, _ in runs), statistics.median(c for _, c in runs)
         print(f"| {name} | {arguments.mib / wall:,.0f} | {arguments.mib / cpu:,.0f} | {wall / base:.2f} |")
-    for name, sealed in (("Cobblestone-256", cobble), ("AES-256-GCM", gcm)):
-        print(
-            f"\n{name}: {len(sealed) - size} bytes more than the plaintext ({(len(sealed) - size) / size:.4%})", end=""
-        )
+    for name, bytes_more in longer.items():
+        more = bytes_more / (arguments.mib << 20)
+        print(f"\n{name}: {bytes_more} bytes more than the plaintext ({more:.4%})", end="")
     print()
 
 
