@@ -9,6 +9,8 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -255,6 +257,20 @@ class Cell:
 
     def bodies(self) -> tuple[Body, ...]:
         return tuple(entry.body for entry in self.entries())
+
+    def findings(self, *more: str) -> list[dict[str, Any]]:
+        """What an auditor with the stack's trust file finds: the log as a whole, this boot, receipts.
+
+        Boots of other tests are left out; some ran another image, which that trust file rightly refuses.
+        """
+        genesis = self.entries()[0]
+        index = self.base.entries().index(genesis)
+        state = self.base.state
+        command = [sys.executable, "-m", "anchorhold.cli.main", "audit", "verify", str(state / "log"), "--json"]
+        command += ["--trust", str(state / "trust.json"), *more]
+        done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+        found: list[dict[str, Any]] = json.loads(done.stdout)["findings"]
+        return [one for one in found if one["index"] == index or not one["subject"].startswith("Boot ")]
 
     def close(self) -> None:
         """End the parent (which asks the enclave to close), and the enclave where that did not."""

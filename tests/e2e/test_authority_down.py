@@ -49,6 +49,8 @@ def test_a_start_without_an_authority_ends_and_says_which(base: Base, cells: Cel
     last = cell.bodies()[-1]
     assert isinstance(last, Death)
     assert (last.reason, last.source, last.last_token_ms) == ("unavailable", source, None)
+    # To an auditor a start that was refused is a whole boot: nothing open, nothing missing.
+    assert not any(one["status"] in ("FAIL", "LIMIT") for one in cell.findings())
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -54,6 +54,9 @@ def test_an_enclave_killed_mid_stream_is_truncated_and_never_success(cells: Cell
     wait_until("the parent to notice", lambda: "enclave-gone" in cell.parent_events())
     # It left no word of its end: the auditor is told that the boot just stops.
     assert not any(isinstance(body, Close | Death) for body in cell.bodies())
+    found = cell.findings()
+    assert [one["code"] for one in found if one["status"] == "LIMIT"][-1] in ("L-OPEN", "L-TAIL")
+    assert not any(one["status"] == "FAIL" for one in found)
 
 
 def test_the_command_line_shows_it_as_no_answer(cells: Cells) -> None:
