@@ -42,7 +42,7 @@ class Running:
         return cli(*arguments, timeout=timeout)
 
     def audit(self, *more: str) -> tuple[int, dict[str, Any]]:
-        folder, trust = str(self.record["transcript"]), str(self.record["trust"])
+        folder, trust = str(self.record["transcript"]), str(self.record["trusts"])
         done = self.cli("audit", "verify", folder, "--trust", trust, "--json", *more)
         return done.returncode, json.loads(done.stdout)
 

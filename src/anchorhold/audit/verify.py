@@ -23,6 +23,8 @@ NOT_CHECKED = (
 )
 NOT_CHECKED_SIMULATED = "memory isolation, interpreter, clock, entropy and vsock: simulated, so not there"
 
+MAX_TRUST_FILES = 256  # deployments of one log that an auditor accepts at a time
+
 
 @dataclass(frozen=True, slots=True)
 class Audit:
@@ -58,12 +60,21 @@ def audit(path: Path, *, trust_files: Sequence[Path] = (), receipts: Sequence[Pa
 
 def _trusts(folder: Folder, files: Sequence[Path]) -> tuple[list[bytes], list[Finding]]:
     if files:
-        return [read_small(file, MAX_TRUST) for file in files], []
+        return [read_small(file, MAX_TRUST) for file in _trust_files(files)], []
     suggested = folder.suggested_trust()
     if suggested is None:
-        raise CannotRead("no trust file: give one with --trust")
+        hint = "--trust FILE: the one your own client pins (anchorhold trust init makes it)"
+        raise CannotRead("no trust file", hint=hint)
     detail = "the folder's own trust.json, which proves nothing"
     return [suggested], [Finding("Trust", Status.LIMIT, Code.TRUST_SUGGESTED, detail)]
+
+
+def _trust_files(paths: Sequence[Path]) -> list[Path]:
+    """The files of `paths`; a folder stands for the *.json in it, one for each deployment of the log."""
+    files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+    if not 1 <= len(files) <= MAX_TRUST_FILES:
+        raise CannotRead(f"trust files: expected 1 to {MAX_TRUST_FILES}, got {len(files)}")
+    return files
 
 
 def _replay(folder: Folder, trust: AuditTrust, kept: Sequence[KeptReceipt]) -> tuple[int | None, list[Finding]]:

@@ -30,7 +30,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
             """Replay a transcript folder: tree and checkpoint, every record, document, statement, lease and batch, and
             the receipts you bring. No network. One line a finding: PASS, FAIL, LIMIT (verified, with something left
             open), SIMULATION, NOT SUPPLIED; its code is stable, and `audit explain` says what it means.""",
-            example="anchorhold audit verify .cache/sim/log --trust .cache/sim/trust.json --json",
+            example="anchorhold audit verify .cache/sim/log --trust .cache/sim/trust --json",
             codes=codes,
         ),
     )
@@ -41,7 +41,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         action="append",
         default=[],
         metavar="FILE",
-        help="your trust file; several of one log may be given (default: the one the folder suggests, a limit)",
+        help="your trust file, or a folder of them, one for each deployment that wrote to this log; may be given more "
+        "than once (default: the one the folder suggests, a limit)",
     )
     verify.add_argument(
         "--receipt", type=Path, action="append", default=[], metavar="FILE", help="a receipt kept by a client"
@@ -62,7 +63,7 @@ def _verify(options: argparse.Namespace) -> int:
     try:
         result = audit(options.folder, trust_files=options.trust, receipts=options.receipt)
     except CannotRead as error:
-        raise CommandError(str(error), code=CANNOT_RUN) from error
+        raise CommandError(str(error), hint=error.hint, code=CANNOT_RUN) from error
     print(json.dumps(_as_json(result), indent=2) if options.json else _as_text(result))
     return result.report.exit_code
 

@@ -5,6 +5,7 @@ receipt and the audit gave exactly its code for evidence that is simulated.
 """
 
 import argparse
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -51,6 +52,7 @@ def _run(options: argparse.Namespace) -> int:
     began = time.monotonic()
     receipt = options.state / "receipt.cbor"
     with sim.ending_signals():
+        _clear(options.state)
         _say("1. Start the simulated stack: one process a role")
         with sim.brought_up(options, quiet=False) as record:
             _say(f'2. Ask, over a channel that only the attested enclave can open: "{options.question}"')
@@ -59,12 +61,21 @@ def _run(options: argparse.Namespace) -> int:
             ended = down(options.state)
     sys.stderr.write(f"  ended: {', '.join(ended)}\n")
     _say("5. Replay the transcript, with no network and none of these processes")
-    trust, transcript = str(record["trust"]), str(record["transcript"])
-    code = main(["audit", "verify", transcript, "--trust", trust, "--receipt", str(receipt)])
+    trusts, transcript = str(record["trusts"]), str(record["transcript"])
+    code = main(["audit", "verify", transcript, "--trust", trusts, "--receipt", str(receipt)])
     if code != SIMULATION_ONLY:
         raise CommandError(f"audit: expected exit {SIMULATION_ONLY} (simulation only), got {code}", code=REFUSED)
     _say(f"Done: audit exit {code}, simulation only, as it must be. {time.monotonic() - began:.0f} s in all.")
     return 0
+
+
+def _clear(state: Path) -> None:
+    """What a killed demo has left: processes, and a log in which its boot has no end. The rest is reused."""
+    from anchorhold.sim.stack import down
+
+    down(state)
+    for name in ("log", "trust"):
+        shutil.rmtree(state / name, ignore_errors=True)
 
 
 def _ask(options: argparse.Namespace, began: float, receipt: Path) -> None:

@@ -188,7 +188,7 @@ def _say_how(options: argparse.Namespace, record: dict[str, object]) -> None:
     down = "" if options.state == DEFAULT_STATE else f" --state {options.state}"
     print(f"serving {record['model_id']} at {record['gateway']} ({record['platform']})")
     print(f'ask:    anchorhold ask{ask} "What is the capital of France?"')
-    print(f"audit:  anchorhold audit verify {record['transcript']} --trust {record['trust']}")
+    print(f"audit:  anchorhold audit verify {record['transcript']} --trust {record['trusts']}")
     print(f"end:    anchorhold sim down{down}", flush=True)
     sys.stderr.write(f"{_NOTICE}\n")
 

@@ -215,12 +215,12 @@ def deployment(parts: Parts, settings: Settings, image: Mapping[int, bytes]) -> 
     return Deployment(raw, {**registers, 16: pcr16(configuration_digest(raw))})
 
 
-def trust_file(parts: Parts, deployed: Deployment, *, name: str, gateway: str, root_pem: str) -> dict[str, object]:
-    """What a client of this stack pins."""
+def trust_file(parts: Parts, deployed: Deployment, *, name: str, root_pem: str) -> dict[str, object]:
+    """What a client or an auditor of this stack pins; the gateway is known once it listens."""
     return {
         "version": 1,
         "name": name,
-        "gateway": gateway,
+        "gateway": "127.0.0.1:0",
         "platforms": ["simulated"],
         "root": root_pem,
         "measurements": {str(index): value.hex() for index, value in sorted(deployed.measurements.items())},

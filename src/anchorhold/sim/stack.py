@@ -4,6 +4,7 @@ Hypervisor, two authorities with separate state, log, parent; the parent has the
 earlier run left in the state folder (roots, keys, sealed model, log) is used again.
 """
 
+import hashlib
 import json
 import secrets
 import shutil
@@ -143,11 +144,19 @@ class Stack:
             OwnerDesk(owner).register(
                 parts.model, parts.model_id, deployed.measurements, self.options.settings.lease_ms
             )
+        trust = trust_file(parts, deployed, name=f"sim:{self.state.name}", root_pem=root.read_text())
+        self._remember(trust)
         with self._step("parent and enclave"):
             gateway = self._parent(kms, owner, identity.name, log_url)
-        trust = trust_file(parts, deployed, name=f"sim:{self.state.name}", gateway=gateway, root_pem=root.read_text())
-        (self.state / "trust.json").write_text(json.dumps(trust, indent=2) + "\n")
+        (self.state / "trust.json").write_text(json.dumps({**trust, "gateway": gateway}, indent=2) + "\n")
         return self._record(parts, gateway)
+
+    def _remember(self, trust: dict[str, object]) -> None:
+        """Every deployment that may write to this log, for its auditor: code and addresses change between runs."""
+        folder = self.state / "trust"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        raw = json.dumps(trust, indent=2, sort_keys=True) + "\n"
+        (folder / f"{hashlib.sha256(raw.encode()).hexdigest()[:16]}.json").write_text(raw)
 
     def _hypervisor(self) -> Path:
         state, control = self.state / "hypervisor", self.control
@@ -280,6 +289,7 @@ class Stack:
             "processes": as_json(self._processes),
             "gateway": gateway,
             "trust": str(self.state / "trust.json"),
+            "trusts": str(self.state / "trust"),
             "transcript": str(self.state / "log"),
             "window": str(self.window),
             "model": parts.model.hex(),
