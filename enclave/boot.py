@@ -15,9 +15,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 
 from anchorhold import __version__
+from anchorhold.attestation.anchors import AWS_NITRO_G1
 from anchorhold.attestation.binding import Genesis, encode_statement, nsm_nonce, statement_digest
 from anchorhold.attestation.configuration import Configuration, configuration_digest, decode_configuration, pcr16
+from anchorhold.attestation.document import parse_document
 from anchorhold.attestation.errors import Mismatch
+from anchorhold.attestation.lease import MIN_PRODUCTION_TTL_MS
 from anchorhold.attestation.sealed.manifest import Manifest, PurposeClass, ShareRole
 from anchorhold.attestation.sealed.signature import MAX_BUNDLE, verify_manifest
 from anchorhold.attestation.transcript import bodies
@@ -122,6 +125,7 @@ def boot(launch: Launch, phases: Phases, ledger: Ledger, on_doubt: Callable[[str
     genesis = statement_digest(statement)
     document = nsm.attest(user_data=genesis, nonce=nsm_nonce(Genesis, checkpoint_nonce(checkpoint)))
     _check_system_clock(clock.now_ms())
+    check_production(document, configuration)
     _write_genesis(scribe, launch.image, statement, document, raw, checkpoint)
     phases.take(Step.GENESIS_INCLUDED)
     # 4. The model is the one of the configuration and signed, before any key is asked for.
@@ -156,6 +160,23 @@ def lock_configuration(nsm: SecurityModule, raw: bytes) -> ConfigDigest:
     if register.value != pcr16(digest) or not register.locked:
         raise Mismatch("register 16 (configuration)", expected=pcr16(digest), actual=register.value)
     return digest
+
+
+def check_production(document: bytes, configuration: Configuration) -> None:
+    """Raises Mismatch for what exists in simulation only, under a document that AWS's root begins (DESIGN 5, 6).
+
+    The document is this enclave's own, out of its module: where it comes from is not what it has to prove here.
+    """
+    if parse_document(document).cabundle[0] != AWS_NITRO_G1.root_der:
+        return
+    if configuration.log.quorum == "none":
+        raise Mismatch("witness quorum", expected="a quorum outside simulation", actual="none", code="quorum")
+    for source in configuration.sources:
+        if source.lease_ttl_ms < MIN_PRODUCTION_TTL_MS:
+            what = f"lease of {source.name!r}"
+            raise Mismatch(
+                what, expected=f"at least {MIN_PRODUCTION_TTL_MS} ms", actual=source.lease_ttl_ms, code="ttl"
+            )
 
 
 def _policy_digest(policy: bytes | None) -> Sha384 | None:
