@@ -262,7 +262,7 @@ def _face(state: Path) -> "Starlette":
             return owner.make_app(state, now_ms)
         if (state / kms.DATABASE).is_file():
             return kms.make_app(state, now_ms)
-    except (SQLAlchemyError, KeystoreError, CannotOpen, StateDamaged, KeyError, ValueError) as error:
+    except (SQLAlchemyError, KeystoreError, CannotOpen, StateDamaged, EvidenceError, KeyError, ValueError) as error:
         # SQLAlchemy's own words repeat statements and values; their first line does not.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CommandError(f"authority in {str(state)!r} is damaged: {reason}", hint="restore the folder") from error

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -72,6 +73,6 @@ def listening(where: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.filename is None and error.errno in _CANNOT_LISTEN:
-            words = (error.strerror or str(error)).lower()
+            words = os.strerror(error.errno).lower()
             raise CommandError(f"cannot listen on {where}: {words}", hint="another --listen HOST:PORT") from error
         raise
