@@ -14,7 +14,8 @@ from anchorhold.attestation.transcript.entry import Entry, parse_record, sign_re
 from anchorhold.attestation.transcript.report import CONTRADICTED, LIMITED, SIMULATED, Code, Status
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.audit.verify import Audit, audit
-from anchorhold.sim.story import LOG_LEASE_MS, OWNER_KEY, TTL_MS, Released, Story, sha256
+from anchorhold.sim.pki import SimulatedPki
+from anchorhold.sim.story import LOG_LEASE_MS, OWNER_KEY, TTL_MS, Released, Story, configuration, sha256
 
 
 def judged(story: Story, tmp_path: Path, path: Path | None = None) -> Audit:
@@ -198,6 +199,27 @@ def test_a_death_under_a_lease_nobody_logged_is_refused(story: Story, tmp_path: 
     story.scribe.offer_death(death(story, b"another", story.clock.ms()))
     story.leave()
     assert refused(story, tmp_path) is Code.LEASE_REFUSED
+
+
+@pytest.mark.parametrize(
+    ("custodians", "code", "words"),
+    [
+        (("Cloud Ltd", "Owner Ltd"), Code.KEYS, "kms by Cloud Ltd, owner by Owner Ltd"),
+        (("One Ltd", "One Ltd"), Code.SIMULATED_CUSTODIAN, "same custodian: kms by One Ltd, owner by One Ltd"),
+        (("One Ltd",), Code.SIMULATED_CUSTODIAN, "a single share: kms by One Ltd"),
+    ],
+)
+def test_the_verdict_names_the_custodians_and_says_where_they_are_one(
+    pki: SimulatedPki, tmp_path: Path, custodians: tuple[str, ...], code: Code, words: str
+) -> None:
+    honest = configuration()
+    sources = tuple(replace(source, custodian=name) for source, name in zip(honest.sources, custodians, strict=False))
+    story = Story(pki, tmp_path / "log", replace(honest, sources=sources))
+    story.genesis()
+    story.close()
+    findings = judged(story, tmp_path).report.findings
+    assert any(one.code is code and one.detail.endswith(words) for one in findings)
+    assert any("same custodian" in one.detail for one in findings) is words.startswith("same custodian")
 
 
 def test_an_anomaly_is_a_limit(story: Story, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from anchorhold.attestation.canonical import decode_map
 from anchorhold.attestation.transcript.kept import KeptReceipt
@@ -20,7 +21,7 @@ from anchorhold.client.gateway import HINT_METADATA, KEY_ID_METADATA, GatewayBro
 from anchorhold.client.sdk import Client
 from anchorhold.client.trust import Trust, encode_trust
 from anchorhold.sim.link import Link, loopback_trust
-from anchorhold.sim.loopback import LoopbackEnclave, ManualClock
+from anchorhold.sim.loopback import LoopbackEnclave, ManualClock, loopback_configuration
 from anchorhold.sim.pki import SimulatedPki
 from anchorhold.v1.gateway_pb2 import AttestRequest, AttestResponse, Frame
 from anchorhold.v1.gateway_pb2_grpc import GatewayServicer, add_GatewayServicer_to_server
@@ -57,8 +58,16 @@ class Relay(GatewayServicer):  # type: ignore[misc]  # generated without types
 
 
 @pytest.fixture
-def link() -> Link:
-    return Link(LoopbackEnclave(SimulatedPki.create(NOW), clock=ManualClock(NOW)))
+def link(request: pytest.FixtureRequest) -> Link:
+    """Its two sources are run by the parties that a test names, by two of their own otherwise."""
+    owner_key = Ed25519PrivateKey.generate()
+    honest = loopback_configuration(owner_key)
+    parties = getattr(request, "param", ("a", "b"))
+    sources = tuple(replace(one, custodian=party) for one, party in zip(honest.sources, parties, strict=True))
+    enclave = LoopbackEnclave(
+        SimulatedPki.create(NOW), ManualClock(NOW), replace(honest, sources=sources), owner_key=owner_key
+    )
+    return Link(enclave)
 
 
 @pytest.fixture
@@ -108,6 +117,18 @@ def test_ask_streams_and_says_simulated(pinned: Path, capsys: pytest.CaptureFixt
     assert "simulated" in said.err
     assert "receipt 1 verified" in said.err
     KeptReceipt.decode(receipt.read_bytes())
+
+
+@pytest.mark.parametrize("link", [("one party", "one party"), ("a", "b")], indirect=True, ids=["one party", "two"])
+def test_ask_says_where_one_party_holds_both_shares(
+    link: Link, pinned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ask", "hi", "--trust", str(pinned)]) == 0
+    assert link.enclave.configuration is not None
+    parties = {source.custodian for source in link.enclave.configuration.sources}
+    assert ("same custodian" in capsys.readouterr().err) is (len(parties) == 1)
+    assert main(["ask", "hi", "--trust", str(pinned), "--json"]) == 0
+    assert {held["custodian"] for held in json.loads(capsys.readouterr().out)["custodians"]} == parties
 
 
 def test_ask_json_is_one_object(link: Link, pinned: Path, capsys: pytest.CaptureFixture[str]) -> None:

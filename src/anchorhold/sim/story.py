@@ -99,13 +99,14 @@ class Released:
 class Story:
     """A boot. Every method writes what an honest enclave would; `write` takes anything."""
 
-    def __init__(self, pki: SimulatedPki, state: Path) -> None:
+    def __init__(self, pki: SimulatedPki, state: Path, configured: Configuration | None = None) -> None:
+        configured = configured or configuration()
         self.pki, self.state, self.clock = pki, state, Clock()
         if not state.exists():
             init_state(state, ORIGIN, LOG_KEY)
         self.store = Store(state)
-        self.raw_configuration = encode_configuration(configuration())
-        self.sources = {source.name: source for source in configuration().sources}
+        self.raw_configuration = encode_configuration(configured)
+        self.sources = {source.name: source for source in configured.sources}
         self.keys = SigningKeys(Ed25519PrivateKey.generate(), MLDSA65PrivateKey.generate())
         self.receipt_key = Ed25519PrivateKey.generate()
         self.appended: list[AppendRequest] = []
