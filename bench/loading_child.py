@@ -74,7 +74,7 @@ class _Sealed:
         from anchorhold.attestation.types import ModelDigest
         from anchorhold.enclave.keys.secret import Secret
         from anchorhold.enclave.model import load, sealed_files
-        from anchorhold.enclave.parent_ports import fetch, fetch_small
+        from anchorhold.enclave.parent_ports import fetch_ahead, fetch_small
         from anchorhold.enclave.serve.transport import UnixWindow
 
         window = UnixWindow(room / "w-sealed")
@@ -84,7 +84,7 @@ class _Sealed:
             roots, model = (bytes.fromhex(given["root"]),), ModelDigest(bytes.fromhex(given["model"]))
             manifest, _ = verify_manifest(raw, bundle, roots, model)
             key = sealed_files.unlock(manifest, {"bench": Secret(bytes.fromhex(given["share"]))})
-            self._opened = sealed_files.open_sealed(manifest, key, lambda name: fetch(window, name))
+            self._opened = sealed_files.open_sealed(manifest, key, lambda name: fetch_ahead(window, name))
             return self._opened.files
 
         self._read, self._load = read, load.load
@@ -103,7 +103,7 @@ class _Plain(_Sealed):
 
     def __init__(self, room: Path, folder: Path, given: Mapping[str, str]) -> None:
         super().__init__(room, folder, given)
-        from anchorhold.enclave.parent_ports import fetch
+        from anchorhold.enclave.parent_ports import fetch_ahead
         from anchorhold.enclave.serve.transport import UnixWindow
 
         window = UnixWindow(room / "w-plain")
@@ -114,7 +114,7 @@ class _Plain(_Sealed):
             for name, size in sizes.items():
                 files[name] = memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
                 at = 0
-                for piece in fetch(window, name):
+                for piece in fetch_ahead(window, name):
                     files[name][at : at + len(piece)] = piece
                     at += len(piece)
             return files

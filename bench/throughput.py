@@ -34,6 +34,7 @@ from anchorhold.sim.stack import Options, Stack, down, enclave_pids
 ROUNDS = 3
 STREAMS = (1, 4)
 MAX_TOKENS = 32
+ENDING_S = 15.0
 PROMPTS = tuple(f"Write a long story about {what}." for what in ("a lighthouse", "two rivers", "an old clock", "snow"))
 # One torch thread: two of them on two loaded CPUs wait for each other and measure the load.
 SETTINGS = Settings(engine=EngineSettings("bfloat16", 2_048, 4, 1))
@@ -137,3 +138,7 @@ def _engine() -> Iterator[Callable[[int], Figures]]:
             yield turn
         finally:
             given.close()  # its sign to end
+            try:
+                child.wait(ENDING_S)
+            except subprocess.TimeoutExpired:
+                child.kill()  # cut in the middle of a turn

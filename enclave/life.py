@@ -27,7 +27,7 @@ from anchorhold.enclave.keys.keeper import LeaseKeeper
 from anchorhold.enclave.keys.lease import Cause, Event
 from anchorhold.enclave.model.sealed_files import OpenedModel, open_sealed, unlock
 from anchorhold.enclave.model.transformers_engine import TransformersEngine
-from anchorhold.enclave.parent_ports import fetch
+from anchorhold.enclave.parent_ports import fetch_ahead
 from anchorhold.enclave.phases import Phase, Step
 from anchorhold.enclave.refusal import offer_refusal
 from anchorhold.enclave.serve.epochs import Epochs, Identity
@@ -104,7 +104,7 @@ class Life:
         booted.phases.take(Step.KEY_PROVED)
         # LOADED: the key is wiped once the last body is open, or once the lease is over.
         opened = open_sealed(
-            booted.manifest, key, lambda name: fetch(booted.launch.window, name), lambda _: self.gate.require()
+            booted.manifest, key, lambda name: fetch_ahead(booted.launch.window, name), lambda _: self.gate.require()
         )
         with contextlib.ExitStack() as wipes:
             wipes.callback(opened.wipe)
