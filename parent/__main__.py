@@ -13,7 +13,7 @@ from pathlib import Path
 from anchorhold.parent.blobs import Blobs, BootFiles
 from anchorhold.parent.config import ConfigError, ParentConfig, load_config
 from anchorhold.parent.egress import Egress
-from anchorhold.parent.gateway import Gateway, make_server
+from anchorhold.parent.gateway import CannotListen, Gateway, bind, make_server
 from anchorhold.parent.health import Event, Health, write_json
 from anchorhold.parent.lifecycle import EnclaveRefused, Lifecycle
 from anchorhold.parent.link import Handler, listen
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         asyncio.run(run(load_config(options.config)))
-    except (ConfigError, EnclaveRefused, OSError) as error:
+    except (CannotListen, ConfigError, EnclaveRefused, OSError) as error:
         sys.stderr.write(f"anchorhold: error: parent: {error}\n")
         return 2
     return 0
@@ -50,8 +50,8 @@ async def run(config: ParentConfig) -> None:
         for port, handler in _ports(config, lifecycle, log, health).items():
             stack.callback((await listen(config.window, port, handler)).close)
         stack.callback(lambda: write_json(config.counters_file, health.snapshot()))
-        server = make_server(Gateway(relay, log, health, lifecycle.hints))
-        public = server.add_insecure_port(str(config.listen))
+        server = make_server(Gateway(relay, LogClient(config.log), health, lifecycle.hints))
+        public = bind(server, str(config.listen))
         await server.start()
         # Unwound from the last: supervision, open exchanges, the enclave with its last record, then the ports.
         stack.push_async_callback(lifecycle.stop)

@@ -117,8 +117,11 @@ def _enclave(value: object) -> EnclaveConfig:
     _check_names(fields, {"command", "eif", "args", "start"}, set(), "enclave")
     if type(fields["start"]) is not bool:
         raise ConfigError(f"enclave start: expected true or false, got {fields['start']!r}")
+    command = _texts(fields["command"], "enclave command")
+    if not command:
+        raise ConfigError("enclave command: expected a program")
     return EnclaveConfig(
-        _texts(fields["command"], "enclave command"),
+        command,
         _text(fields["eif"], "enclave eif"),
         _texts(fields["args"], "enclave args"),
         fields["start"],

@@ -20,9 +20,16 @@ SERVICE = "anchorhold.v1.Gateway"
 HINT_METADATA = "anchorhold-hint"
 MAX_EXCHANGES = 256  # at once; each holds two streams and a task
 MAX_ATTESTS = 64  # at once; the security module answers one at a time
+MAX_TRANSCRIPTS = 8  # at once; each holds a whole file of the log
 MAX_NONCE = 64
 CHUNK = 64 * 1024  # bytes of a transcript file in one message
+# A client that vanished without a word gives its exchange back: pings it does not answer end the connection.
+KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 30_000, 10_000
 _BROKEN = (Unreachable, Cut, FrameError, OSError)
+
+
+class CannotListen(Exception):
+    """The public address is taken, or not ours."""
 
 
 class Gateway:
@@ -32,7 +39,7 @@ class Gateway:
         self, relay: Relay, log: LogClient, health: Health, enclaves: Callable[[], list[tuple[str, str, str]]]
     ) -> None:
         self._relay, self._log, self._health, self._enclaves = relay, log, health, enclaves
-        self._open = {"infer": 0, "attest": 0}
+        self._open = {"infer": 0, "attest": 0, "transcript": 0}
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a grpc.aio server registers."""
@@ -90,15 +97,18 @@ class Gateway:
         """One public file of the log."""
         if not public_path(request.path):
             await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "path")
+        await self._enter("transcript", MAX_TRANSCRIPTS, context)
         try:
             status, content = await self._log.get(f"/{request.path}")
+            if status != OK:
+                code = grpc.StatusCode.NOT_FOUND if status == NOT_FOUND else grpc.StatusCode.UNAVAILABLE
+                await _abort(context, code, f"log-{status}")
+            for start in range(0, len(content), CHUNK):
+                yield pb.TranscriptChunk(data=content[start : start + CHUNK])
         except LogUnreachable:
             await _abort(context, grpc.StatusCode.UNAVAILABLE, "log-unreachable")
-        if status != OK:
-            code = grpc.StatusCode.NOT_FOUND if status == NOT_FOUND else grpc.StatusCode.UNAVAILABLE
-            await _abort(context, code, f"log-{status}")
-        for start in range(0, len(content), CHUNK):
-            yield pb.TranscriptChunk(data=content[start : start + CHUNK])
+        finally:
+            self._open["transcript"] -= 1
 
     async def _enter(self, kind: str, most: int, context: grpc.aio.ServicerContext) -> None:
         if self._open[kind] >= most:
@@ -112,10 +122,23 @@ def make_server(gateway: Gateway) -> grpc.aio.Server:
         ("grpc.max_receive_message_length", MAX_BODY),
         ("grpc.max_send_message_length", MAX_BODY + 1024),
         ("grpc.so_reuseport", 0),
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ]
     server = grpc.aio.server(options=options)
     server.add_generic_rpc_handlers((gateway.handler(),))
     return server
+
+
+def bind(server: grpc.aio.Server, address: str) -> int:
+    """The port that the server listens on. Raises CannotListen."""
+    try:
+        port: int = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise CannotListen(f"cannot listen on {address}") from error
+    if not port:
+        raise CannotListen(f"cannot listen on {address}")
+    return port
 
 
 async def _abort(context: grpc.aio.ServicerContext, code: grpc.StatusCode, hint: str = "window") -> NoReturn:

@@ -5,6 +5,7 @@ operator's act, and the authorities' decision.
 """
 
 import asyncio
+import contextlib
 import json
 
 from anchorhold.parent.config import EnclaveConfig
@@ -64,10 +65,11 @@ class Lifecycle:
         self._health.event(Event.ENCLAVE_STARTED)
 
     async def watch(self) -> None:
-        """Notice, once, that the enclave we started has ended."""
-        while self.enclave_id:
+        """Notice, once, that the enclave has ended; of one we did not start the window alone can tell."""
+        while self.state == "running":
             await asyncio.sleep(WATCH_S)
-            if not await self._listed(self.enclave_id):
+            runs = await (self._listed(self.enclave_id) if self.enclave_id else self._answers())
+            if not runs and self.state == "running":
                 self.enclave_id, self.state = "", "ended"
                 self._health.event(Event.ENCLAVE_GONE)
 
@@ -116,10 +118,12 @@ class Lifecycle:
         try:
             async with asyncio.timeout(COMMAND_S):
                 output, _ = await process.communicate()
-        except BaseException:
+        except TimeoutError:
+            return None
+        finally:
             if process.returncode is None:
-                process.kill()
-            raise
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
         if process.returncode != 0 or len(output) > MAX_OUTPUT:
             return None
         try:

@@ -6,6 +6,7 @@ A failed append is not tried again here: the enclave knows what its log has, and
 import asyncio
 import http.client
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 from anchorhold.parent.config import Address
 from anchorhold.parent.health import Class, Event, Health
@@ -14,6 +15,7 @@ from anchorhold.wire.frames import MAX_BODY
 from anchorhold.wire.messages import Kind
 
 TIMEOUT_S = 30.0
+THREADS = 4  # of one client: whoever reads slowly through one holds up no other, and no file of the enclave's
 MAX_FILE = 64 << 20  # bytes; an attachment is at most a window frame, a full tile 8 KiB
 MAX_PATH = 256
 OK, NOT_FOUND = 200, 404
@@ -25,18 +27,22 @@ class LogUnreachable(Exception):
 
 
 class LogClient:
-    """HTTP/1.1 by the standard library, one connection a request, in a thread."""
+    """HTTP/1.1 by the standard library, one connection a request, in threads of its own."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
+        self._threads = ThreadPoolExecutor(THREADS, "log")
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         """Status and body. Raises LogUnreachable."""
-        return await asyncio.to_thread(self._exchange, "POST", path, body)
+        return await self._in_thread("POST", path, body)
 
     async def get(self, path: str) -> tuple[int, bytes]:
         """Status and body. Raises LogUnreachable."""
-        return await asyncio.to_thread(self._exchange, "GET", path, b"")
+        return await self._in_thread("GET", path, b"")
+
+    async def _in_thread(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._exchange, method, path, body)
 
     def _exchange(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self._address.host, self._address.port, timeout=TIMEOUT_S)

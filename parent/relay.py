@@ -10,7 +10,10 @@ from collections.abc import AsyncIterator
 from anchorhold.parent.config import UnixWindow, VsockWindow
 from anchorhold.parent.health import Class, Health
 from anchorhold.parent.link import WindowLink, dial
+from anchorhold.wire.frames import Frame
 from anchorhold.wire.messages import Kind, pack_fields, require_fields
+
+ANSWER_S = 30.0  # for one document, phase or farewell; an enclave that hangs holds no client, and no parent, for ever
 
 
 class Hint(Exception):
@@ -28,8 +31,8 @@ class Cut(Exception):
 class Relay:
     """Exchanges with one enclave."""
 
-    def __init__(self, window: UnixWindow | VsockWindow, health: Health) -> None:
-        self._window, self._health = window, health
+    def __init__(self, window: UnixWindow | VsockWindow, health: Health, answer_s: float = ANSWER_S) -> None:
+        self._window, self._health, self._answer_s = window, health, answer_s
 
     async def infer(self, frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Serialized frames in, serialized frames out. Raises Unreachable, Hint, Cut, OSError or FrameError."""
@@ -48,8 +51,7 @@ class Relay:
         body = pack_fields({"nonce": nonce, "configuration": b"\x01" if with_configuration else b""})
         async with dial(self._window) as link:
             self._health.count(Class.NONCE, len(body))
-            await link.write(Kind.ATTEST, body)
-            frame = await link.read()
+            frame = await self._one_answer(link, Kind.ATTEST, body)
             if frame is None or frame.kind not in {Kind.ATTESTED, Kind.HINT}:
                 raise Cut
             if frame.kind == Kind.HINT:
@@ -60,15 +62,13 @@ class Relay:
     async def status(self) -> bool:
         """Whether an enclave answers at the window. Raises Unreachable, OSError or FrameError."""
         async with dial(self._window) as link:
-            await link.write(Kind.STATUS)
-            frame = await link.read()
+            frame = await self._one_answer(link, Kind.STATUS)
             return frame is not None and frame.kind == Kind.STATUS_IS
 
     async def shutdown(self) -> None:
         """Ask the enclave to close its transcript and end. Raises Unreachable, OSError or FrameError."""
         async with dial(self._window) as link:
-            await link.write(Kind.SHUTDOWN)
-            await link.read()
+            await self._one_answer(link, Kind.SHUTDOWN)
 
     async def _upload(self, frames: AsyncIterator[bytes], link: WindowLink) -> None:
         async for body in frames:
@@ -90,6 +90,12 @@ class Relay:
                 raise self._hint(frame.body)
             else:
                 raise Cut
+
+    async def _one_answer(self, link: WindowLink, kind: Kind, body: bytes = b"") -> Frame | None:
+        """Raises OSError (TimeoutError among them) or FrameError."""
+        async with asyncio.timeout(self._answer_s):
+            await link.write(kind, body)
+            return await link.read()
 
     def _hint(self, body: bytes) -> Hint:
         self._health.count(Class.HINT, len(body))

@@ -148,7 +148,8 @@ WITHOUT_EXTRAS = f"sys.modules.update(dict.fromkeys({EXTRAS!r}))"
     ("words", "extra"),
     [
         ("ask hi --trust junk", "client"), ("model show folder", "publish"),
-        ("authority serve --state owner", "authority"), ("log serve --state folder", "log"), ("sim up --model tiny --state s", "all"),
+        ("authority serve --state owner", "authority"), ("log serve --state folder", "log"),
+        ("sim up --model tiny --state s", "all"),
     ],
 )  # fmt: skip
 def test_a_command_without_its_libraries_says_which_extra_has_them(words: str, extra: str, place: Path) -> None:

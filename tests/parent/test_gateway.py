@@ -12,9 +12,9 @@ import grpc.aio
 import pytest
 
 from anchorhold.parent.config import Address, UnixWindow
-from anchorhold.parent.gateway import Gateway, make_server
+from anchorhold.parent.gateway import MAX_TRANSCRIPTS, Gateway, make_server
 from anchorhold.parent.health import Class, Health
-from anchorhold.parent.records import LogClient
+from anchorhold.parent.records import THREADS, LogClient
 from anchorhold.parent.relay import Relay, hint_code
 from anchorhold.v1 import gateway_pb2 as pb
 from anchorhold.v1.gateway_pb2_grpc import GatewayStub
@@ -43,9 +43,11 @@ async def enclave(window: Path, script: Script) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def gateway(window: Path, script: Script, log: Address = NO_LOG) -> AsyncIterator[tuple[Any, Health]]:
+async def gateway(
+    window: Path, script: Script, log: Address = NO_LOG, *, answer_s: float = 5.0
+) -> AsyncIterator[tuple[Any, Health]]:
     health = Health(len)
-    relay = Relay(UnixWindow(window), health)
+    relay = Relay(UnixWindow(window), health, answer_s)
     server = make_server(Gateway(relay, LogClient(log), health, lambda: [("i-1", "tiny", "running")]))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -225,6 +227,20 @@ def test_evidence_in_another_form_is_an_error(window: Path, run: Run, reply: byt
     assert run(go()) is grpc.StatusCode.UNAVAILABLE
 
 
+def test_an_enclave_that_hangs_does_not_hold_who_asks_for_evidence(window: Path, run: Run) -> None:
+    async def hang(reader: FrameReader, _writer: FrameWriter) -> None:
+        await reader.read()
+        await reader.read()
+
+    async def go() -> grpc.StatusCode:
+        async with gateway(window, hang, answer_s=0.2) as (channel, _):
+            with pytest.raises(grpc.aio.AioRpcError) as failed:
+                await GatewayStub(channel).Attest(pb.AttestRequest(nonce=b"n" * 32))
+            return failed.value.code()
+
+    assert run(go()) is grpc.StatusCode.UNAVAILABLE
+
+
 def test_enclaves_is_a_hint(window: Path, run: Run) -> None:
     async def go() -> Any:
         async with gateway(window, echo) as (channel, _):
@@ -265,6 +281,47 @@ def test_a_public_file_of_the_log_comes_whole(window: Path, run: Run) -> None:
 
     assert run(go()) == content
     assert asked == [b"/tile/entries/x001/067.p/3"]
+
+
+def test_readers_of_the_log_are_few_at_a_time_and_hold_up_nobody_else(window: Path, run: Run) -> None:
+    asked: list[asyncio.StreamWriter] = []
+
+    async def stalled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.append(writer)
+
+    async def read(channel: Any) -> grpc.StatusCode:
+        return (await failure(GatewayStub(channel).Transcript(pb.TranscriptRequest(path="checkpoint"))))[0]
+
+    async def go() -> list[grpc.StatusCode]:
+        async with await asyncio.start_server(stalled, "127.0.0.1", 0) as server:
+            address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
+            async with gateway(window, echo, address) as (channel, _):
+                readers = [asyncio.create_task(read(channel)) for _ in range(MAX_TRANSCRIPTS)]
+                while len(asked) < THREADS:  # noqa: ASYNC110 - the log's own accept loop fills it
+                    await asyncio.sleep(0.01)
+                refused = await read(channel)
+                # The enclave's files are read in the loop's own threads.
+                await asyncio.wait_for(asyncio.to_thread(window.exists), 5)
+                async with asyncio.timeout(20):
+                    while not all(task.done() for task in readers):
+                        for writer in asked:
+                            writer.close()
+                        await asyncio.sleep(0.01)
+                return [refused, *(task.result() for task in readers), await _after(channel, asked, read)]
+
+    async def _after(channel: Any, writers: list[asyncio.StreamWriter], read: Any) -> grpc.StatusCode:
+        task = asyncio.create_task(read(channel))
+        while not task.done():
+            for writer in writers:
+                writer.close()
+            await asyncio.sleep(0.01)
+        code: grpc.StatusCode = await task
+        return code
+
+    refused, *others = run(go())
+    assert refused is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert others == [grpc.StatusCode.UNAVAILABLE] * (MAX_TRANSCRIPTS + 1)
 
 
 @pytest.mark.parametrize(

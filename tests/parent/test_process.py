@@ -1,8 +1,10 @@
 """The parent as a process: what it refuses to start with, whom it starts and ends, and that it can come back."""
 
+import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +14,12 @@ from typing import Any
 
 import pytest
 
-from anchorhold.parent.config import ConfigError, parse_config
+from anchorhold.parent.config import ConfigError, UnixWindow, parse_config
+from anchorhold.parent.health import Health
+from anchorhold.parent.lifecycle import Lifecycle
+from anchorhold.parent.relay import Relay
+from anchorhold.wire.frames import FrameReader, FrameWriter
+from anchorhold.wire.messages import Kind
 
 NITRO_CLI = """
 import json, sys
@@ -57,6 +64,7 @@ BAD: dict[str, Callable[[dict[str, Any]], object]] = {
     "our own cid": lambda c: c.update(window={"cid": 3}),
     "any cid": lambda c: c.update(window={"cid": (1 << 32) - 1}),
     "a command in one text": lambda c: c["enclave"].update(command="nitro-cli"),
+    "no command": lambda c: c["enclave"].update(command=[]),
     "a start that is no truth": lambda c: c["enclave"].update(start="yes"),
     "too many destinations": lambda c: c.update(egress={str(n): "h:1" for n in range(17)}),
 }
@@ -140,3 +148,37 @@ def test_an_enclave_that_is_not_started_ends_the_parent_with_exit_2(config: dict
     _, said = parent.process.communicate(timeout=30)
     assert parent.process.returncode == 2, said
     assert "run-enclave" in said
+
+
+@pytest.mark.slow
+def test_a_public_port_in_use_is_said_and_nothing_is_started(config: dict[str, Any], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config["listen"] = f"127.0.0.1:{taken.getsockname()[1]}"
+        parent = Parent(tmp_path, config)
+        _, said = parent.process.communicate(timeout=30)
+    assert parent.process.returncode == 2, said
+    assert f"anchorhold: error: parent: cannot listen on {config['listen']}\n" in said
+    assert "Traceback" not in said
+    assert parent.calls() == []
+
+
+def test_the_end_of_an_adopted_enclave_is_noticed_at_its_window(
+    window: Path, run: Callable[[Any], Any], config: dict[str, Any]
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"OK 5005\n")
+        await FrameReader(reader).read()
+        await FrameWriter(writer).write(Kind.STATUS_IS)
+        writer.close()
+
+    async def go() -> list[tuple[str, str, str]]:
+        health = Health(len)
+        lifecycle = Lifecycle(parse_config(config).enclave, "tiny", Relay(UnixWindow(window), health), health)
+        async with await asyncio.start_unix_server(answer, window):
+            await lifecycle.start()
+        seen = lifecycle.hints()
+        await lifecycle.watch()
+        return [*seen, *lifecycle.hints()]
+
+    assert run(go()) == [("", "tiny", "running"), ("", "tiny", "ended")]
