@@ -60,7 +60,11 @@ def check_public(raw: bytes) -> None:
 
 def seal(plaintext: bytes, public: bytes, *, info: bytes) -> bytes:
     """`plaintext` for the holder of `public`, bound to `info`. Raises Malformed for a key that is none."""
-    return _SUITE.encrypt(plaintext, _public(public), info=info)
+    key = _public(public)
+    try:
+        return _SUITE.encrypt(plaintext, key, info=info)
+    except ValueError as error:  # an X25519 point of small order: every shared secret with it is zero
+        raise Malformed("hybrid public key: its X25519 half is of small order") from error
 
 
 def _public(raw: bytes) -> MLKEM768X25519PublicKey:

@@ -20,7 +20,8 @@ from anchorhold.attestation.channel.header import decode_header, decode_opening
 from anchorhold.attestation.channel.padding import Padding, pad, padded_length, unpad
 from anchorhold.attestation.channel.receipt import decode_receipt
 from anchorhold.attestation.channel.record import parse_frame
-from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.channel.seal import HYBRID_SEED, X25519_PUBLIC, HybridPrivateKey, seal
+from anchorhold.attestation.errors import EvidenceError, Malformed
 from anchorhold.attestation.types import KeyId
 
 PARSERS: list[Callable[[bytes], object]] = [
@@ -102,3 +103,10 @@ def test_a_body_reads_back(text: str, tokens: int, temperature: int, partition: 
 def test_a_body_past_a_limit_is_refused_at_both_ends(request_: InferRequest) -> None:
     with pytest.raises(EvidenceError):
         encode_infer(request_)
+
+
+def test_a_channel_key_of_small_order_is_refused_by_name() -> None:
+    """The library refuses to seal to it in its own words; nothing could be secret under it."""
+    hollow = HybridPrivateKey(bytes(range(HYBRID_SEED))).public[:-X25519_PUBLIC] + bytes(X25519_PUBLIC)
+    with pytest.raises(Malformed, match="small order"):
+        seal(b"secret", hollow, info=b"")
