@@ -42,7 +42,7 @@ def _source(booted: Booted, source: Source, context: SourceContext) -> KeySource
     if source.kind == "owner":
         return OwnerSource(source, context, blob=share.blob, holds=_holds(booted.manifest, share))
     lease = _wrapped(booted, source, ShareRole.LEASE)
-    credentials = _credentials(boot_bytes(booted.launch.window, "credentials"))
+    credentials = read_credentials(boot_bytes(booted.launch.window, "credentials"))
     return KmsSource(
         source, context, credentials, share=_secret(booted.manifest, share), lease=_secret(booted.manifest, lease)
     )
@@ -73,14 +73,20 @@ def _holds(manifest: Manifest, share: WrappedShare) -> Callable[[bytes | bytearr
     return holds
 
 
-def _credentials(raw: bytes) -> Credentials:
+def read_credentials(raw: bytes) -> Credentials:
+    """The credentials in the parent's bytes: texts that a header can hold. Raises Malformed."""
     if len(raw) > MAX_CREDENTIALS:
         raise Malformed(f"credentials: expected at most {MAX_CREDENTIALS} bytes, got {len(raw)}")
     try:
         fields = json.loads(raw)
         key, secret, token = fields["access_key_id"], fields["secret_access_key"], fields["session_token"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise Malformed("credentials: expected access_key_id, secret_access_key and session_token") from error
-    if not (isinstance(key, str) and isinstance(secret, str) and isinstance(token, str | None)):
-        raise Malformed("credentials: expected text")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        # Not chained: the error of a JSON reader holds the whole text.
+        raise Malformed("credentials: expected access_key_id, secret_access_key and session_token") from None
+    if not (_is_word(key) and _is_word(secret) and (token is None or _is_word(token))):
+        raise Malformed("credentials: expected printable ASCII text")
     return Credentials(key, secret, token)
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and value != "" and value.isascii() and value.isprintable()
