@@ -291,7 +291,7 @@ def test_the_folders_own_trust_file_is_a_limit(story: Story) -> None:
 
 def test_nothing_is_judged_without_a_trust_file_or_a_transcript(story: Story, tmp_path: Path) -> None:
     story.whole()
-    with pytest.raises(CannotRead, match="--trust"):
+    with pytest.raises(CannotRead, match="no trust file"):
         audit(story.state)
     with pytest.raises(CannotRead, match="no transcript"):
         audit(tmp_path, trust_files=[story.trust(tmp_path)])

@@ -1,4 +1,7 @@
-"""A transcript folder as an auditor gets it (docs/spec/transcript.md 5): size-limited, nothing in it believed."""
+"""A transcript folder as an auditor gets it (docs/spec/transcript.md 5): size-limited, nothing in it believed.
+
+No link in it leads out: what else lies on the auditor's machine is neither read nor shown in a finding.
+"""
 
 import hashlib
 from collections.abc import Iterator
@@ -27,17 +30,19 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        if not (path / "log" / "checkpoint").is_file():
+        checkpoint = self._file("log/checkpoint")
+        if checkpoint is None:
             raise CannotRead(f"{path}: no transcript: expected log/checkpoint in it")
+        self._checkpoint = checkpoint
 
     def checkpoint(self) -> bytes:
         """The signed note as it lies there."""
-        return read_small(self._path / "log" / "checkpoint", MAX_NOTE)
+        return read_small(self._checkpoint, MAX_NOTE)
 
     def suggested_trust(self) -> bytes | None:
         """The trust file the operator put beside the log, if any: a suggestion."""
-        path = self._path / "trust.json"
-        return read_small(path, MAX_TRUST) if path.is_file() else None
+        path = self._file("trust.json")
+        return None if path is None else read_small(path, MAX_TRUST)
 
     def entries(self, size: int) -> Iterator[bytes]:
         """All records, in order. Raises Malformed where a bundle is missing or cut."""
@@ -56,8 +61,8 @@ class Folder:
     def fetch(self, digest: bytes) -> bytes:
         """An attachment (`EvidenceStore`)."""
         name = digest.hex()
-        path = self._path / "cas" / "sha256" / name[:2] / name[2:]
-        if not path.is_file():
+        path = self._file(f"cas/sha256/{name[:2]}/{name[2:]}")
+        if path is None:
             raise EvidenceMissing(f"attachment {name}: not in this copy")
         content = read_small(path, MAX_ATTACHMENT)
         actual = hashlib.sha256(content).digest()
@@ -65,11 +70,20 @@ class Folder:
             raise Mismatch("attachment", expected=digest, actual=actual)
         return content
 
+    def _file(self, name: str) -> Path | None:
+        """The regular file of that name, None if there is none. Raises CannotRead where a link leads out."""
+        path = self._path / name
+        if not path.is_file():
+            return None
+        if not path.resolve().is_relative_to(self._path.resolve()):
+            raise CannotRead(f"{path}: a link that leads out of the folder")
+        return path
+
     def _bundle(self, index: int, width: int) -> tuple[bytes, ...]:
         # A log that is being written may have replaced the bundle by a longer one since the checkpoint was read.
         for found in (width, tree.TILE_WIDTH, *self._wider(index, width)):
-            path = self._path / "log" / tree.entries_path(index, found)
-            if path.is_file():
+            path = self._file(f"log/{tree.entries_path(index, found)}")
+            if path is not None:
                 raw = read_small(path, MAX_BUNDLE)
                 return tree.decode_bundle(raw, found)[:width]
         raise Malformed(f"entries {index * tree.TILE_WIDTH} to {index * tree.TILE_WIDTH + width - 1}: not in this copy")
@@ -82,8 +96,8 @@ class Folder:
         return sorted(int(name) for name in names if width < int(name) < tree.TILE_WIDTH)
 
     def _check_tile(self, node: tree.NodeReader, level: int, index: int, width: int) -> None:
-        path = self._path / "log" / tree.tile_path(level, index, width)
-        if not path.is_file():
+        path = self._file(f"log/{tree.tile_path(level, index, width)}")
+        if path is None:
             return
         base = level * tree.TILE_HEIGHT
         wanted = b"".join(node(base, index * tree.TILE_WIDTH + offset) for offset in range(width))
