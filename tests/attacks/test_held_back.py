@@ -81,7 +81,7 @@ def test_a_renewal_delivered_late_counts_from_when_it_was_sent(
     delivered, taken = len(grants(base, source)), len(leases(cell, source))
     wait_until("the next grant", lambda: len(grants(base, source)) > delivered)
     granted_ms = grants(base, source)[delivered].t
-    time.sleep(4.0)  # within the lease in force, which has two thirds of ten seconds left
+    time.sleep(3.5)  # within the lease in force, which has two thirds of ten seconds left
     let_go_ms = time.time_ns() // 1_000_000
     wire.let_go()
     wait_until("the late lease", lambda: len(leases(cell, source)) > taken, 3.0)
