@@ -136,3 +136,13 @@ def test_a_killed_log_comes_back_with_all_it_answered_for(state: Path) -> None:
     assert again.append(1).index == 1
     assert again.append(3, since=3).index == 3
     assert again.stop() == 0
+
+
+def test_a_tile_of_a_number_nobody_has_is_not_found(log: Log) -> None:
+    for path in (
+        "/tile/0/" + "x999/" * 5 + "999",
+        "/tile/0/" + "x000/" * 1_500 + "000",
+        "/tile/63/000",
+        "/tile/64/000",
+    ):
+        assert log.ask("GET", path)[0] == 404, path[:40]
