@@ -1,12 +1,16 @@
 """Key policies: AWS's rules for absent keys and explicit denies, and no policy that cannot be evaluated whole."""
 
 import json
+import re
 from collections.abc import Mapping
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from anchorhold.authority.kms.faults import KmsFault
 from anchorhold.authority.kms.policy import Call, Verdict, decide, parse_policy
+from anchorhold.authority.kms.wildcards import like
 
 ROOT = "arn:aws-eusc:iam::000000000001:root"
 ME = "arn:aws-eusc:iam::000000000001:user/enclave"
@@ -161,3 +165,14 @@ def test_text_that_is_no_policy_is_refused(text: str) -> None:
     with pytest.raises(KmsFault) as caught:
         parse_policy(text)
     assert caught.value.name == "MalformedPolicyDocumentException"
+
+
+@given(st.text("ab*?", max_size=8), st.text("ab*?", max_size=8))
+def test_wildcards_mean_what_a_regular_expression_of_them_means(pattern: str, value: str) -> None:
+    expression = "".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in pattern)
+    assert like(pattern, value) == (re.fullmatch(expression, value) is not None)
+
+
+def test_a_callers_value_cannot_make_a_pattern_run_for_ever() -> None:
+    # As a regular expression this takes years: the face has one lock, and the parent holds a caller's credentials.
+    assert not like("*a*a*a*a*a*a*b", "a" * 8_000)

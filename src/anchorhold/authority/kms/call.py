@@ -74,7 +74,7 @@ class Call:
         self, key: Key, operation: str, recipient: Recipient | None = None, context: Mapping[str, str] | None = None
     ) -> None:
         """The key's policy, with the caller's, allows this call. Raises AccessDeniedException."""
-        values = self._values() | {context_key(name): value for name, value in (context or {}).items()}
+        values = self.values() | {context_key(name): value for name, value in (context or {}).items()}
         if recipient is not None:
             values |= recipient.condition_values()
         resource = self.realm.key_arn(key.key_id)
@@ -101,7 +101,7 @@ class Call:
     def authorise_account(self, operation: str) -> None:
         """The caller's own policy allows an operation that has no key yet. Raises AccessDeniedException."""
         identity = self._identity_policy()
-        question = self._question(operation, "*", self._values())
+        question = self._question(operation, "*", self.values())
         if identity is None or identity.judge(question, ("*",)) is not policy.Verdict.ALLOWED:
             reason = f"because no identity-based policy allows the kms:{operation} action"
             raise denied(self.principal.arn, f"kms:{operation}", "*", reason)
@@ -113,7 +113,8 @@ class Call:
         text = self.principal.identity_policy
         return None if text is None else policy.parse_policy(text, identity=True)
 
-    def _values(self) -> dict[str, str]:
+    def values(self) -> dict[str, str]:
+        """The condition keys that every call of this caller fills."""
         return {
             "kms:calleraccount": self.realm.account,
             "aws:principalaccount": self.realm.account,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeGuard
 
 from anchorhold.authority.kms.faults import malformed_policy
+from anchorhold.authority.kms.wildcards import like
 
 MAX_VALUES = 100
 MAX_JOURNALED = 8  # accepted values of one condition in a journal entry; more is a fleet mid-rollout
@@ -22,18 +23,13 @@ _ZERO = "0" * PCR_HEX
 _SHOWN = {"imagesha384": "ImageSha384"} | {f"nitrotpmpcr{index}": f"NitroTPMPCR{index}" for index in range(24)}
 
 
-def _like(pattern: str, value: str) -> bool:
-    expression = "".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in pattern)
-    return re.fullmatch(expression, value, re.DOTALL) is not None
-
-
 _OPERATORS: dict[str, tuple[Callable[[str, str], bool], bool]] = {
     "StringEquals": (lambda want, have: want == have, False),
     "StringNotEquals": (lambda want, have: want == have, True),
     "StringEqualsIgnoreCase": (lambda want, have: want.lower() == have.lower(), False),
     "StringNotEqualsIgnoreCase": (lambda want, have: want.lower() == have.lower(), True),
-    "StringLike": (_like, False),
-    "StringNotLike": (_like, True),
+    "StringLike": (like, False),
+    "StringNotLike": (like, True),
 }
 
 
@@ -118,7 +114,7 @@ def _key(key: str, place: str) -> str:
 def _check_measurements(operator: str, values: tuple[str, ...], place: str, *, allow: bool) -> None:
     for value in values:
         # A debug enclave attests zeros: an Allow that accepts them is open to everybody who can start one.
-        if allow and "Not" not in operator and _like(value, _ZERO):
+        if allow and "Not" not in operator and like(value, _ZERO):
             raise malformed_policy(f"{place}: an all-zero measurement is what a debug enclave has")
         if "Like" not in operator and not re.fullmatch(f"[0-9a-fA-F]{{{PCR_HEX}}}", value):
             raise malformed_policy(f"{place}: expected {PCR_HEX} hexadecimal digits")

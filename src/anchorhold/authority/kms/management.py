@@ -97,8 +97,7 @@ def _check_policy(call: Call, key_id: str, text: str) -> None:
     policy.parse_policy(text)
     if call.fields.flag("BypassPolicyLockoutSafetyCheck"):
         return
-    values = {"kms:calleraccount": call.realm.account, "aws:principalarn": call.principal.arn}
-    if call.judge(text, "PutKeyPolicy", call.realm.key_arn(key_id), values) is not policy.Verdict.ALLOWED:
+    if call.judge(text, "PutKeyPolicy", call.realm.key_arn(key_id), call.values()) is not policy.Verdict.ALLOWED:
         raise malformed_policy("The new key policy will not allow you to update the key policy in the future.")
 
 

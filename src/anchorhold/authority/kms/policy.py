@@ -14,6 +14,7 @@ from enum import Enum
 from anchorhold.authority.kms.conditions import Condition, parse_conditions
 from anchorhold.authority.kms.faults import malformed_policy
 from anchorhold.authority.kms.strict_json import DuplicateKey, loads
+from anchorhold.authority.kms.wildcards import like
 
 MAX_POLICY = 131_072  # characters, the KMS model's limit
 MAX_STATEMENTS = 100
@@ -178,5 +179,4 @@ def _texts(member: object, where: str) -> tuple[str, ...]:
 
 
 def _matches(pattern: str, value: str, *, case: bool) -> bool:
-    expression = "".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in pattern)
-    return re.fullmatch(expression, value, re.DOTALL if case else re.DOTALL | re.IGNORECASE) is not None
+    return like(pattern, value) if case else like(pattern.lower(), value.lower())
