@@ -45,6 +45,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in (("cut", "{"), ("odd", '{"processes": [{"name": 1}]}')):
         (tmp_path / name).mkdir()
         (tmp_path / name / "stack.json").write_text(text)
+    (tmp_path / "cut-demo").mkdir()
+    (tmp_path / "cut-demo/stack.json").write_text("{")
+    (tmp_path / "cut-demo/demo").touch()
     gone = {
         "owner": {"url": "https://127.0.0.1:1", "ca": "junk", "token_file": "junk"},
         "model": "00" * 48, "processes": [],
@@ -97,6 +100,10 @@ CASES = [
     ("sim up --state s --model tiny --lease nan", 2, "--lease", True),
     ("sim up --state s --model tiny --lease 1", 2, "--lease", True),
     ("sim up --state s --model tiny --threads 0", 2, "--threads", True),
+    ("demo --state cut --model tiny", 2, "not the demo's", True),
+    ("demo --state cut-demo --model tiny", 2, "not JSON", True),
+    ("demo --state junk/s --model tiny", 2, "not a directory", False),
+    ("demo --state s --model nosuch", 2, "nosuch", False),
     ("authority serve --state folder", 2, "no authority", True),
     ("authority serve --state folder --listen 1:99999", 2, "--listen", True),
     ("authority init --face owner --state o --anchor-class simulated", 2, "at least one root", False),
@@ -125,14 +132,15 @@ def test_an_error_is_a_line_a_hint_and_a_code(
     assert main(words.split()) == code
     said = capsys.readouterr()
     assert said.out == ""
-    lines = said.err.splitlines()
+    # The demo tells of its steps first.
+    lines = said.err[said.err.index("anchorhold: error: ") :].splitlines()
     assert lines[0].startswith("anchorhold: error: ")
     assert any(one in lines[0] for one in names.split("|"))
     assert (len(lines) > 1 and lines[1].startswith("anchorhold: hint: ")) is hint
     assert "please report" not in said.err
     assert "Traceback" not in said.err
     # Nothing was begun: no state folder, no half-made output.
-    assert not [path.name for path in place.iterdir() if path.name in ("s", "o", "l", "y")]
+    assert not [path for name in ("s", "o", "l", "y") for path in (place / name).rglob("*") if path.name != "demo"]
 
 
 def command(*words: str, before: str = "", **options: object) -> "subprocess.CompletedProcess[str]":

@@ -19,6 +19,8 @@ from anchorhold.cli.values import whole
 QUESTION = "What is the capital of France?"
 SIMULATION_ONLY = 4  # what `audit verify` says of sound evidence under a simulated root
 MAX_TOKENS = 64
+DEFAULT_STATE = Path(".cache/demo")
+MARK = "demo"  # in a state folder that demo has made
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -37,7 +39,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
             "2 cannot run; 130 interrupted",
         ),
     )
-    parser.add_argument("--state", type=Path, default=Path(".cache/demo"), metavar="DIR", help="the demo's own stack")
+    parser.add_argument("--state", type=Path, default=DEFAULT_STATE, metavar="DIR", help="the demo's own stack")
     parser.add_argument("--question", default=QUESTION, metavar="TEXT", help="what to ask")
     parser.add_argument(
         "--max-tokens", type=whole(1, MAX_NEW_TOKENS), default=MAX_TOKENS, metavar="N", help="length of the answer"
@@ -73,9 +75,15 @@ def _clear(state: Path) -> None:
     """What a killed demo has left: processes, and a log in which its boot has no end. The rest is reused."""
     from anchorhold.sim.stack import down
 
-    down(state)
+    if (state / "stack.json").exists() and state != DEFAULT_STATE and not (state / MARK).exists():
+        # Somebody's `sim up`: its processes and its transcript are theirs.
+        raise CommandError(f"{str(state)!r} holds a stack that is not the demo's", hint="another --state DIR")
+    with sim.stack_errors():
+        down(state)
     for name in ("log", "trust"):
         shutil.rmtree(state / name, ignore_errors=True)
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (state / MARK).touch()
 
 
 def _ask(options: argparse.Namespace, began: float, receipt: Path) -> None:
