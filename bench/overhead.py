@@ -25,7 +25,7 @@ from anchorhold.sim.deploy import Settings
 from anchorhold.sim.stack import Options, Stack, down, enclave_pids
 
 ROUNDS = 5
-SHORT, LONG = 1, 129  # tokens; the difference is what is quoted for a token
+SHORT, LONG = 1, 129  # tokens of a request
 REQUESTS = 12  # short ones in a round
 PROMPT = "Write a long story about a lighthouse."
 SETTINGS = Settings(engine=EngineSettings("float32", 2_048, 4, 1))
@@ -97,6 +97,5 @@ async def _first(client: AsyncClient, tokens: int) -> float:
 
 
 async def _alone(engine: TransformersEngine, request: str, tokens: int) -> float:
-    began = time.perf_counter()
     first, _ = await answer(engine, request, PROMPT, tokens)
-    return (first - began) * 1e3
+    return first * 1e3

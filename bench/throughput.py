@@ -34,6 +34,7 @@ from anchorhold.sim.stack import Options, Stack, down, enclave_pids
 ROUNDS = 3
 STREAMS = (1, 4)
 MAX_TOKENS = 32
+STAGGER_S = 0.2  # between two starts: requests of strangers do not come at once, to be prefilled in one step
 ENDING_S = 15.0
 PROMPTS = tuple(f"Write a long story about {what}." for what in ("a lighthouse", "two rivers", "an old clock", "snow"))
 # One torch thread: two of them on two loaded CPUs wait for each other and measure the load.
@@ -96,21 +97,20 @@ def _lines(streams: int, figures: Mapping[str, Sequence[Figures]]) -> list[Line]
 async def _through(client: AsyncClient, streams: int, pids: Sequence[int]) -> Figures:
     cpu = time.process_time() + sum(map(cpu_seconds, pids))
     began = time.perf_counter()
-    answers = await asyncio.gather(*(_ask(client, prompt) for prompt in PROMPTS[:streams]))
+    answers = await asyncio.gather(*(_ask(client, prompt, n * STAGGER_S) for n, prompt in enumerate(PROMPTS[:streams])))
     wall = time.perf_counter() - began
     cpu = time.process_time() + sum(map(cpu_seconds, pids)) - cpu
     tokens = sum(finish.completion_tokens for _, finish in answers)
-    firsts = [first - began for first, _ in answers]
-    return summary(wall, cpu, tokens, firsts)
+    return summary(wall, cpu, tokens, [first for first, _ in answers])
 
 
-async def _ask(client: AsyncClient, prompt: str) -> tuple[float, Finish]:
-    first = 0.0
+async def _ask(client: AsyncClient, prompt: str, after_s: float) -> tuple[float, Finish]:
+    await asyncio.sleep(after_s)
+    began, first = time.perf_counter(), 0.0
     async for event in client.stream(prompt, Asking(max_tokens=MAX_TOKENS)):
         if isinstance(event, Finished):
             return first, event.finish
-        if not first:
-            first = time.perf_counter()
+        first = first or time.perf_counter() - began
     raise AssertionError("the SDK ends a stream by Finished or an error")
 
 

@@ -6,20 +6,23 @@ import sys
 import time
 from pathlib import Path
 
-from bench.throughput import MAX_TOKENS, summary
+from bench.throughput import MAX_TOKENS, STAGGER_S, summary
 
 from anchorhold.attestation.channel.body import Message, Role
 from anchorhold.enclave.model.engine import EngineSettings, GenerationRequest
 from anchorhold.enclave.model.transformers_engine import TransformersEngine
 
 
-async def answer(engine: TransformersEngine, request: str, prompt: str, most: int = MAX_TOKENS) -> tuple[float, int]:
-    """When the first text came, and how many tokens there were."""
-    first, tokens = 0.0, 0
+async def answer(
+    engine: TransformersEngine, request: str, prompt: str, most: int = MAX_TOKENS, *, after_s: float = 0.0
+) -> tuple[float, int]:
+    """After how long the first text came, and how many tokens there were."""
+    await asyncio.sleep(after_s)
+    began, first, tokens = time.perf_counter(), 0.0, 0
     messages = (Message(Role.USER, prompt),)
     async for chunk in engine.submit(GenerationRequest(request, messages, most)):
-        if chunk.text and not first:
-            first = time.perf_counter()
+        if chunk.text:
+            first = first or time.perf_counter() - began
         tokens = chunk.completion_tokens
     return first, tokens
 
@@ -27,9 +30,10 @@ async def answer(engine: TransformersEngine, request: str, prompt: str, most: in
 async def turn(engine: TransformersEngine, prompts: list[str]) -> dict[str, float]:
     """All prompts at once."""
     cpu, began = time.process_time(), time.perf_counter()
-    answers = await asyncio.gather(*(answer(engine, str(index), prompt) for index, prompt in enumerate(prompts)))
+    asked = (answer(engine, str(n), prompt, after_s=n * STAGGER_S) for n, prompt in enumerate(prompts))
+    answers = await asyncio.gather(*asked)
     wall, cpu = time.perf_counter() - began, time.process_time() - cpu
-    return dict(summary(wall, cpu, sum(tokens for _, tokens in answers), [first - began for first, _ in answers]))
+    return dict(summary(wall, cpu, sum(tokens for _, tokens in answers), [first for first, _ in answers]))
 
 
 def engine_of(folder: Path, settings: EngineSettings) -> TransformersEngine:
