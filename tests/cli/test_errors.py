@@ -70,6 +70,7 @@ CASES = [
     ("evidence verify junk --policy junk", 2, "policy", True),
     ("evidence verify junk --policy absent", 2, "absent", False),
     ("evidence verify junk --nonce zz", 2, "--nonce", True),
+    ("evidence verify junk --dangerous junk", 2, "unrecognized arguments: --dangerous", True),
     ("evidence show junk", 2, "document", False),
     ("image measure folder", 2, "folder", False),
     ("image measure junk", 2, "junk", False),

@@ -11,7 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from anchorhold import __version__
 from anchorhold.attestation.errors import EvidenceError
@@ -52,7 +52,10 @@ class CommandError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """Its errors leave by the one door too."""
+    """Its errors leave by the one door too; an option is written out, a dangerous one above all."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"allow_abbrev": False} | settings)
 
     def error(self, message: str) -> NoReturn:
         raise CommandError(message, hint=f"{self.prog} --help")
