@@ -23,7 +23,7 @@ MAX_CREDENTIALS = 65_536  # bytes; a session token takes about 1,000
 
 
 def key_sources(booted: Booted) -> tuple[KeySource, ...]:
-    """One source for each of the configuration, in its order. Raises Malformed or WindowError."""
+    """One source for each of the configuration, in its order. Raises Malformed."""
     context = SourceContext(
         nsm=booted.nsm,
         boot_id=booted.boot_id,
@@ -42,9 +42,12 @@ def _source(booted: Booted, source: Source, context: SourceContext) -> KeySource
     if source.kind == "owner":
         return OwnerSource(source, context, blob=share.blob, holds=_holds(booted.manifest, share))
     lease = _wrapped(booted, source, ShareRole.LEASE)
-    credentials = read_credentials(boot_bytes(booted.launch.window, "credentials"))
     return KmsSource(
-        source, context, credentials, share=_secret(booted.manifest, share), lease=_secret(booted.manifest, lease)
+        source,
+        context,
+        lambda: read_credentials(boot_bytes(booted.launch.window, "credentials")),
+        share=_secret(booted.manifest, share),
+        lease=_secret(booted.manifest, lease),
     )
 
 

@@ -25,6 +25,7 @@ from anchorhold.attestation.binding import (
     statement_digest,
 )
 from anchorhold.attestation.configuration import Source
+from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.lease import Lease, sign_lease
 from anchorhold.attestation.types import Milliseconds, StatementDigest
 from anchorhold.enclave.keys.envelope import EnvelopeInvalid, open_envelope
@@ -64,7 +65,7 @@ class KmsSource:
         self,
         source: Source,
         context: SourceContext,
-        credentials: sigv4.Credentials,
+        credentials: Callable[[], sigv4.Credentials],
         *,
         share: WrappedSecret,
         lease: WrappedSecret,
@@ -85,7 +86,7 @@ class KmsSource:
         return self._source.custodian
 
     def request(self, ask: Ask, *, number: int, purpose: str) -> Released:
-        """See KeySource.
+        """See KeySource. The credentials are asked for anew each time, because they expire long before an enclave does.
 
         1. a fresh key, a `release` statement that names it, a document that carries both;
         2. `Decrypt` with this recipient, signed, to the configured endpoint; the lease's time starts before it is sent;
@@ -93,12 +94,13 @@ class KmsSource:
         4. the envelope opens for the fresh key, and what is in it proves itself.
         """
         # 1. The recipient.
+        credentials = self._caller()
         key = rsa.generate_private_key(RSA_EXPONENT, RSA_BITS)
         attested = self._attest(ask, key, number, purpose)
         # 2. The call.
         wrapped = self._wrapped[ask]
         sent_at, sent_ms = self._context.boottime(), self._context.now_ms()
-        answer = self._send(wrapped, attested.document, sent_ms)
+        answer = self._send(wrapped, attested.document, credentials, sent_ms)
         facts: dict[str, Fact] = {"key": self._source.key, "operation": "Decrypt"}
         request_id = answer.headers.get("x-amzn-requestid", "")
         if _REQUEST_ID.fullmatch(request_id):
@@ -117,6 +119,12 @@ class KmsSource:
             document=attested.document,
             facts=facts,
         )
+
+    def _caller(self) -> sigv4.Credentials:
+        try:
+            return self._credentials()
+        except (OSError, EvidenceError) as error:
+            raise SourceUnavailable(self.name, "credentials", str(error)) from error
 
     def _attest(self, ask: Ask, key: rsa.RSAPrivateKey, number: int, purpose: str) -> "_Attested":
         spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -141,7 +149,9 @@ class KmsSource:
             raise SourceUnavailable(self.name, "nsm", str(error)) from error
         return _Attested(encode_statement(release), digest, document)
 
-    def _send(self, wrapped: WrappedSecret, document: bytes, now: Milliseconds) -> Answer:
+    def _send(
+        self, wrapped: WrappedSecret, document: bytes, credentials: sigv4.Credentials, now: Milliseconds
+    ) -> Answer:
         body = json.dumps(
             {
                 "CiphertextBlob": _base64(wrapped.blob),
@@ -154,7 +164,7 @@ class KmsSource:
         headers = (("Host", host_header(self._source)), ("Content-Type", CONTENT_TYPE), ("X-Amz-Target", TARGET))
         signature = sigv4.sign(
             sigv4.Request("POST", "/", "", headers, body),
-            self._credentials,
+            credentials,
             region=self._source.region,
             service=SERVICE,
             at=datetime.fromtimestamp(now / 1000, UTC),

@@ -134,10 +134,12 @@ class Rig:
             now_ms=now_ms,
         )
         wanted = digest_of(changes.pop("share", self.share))
+        credentials = changes.pop("credentials", self.credentials)
+        caller = changes.pop("caller", lambda: credentials)
         return KmsSource(
-            self.configured(**{name: value for name, value in changes.items() if name != "credentials"}),
+            self.configured(**changes),
             context,
-            changes.get("credentials", self.credentials),
+            caller,
             share=WrappedSecret(self.blob, CONTEXT, lambda secret: digest_of(secret) == wanted),
             lease=WrappedSecret(self.lease_blob, CONTEXT | {"role": "lease"}, lambda _: True),
         )

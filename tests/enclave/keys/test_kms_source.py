@@ -3,6 +3,7 @@
 import base64
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,14 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
 from anchorhold.attestation.binding import Ask, Release, bind, nsm_nonce
-from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.errors import EvidenceError, Malformed
 from anchorhold.attestation.lease import verify_lease
 from anchorhold.attestation.policy import Policy
 from anchorhold.attestation.types import Platform
 from anchorhold.attestation.verify import verify_live
 from anchorhold.authority.tls import make_tls
 from anchorhold.enclave.keys.source import Refused, SourceUnavailable
+from anchorhold.enclave.serve.transport import WindowError
 from anchorhold.wire import sigv4
 
 from .conftest import MEASUREMENTS, TTL_MS, Rig, now, now_ms
@@ -80,6 +82,27 @@ def test_another_measurement_is_refused(rig: Rig) -> None:
     with pytest.raises(Refused) as caught:
         rig.source(measurements=MEASUREMENTS | {1: b"x" * 48}).request(Ask.KEY, number=1, purpose="serve")
     assert caught.value.code == "AccessDeniedException"
+
+
+def test_credentials_are_asked_for_anew_so_that_they_may_expire(rig: Rig) -> None:
+    """Those of an instance's role live for hours, an enclave for weeks. A parent that has none denies service alone."""
+    answers: Iterator[sigv4.Credentials | Exception] = iter(
+        [rig.credentials, WindowError("nobody listens"), Malformed("credentials"), rig.credentials]
+    )
+
+    def caller() -> sigv4.Credentials:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    source = rig.source(caller=caller)
+    assert source.request(Ask.LEASE, number=1, purpose="serve").lease
+    for number in (2, 3):
+        with pytest.raises(SourceUnavailable) as caught:
+            source.request(Ask.LEASE, number=number, purpose="serve")
+        assert caught.value.code == "credentials"
+    assert source.request(Ask.LEASE, number=4, purpose="serve").lease
 
 
 def test_wrong_credentials_are_refused(rig: Rig) -> None:
