@@ -1,5 +1,6 @@
 """Sealed chunks from the parent: all of them in order, one received ahead, and every way of breaking off is typed."""
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -31,7 +32,7 @@ class Blobs:
 
     def _answer(self, size: int, chunks: Sequence[bytes], end: bool) -> None:
         stream, _ = self._listener.accept()
-        with stream:
+        with stream, contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a caller may stop early
             frames.read_frame(stream)
             stream.sendall(frames.encode(Kind.SIZE, pack_fields({"size": str(size).encode()})))
             for chunk in chunks:
