@@ -64,7 +64,7 @@ def test_sealing_from_the_command_line_with_a_real_owner_authority(
     absent = [*seal[:3], "--out", str(tmp_path / "second"), *seal[5:]]
     assert main([*absent, *owner]) == 2  # the authority is down
     assert not (tmp_path / "second").exists()
-    assert main(absent) == 1
+    assert main(absent) == 2  # no source of shares named: wrong use
     assert "source of shares" in capsys.readouterr().err
 
 
