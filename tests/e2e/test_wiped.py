@@ -42,9 +42,8 @@ def _at(descriptor: int, at: int, length: int) -> bytes:
         return b""
 
 
-def stopped_once_changed(pid: int, hits: list[Hit]) -> None:
+def stopped_once_changed(pid: int, hits: list[Hit], before: list[bytes]) -> None:
     """Stop the process when nothing stands any more where a marker was."""
-    before = contents(pid, hits, 32)
     until = time.monotonic() + END_S
     while any(now == then for now, then in zip(contents(pid, hits, 32), before, strict=True)):
         assert time.monotonic() < until, "the weights are still there"
@@ -63,8 +62,9 @@ def test_the_weights_are_wiped_before_the_process_ends(folder: Path) -> None:
     log = next(one.pid for one in from_json(running.record["processes"]) if one.name == "log")
     os.kill(log, signal.SIGSTOP)
     try:
+        before = contents(pid, found, 32)  # taken now: an idle enclave wipes before the command has returned
         _revoke(running)
-        stopped_once_changed(pid, found)
+        stopped_once_changed(pid, found, before)
         began = time.monotonic()
         left = scanner.memory("enclave", pid, writable=True)
         sys.stdout.write(f"\n  {len(found)} copies before, {len(left)} after, {time.monotonic() - began:.1f} s\n")
