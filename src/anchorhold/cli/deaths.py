@@ -14,6 +14,7 @@ from anchorhold.attestation.transcript.tree import TILE_WIDTH, decode_bundle, en
 from anchorhold.attestation.types import Milliseconds, ModelDigest
 
 CHECKPOINT = "log/checkpoint"
+READ_ATTEMPTS = 20  # of a log in use: each takes milliseconds, and an append cannot overtake them all
 
 
 @dataclass(slots=True)
@@ -62,12 +63,27 @@ def lives(transcript: Path, model: ModelDigest) -> tuple[Life, ...]:
 
 def unverified_entries(transcript: Path) -> Iterator[Entry]:
     """Every entry under the current checkpoint, in log order. Raises TranscriptUnreadable."""
-    try:
-        size = int(parse_note((transcript / CHECKPOINT).read_bytes()).text.split("\n")[1])
-        for start in range(0, size, TILE_WIDTH):
-            width = min(TILE_WIDTH, size - start)
-            raw = (transcript / "log" / entries_path(start // TILE_WIDTH, width)).read_bytes()
-            for record in decode_bundle(raw, width):
-                yield parse_record(record).unverified_entry
-    except (OSError, ValueError, IndexError, EvidenceError) as error:
-        raise TranscriptUnreadable(f"{str(transcript)!r}: {error}") from error
+    yield from _entries(transcript)
+
+
+def _entries(transcript: Path) -> list[Entry]:
+    # A log that is written to while it is read drops partial bundles: what is gone then is in a newer, larger one.
+    for attempt in range(READ_ATTEMPTS):
+        try:
+            return _entries_now(transcript)
+        except FileNotFoundError as error:
+            if attempt == READ_ATTEMPTS - 1:
+                raise TranscriptUnreadable(f"{str(transcript)!r}: {error}") from error
+        except (OSError, ValueError, IndexError, EvidenceError) as error:
+            raise TranscriptUnreadable(f"{str(transcript)!r}: {error}") from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _entries_now(transcript: Path) -> list[Entry]:
+    entries = []
+    size = int(parse_note((transcript / CHECKPOINT).read_bytes()).text.split("\n")[1])
+    for start in range(0, size, TILE_WIDTH):
+        width = min(TILE_WIDTH, size - start)
+        raw = (transcript / "log" / entries_path(start // TILE_WIDTH, width)).read_bytes()
+        entries += [parse_record(record).unverified_entry for record in decode_bundle(raw, width)]
+    return entries
