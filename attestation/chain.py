@@ -99,6 +99,7 @@ def check_identity(path: Path, module_id: str) -> None:
     """The leaf's common name begins with the module id it speaks for. Raises Mismatch."""
     names = path.leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     common = str(names[0].value) if len(names) == 1 else ""
+    # 5.7 The dot too: one module id may begin another.
     if not common.startswith(module_id + "."):
         raise Mismatch("leaf name", expected=module_id + ".*", actual=common, code="identity")
 

@@ -44,8 +44,10 @@ class TimeEvidence:
     dated: datetime | None = None
 
     def __post_init__(self) -> None:
+        # 4.1 Whoever says when gives a time.
         if (self.dated is None) != (self.source is TimeSource.DOCUMENT):
             raise ValueError(f"time evidence of source {self.source.value}: a time is needed unless it is the document")
+        # 4.2 A time with its zone.
         if self.dated is not None and self.dated.tzinfo is None:
             raise ValueError("time evidence: expected a time with its zone")
 
@@ -65,9 +67,11 @@ class TimeEvidence:
         if self.source is TimeSource.CALLER:
             return TimeGrade.STATED
         if self.source is TimeSource.NONCE:
+            # 4.3 A document that carries a nonce is not older than the nonce.
             if signed + CLOCK_LEEWAY < self.dated:
                 raise Mismatch("document time", expected=f"not before {self.dated.isoformat()}", actual=str(signed))
             return TimeGrade.NOT_BEFORE
+        # 4.4 Nobody has seen a document before it was made.
         if signed > self.dated + CLOCK_LEEWAY:
             raise Mismatch("document time", expected=f"not after {self.dated.isoformat()}", actual=str(signed))
         if self.dated <= path.leaf_not_after:

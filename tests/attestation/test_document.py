@@ -103,10 +103,22 @@ def test_a_field_out_of_form_is_refused_by_name(stage: Stage, field: str, value:
         parse_document(stage.signed(**{field: value}))
 
 
-@pytest.mark.parametrize("field", ["module_id", "digest", "timestamp", "pcrs", "certificate", "cabundle", "nonce"])
+@pytest.mark.parametrize("field", ["module_id", "digest", "timestamp", "certificate", "cabundle"])
 def test_a_missing_field_is_refused(stage: Stage, field: str) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(Malformed, match=f"missing fields .*{field}"):
         parse_document(stage.signed(**{field: ...}))
+
+
+def test_a_document_without_registers_is_refused(stage: Stage) -> None:
+    with pytest.raises(Malformed, match="exactly one of pcrs, nitrotpm_pcrs, got 0"):
+        parse_document(stage.signed(pcrs=...))
+
+
+@pytest.mark.parametrize("field", ["public_key", "user_data", "nonce"])
+def test_left_out_is_absent_like_null_and_empty_is_not(stage: Stage, field: str) -> None:
+    assert getattr(parse_document(stage.signed(**{field: ...})), field) is None
+    assert getattr(parse_document(stage.signed(**{field: None})), field) is None
+    assert getattr(parse_document(stage.signed(**{field: b""})), field) == b""
 
 
 def test_an_unknown_field_and_two_register_banks_are_refused(stage: Stage) -> None:
