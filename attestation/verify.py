@@ -39,6 +39,27 @@ Every check of the path stands below by its number and as a comment `# N.M` over
 1.33  cabundle is a list of 1..5
 1.34  public_key, user_data and nonce are null, left out, or 0..1024 bytes
 
+2.1   the bundle begins with exactly the anchor's root
+2.2   each certificate is readable X.509
+2.3   it is version 3
+2.4   it is signed with ecdsa-with-SHA384
+2.5   its key is on P-384
+2.6   it holds no critical extension but basicConstraints and keyUsage
+2.7   it holds both of these
+2.8   it has begun at the time of judgement, or begins within 5 s
+2.9   it has not ended
+2.10  whoever issues is a CA
+2.11  its pathLen allows the CAs below it
+2.12  its keyUsage holds keyCertSign
+2.13  the next certificate names it as its issuer
+2.14  the leaf is no CA and has no pathLen
+2.15  the leaf's keyUsage holds digitalSignature and no keyCertSign
+2.16  OpenSSL checks the path too, and each signature in it
+2.17  what OpenSSL refuses is a ChainInvalid
+2.18  the path that OpenSSL checked is this one, certificate by certificate
+
+3.1   the registers match one accepted set, whole: absent is refused like different
+
 4.1   a time evidence names a time, unless it is the document's own word
 4.2   a time has its zone
 4.3   a document that holds a dated nonce is not older than it, by more than 30 s
@@ -55,7 +76,7 @@ Every check of the path stands below by its number and as a comment `# N.M` over
 5.9   a root that is not pinned vouches for enclaves only
 5.10  the platform is one that the policy takes
 5.11  registers 0, 1 and 2 of an enclave are there and not zero
-5.12  the registers match one accepted set, whole
+5.12  the policy judges the registers
 5.13  a live document is not older than the policy allows
 5.14  a live document is at most 30 s ahead of the clock
 5.15  a live document holds exactly the caller's nonce
@@ -70,7 +91,7 @@ from datetime import datetime, timedelta
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from anchorhold.attestation.anchors import Anchor
-from anchorhold.attestation.chain import Path, WrongRoot, check_identity, verify_chain
+from anchorhold.attestation.chain import ChainCache, Path, WrongRoot, check_identity, verify_chain
 from anchorhold.attestation.digest import same
 from anchorhold.attestation.document import PcrBank, UnverifiedDocument, parse_document
 from anchorhold.attestation.errors import EvidenceError, Mismatch
@@ -163,17 +184,19 @@ class Evidence:
         return self.platform is Platform.SIMULATED
 
 
-def verify_live(raw: bytes, policy: Policy, anchor: Anchor, now: datetime, nonce: bytes) -> Evidence:
+def verify_live(
+    raw: bytes, policy: Policy, anchor: Anchor, now: datetime, nonce: bytes, *, cache: ChainCache | None = None
+) -> Evidence:
     """Evidence from a document made for this caller a moment ago. Raises EvidenceError.
 
-    ValueError for a caller's own fault: no nonce, a time without its zone.
+    ValueError for a caller's own fault: no nonce, a time without its zone. A `cache` changes no verdict.
     """
     # 5.1 A caller without a nonce is told so: without one a replay verifies.
     if not nonce:
         raise ValueError("verify_live: expected a nonce: without one a replay verifies")
     time = TimeEvidence(TimeSource.CLOCK, now)
     document = parse_document(raw)
-    path = step_chain(document, anchor, time)
+    path = step_chain(document, anchor, time, cache)
     # 5.6 The leaf signed this document.
     step_signature(document, path.leaf_key)
     platform = step_platform(document, anchor, path, policy)
@@ -188,13 +211,15 @@ def verify_live(raw: bytes, policy: Policy, anchor: Anchor, now: datetime, nonce
     return _evidence(document, platform, time.grade(document.timestamp_ms, path))
 
 
-def verify_at(raw: bytes, policy: Policy, anchor: Anchor, time_evidence: TimeEvidence) -> Evidence:
+def verify_at(
+    raw: bytes, policy: Policy, anchor: Anchor, time_evidence: TimeEvidence, *, cache: ChainCache | None = None
+) -> Evidence:
     """Evidence from a kept document, judged at a past time: all but age and nonce. Raises EvidenceError.
 
-    The grade says what that time is worth, and T0 never counts as verified.
+    The grade says what that time is worth, and T0 never counts as verified. A `cache` changes no verdict.
     """
     document = parse_document(raw)
-    path = step_chain(document, anchor, time_evidence)
+    path = step_chain(document, anchor, time_evidence, cache)
     # 5.6 The leaf signed this document.
     step_signature(document, path.leaf_key)
     platform = step_platform(document, anchor, path, policy)
@@ -241,9 +266,12 @@ def select_anchor(document: UnverifiedDocument, anchors: Sequence[Anchor]) -> An
     return found[0]
 
 
-def step_chain(document: UnverifiedDocument, anchor: Anchor, time: TimeEvidence) -> Path:
+def step_chain(
+    document: UnverifiedDocument, anchor: Anchor, time: TimeEvidence, cache: ChainCache | None = None
+) -> Path:
     """The certificates lead to the anchor at the time of judgement (2)."""
-    return verify_chain(document.certificate, document.cabundle, anchor, time.judged_at(document.timestamp_ms))
+    at = time.judged_at(document.timestamp_ms)
+    return verify_chain(document.certificate, document.cabundle, anchor, at, cache)
 
 
 def step_signature(document: UnverifiedDocument, key: ec.EllipticCurvePublicKey) -> None:
@@ -285,7 +313,7 @@ def step_debug(document: UnverifiedDocument) -> None:
 
 def step_measurements(document: UnverifiedDocument, policy: Policy) -> None:
     """The registers are one accepted set, whole (3, 5.12)."""
-    # 5.12 One accepted set, whole.
+    # 5.12 The sets are the policy's.
     policy.match(document.pcrs)
 
 
