@@ -1,14 +1,27 @@
 """The image file: read strictly, whichever way a reader finds its sections."""
 
+import itertools
 import struct
+import tracemalloc
 import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anchorhold.attestation.errors import EvidenceError, Malformed, Mismatch
-from anchorhold.attestation.measure.eif import Architecture, EnclaveImage, Section, SectionKind, read_eif, write_eif
+from anchorhold.attestation.errors import EvidenceError, Malformed, Mismatch, TooLarge
+from anchorhold.attestation.measure.eif import (
+    MAX_EIF,
+    Architecture,
+    EnclaveImage,
+    Section,
+    SectionKind,
+    read_eif,
+    write_eif,
+    write_image,
+)
+from anchorhold.attestation.measure.form import MAX_CMDLINE, MAX_METADATA, MAX_SIGNATURE
+from anchorhold.attestation.measure.pcr import inspect
 
 IMAGE = write_eif(
     architecture=Architecture.X86_64, kernel=b"kernel", cmdline=b"cmd", metadata=b"{}", ramdisks=(b"one", b"two")
@@ -102,12 +115,125 @@ def test_trailing_bytes_are_refused() -> None:
         read_eif(_sealed(IMAGE + b"\0"))
 
 
-def test_a_huge_declared_size_is_refused_before_it_is_used() -> None:
-    damaged = bytearray(IMAGE)
-    damaged[_SIZES : _SIZES + 8] = b"\xff" * 8
-    damaged[_FIRST_SECTION + 4 : _FIRST_SECTION + 12] = b"\xff" * 8
+@pytest.mark.parametrize("size", [2**64 - 1, MAX_EIF + 1, MAX_EIF - _FIRST_SECTION])
+def test_a_huge_declared_size_is_refused_before_it_is_used(size: int) -> None:
+    with pytest.raises(TooLarge, match="is too large"):
+        read_eif(_declared(0, size))
+
+
+def test_a_declared_size_beyond_the_end_is_a_truncation() -> None:
     with pytest.raises(Malformed, match="truncated in section 0"):
+        read_eif(_declared(0, len(IMAGE)))
+
+
+@pytest.mark.parametrize(("kind", "limit"), [(2, MAX_CMDLINE), (4, MAX_SIGNATURE), (5, MAX_METADATA)])
+def test_a_section_that_readers_hold_has_a_limit(kind: int, limit: int) -> None:
+    kinds = [(1, b"k"), (2, b"c"), (5, b"{}"), (3, b"r"), (4, b"s")]
+    at_most = [(one, bytes(limit) if one == kind else body) for one, body in kinds]
+    read_eif(_sections(*at_most))
+    with pytest.raises(TooLarge):
+        read_eif(_sections(*((one, body + b"\0" if one == kind else body) for one, body in at_most)))
+
+
+@pytest.mark.parametrize("count", [0, 1, 33, 0xFFFF])
+def test_another_number_of_sections_is_refused(count: int) -> None:
+    damaged = bytearray(IMAGE)
+    damaged[0x1A:0x1C] = count.to_bytes(2, "big")
+    with pytest.raises(Malformed, match="number of sections"):
         read_eif(_sealed(damaged))
+
+
+def test_a_section_less_than_declared_is_refused() -> None:
+    damaged = bytearray(IMAGE)
+    damaged[0x1B] += 1
+    damaged[_OFFSETS + 8 * 5 : _OFFSETS + 8 * 6] = len(IMAGE).to_bytes(8, "big")
+    with pytest.raises(Malformed, match="header of section 5"):
+        read_eif(_sealed(damaged))
+
+
+def test_a_gap_between_sections_is_refused() -> None:
+    """The tables of QEMU's reader can step over bytes that AWS's would take for a section."""
+    second = _FIRST_SECTION + 12 + len(b"kernel")
+    damaged = bytearray(IMAGE[:second] + b"gap!" + IMAGE[second:])
+    for number in range(1, 5):
+        place = _OFFSETS + 8 * number
+        damaged[place : place + 8] = (int.from_bytes(damaged[place : place + 8], "big") + 4).to_bytes(8, "big")
+    with pytest.raises(Mismatch, match="offset of section 1"):
+        read_eif(_sealed(damaged))
+
+
+def test_sections_that_overlap_are_refused() -> None:
+    damaged = bytearray(IMAGE)
+    place = _OFFSETS + 8 * 4
+    damaged[place : place + 8] = damaged[place - 8 : place]
+    with pytest.raises(Mismatch, match="offset of section 4"):
+        read_eif(_sealed(damaged))
+
+
+def test_a_stale_signature_size_in_the_table_is_refused() -> None:
+    """AWS's re-signing leaves the old size in the table: two readers, two images."""
+    signed = bytearray(_sections((1, b"k"), (2, b"c"), (5, b"{}"), (3, b"r"), (4, b"signature")))
+    signed[_SIZES + 8 * 4 + 7] -= 2
+    with pytest.raises(Mismatch, match="size of section 4"):
+        read_eif(_sealed(signed))
+
+
+def test_a_wrong_crc_is_refused() -> None:
+    damaged = bytearray(IMAGE)
+    damaged[_CRC] ^= 1
+    with pytest.raises(Mismatch, match="CRC-32"):
+        read_eif(bytes(damaged))
+
+
+@given(st.lists(st.integers(min_value=0, max_value=len(IMAGE)), max_size=12), st.integers(0, len(IMAGE) * 8))
+def test_however_the_bytes_arrive_the_verdict_is_the_same(cuts: list[int], flip: int) -> None:
+    """One byte at a time or all at once, whole or damaged."""
+    raw = bytearray(IMAGE)
+    if flip < len(raw) * 8:
+        raw[flip // 8] ^= 1 << flip % 8
+    edges = [0, *sorted(cuts), len(raw)]
+    pieces = [bytes(raw[start:end]) for start, end in itertools.pairwise(edges)]
+    assert _verdict(pieces) == _verdict([bytes(raw)]) == _verdict([bytes([byte]) for byte in raw])
+
+
+def _verdict(pieces: list[bytes]) -> object:
+    try:
+        return inspect(pieces)
+    except EvidenceError as error:
+        return type(error), str(error)
+
+
+def test_an_image_larger_than_its_pieces_is_measured_in_the_memory_of_one() -> None:
+    """64 MiB of ramdisk pass; what is held stays far below."""
+    piece = bytes(2**20)
+    ramdisk = 64 * len(piece)
+    small = ((1, b"k"), (2, b"c"), (5, b"{}"))
+    first = bytearray(_sections(*small, (3, b"")))
+    first[_SIZES + 8 * 3 : _SIZES + 8 * 4] = first[-8:] = ramdisk.to_bytes(8, "big")
+    crc = zlib.crc32(first[_FIRST_SECTION:], zlib.crc32(first[:_CRC]))
+    for _ in range(64):
+        crc = zlib.crc32(piece, crc)
+    first[_CRC:_FIRST_SECTION] = crc.to_bytes(4, "big")
+    tracemalloc.start()
+    measured = inspect(itertools.chain([bytes(first)], itertools.repeat(piece, 64)), listing=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert measured.layout.size == len(first) + ramdisk
+    assert peak < len(piece) // 2
+
+
+@given(st.lists(st.binary(max_size=30), min_size=1, max_size=4), st.binary(max_size=20), st.sampled_from(Architecture))
+def test_what_is_read_writes_back(ramdisks: list[bytes], kernel: bytes, architecture: Architecture) -> None:
+    raw = write_eif(architecture=architecture, kernel=kernel, cmdline=b"c", metadata=b"{}", ramdisks=ramdisks)
+    assert write_image(read_eif(raw)) == raw
+
+
+def _declared(section: int, size: int) -> bytes:
+    damaged = bytearray(IMAGE)
+    at = int.from_bytes(damaged[_OFFSETS + 8 * section : _OFFSETS + 8 * section + 8], "big")
+    damaged[_SIZES + 8 * section : _SIZES + 8 * section + 8] = size.to_bytes(8, "big")
+    damaged[at + 4 : at + 12] = size.to_bytes(8, "big")
+    return _sealed(damaged)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +244,9 @@ def test_a_huge_declared_size_is_refused_before_it_is_used() -> None:
         ((1, 5, 3), "exactly one cmdline"),
         ((1, 2, 3), "exactly one metadata"),
         ((1, 2, 5), "at least one ramdisk"),
-        ((3, 1, 2, 5), "before the kernel"),
+        ((3, 1, 2, 5), "in that order, got ramdisk, kernel, cmdline"),
+        ((2, 1, 5, 3), "in that order, got cmdline, kernel, ramdisk"),
+        ((1, 3, 2, 5), "in that order, got kernel, ramdisk, cmdline"),
         ((1, 2, 5, 3, 4, 4), "at most one signature"),
         ((1, 2, 5, 3, 6), "unknown type 6"),
         ((1, 2, 5, 3, 0), "unknown type 0"),
