@@ -25,7 +25,7 @@ def test_a_trust_file_reads_back() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"version": 2},
+        {"version": 3},
         {"version": True},
         {"more": 1},
         {"model": "00"},

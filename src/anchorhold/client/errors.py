@@ -57,3 +57,50 @@ class TrustFileInvalid(ClientError):
 
     code = "trust-file"
     hint = "make one with: anchorhold trust init --state DIR"
+
+
+class ReleaseListMissing(ClientError):
+    """No release list to judge by: nothing is assumed in its place."""
+
+    code = "release-list-missing"
+    hint = "get the current list and name it: source in the trust file, or --releases FILE"
+
+
+class ReleaseListRefused(ClientError):
+    """A release list that may not be used, or that accepts no release: `code` says by which rule."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.hint = _LIST_HINTS.get(code)
+
+
+class ReleaseMemoryInvalid(ClientError):
+    """What was remembered of release lists cannot be read or kept, so a list gone back could not be told."""
+
+    code = "release-memory"
+    hint = "find out who changed it; to begin anew, check the list's version with its signers and remove the file"
+
+
+class NotReleased(ClientError):
+    """A genuine enclave of a release that is not accepted: revoked, expired, not yet in force. `code` says which."""
+
+    def __init__(self, release: str, code: str) -> None:
+        super().__init__(f"the enclave runs release {release!r}, which is not accepted: {code}")
+        self.code = code
+        self.hint = _RELEASE_HINTS.get(code)
+
+
+_LIST_HINTS = {
+    "list-too-old": "get a list signed since then: with an old one a revocation could be hidden, so nothing is assumed",
+    "list-rolled-back": "somebody handed out an older list than this client has seen; get the current one",
+    "list-forked": "two lists of one version are signed: ask the signers which they meant",
+    "list-unrevokes": "somebody took a revocation out of the list; get the list from its signers",
+    "list-in-future": "is this machine's clock right?",
+    "list-threshold": "too few of the signers in the trust file signed it",
+}
+_RELEASE_HINTS = {
+    "release-revoked": "its signers took it back; the operator must deploy an accepted release",
+    "release-expired": "the operator must deploy a release in force, or its signers sign it again",
+    "release-not-yet": "its public delay is not over",
+}

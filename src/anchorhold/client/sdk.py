@@ -36,6 +36,7 @@ from anchorhold.attestation.channel.padding import Padding
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.client.errors import Hinted, LeaseEnded, Refused, Unavailable
 from anchorhold.client.gateway import Gateway, GatewayBroke, GrpcGateway
+from anchorhold.client.releases import Releases
 from anchorhold.client.session import NONCE, AttestAnswer, Session, open_session
 from anchorhold.client.trust import Trust
 
@@ -105,12 +106,17 @@ class AsyncClient:
         *,
         gateway: Gateway | None = None,
         tenant: TenantKey | None = None,
+        releases: Releases | None = None,
         now: Callable[[], datetime] = utc_now,
         entropy: Entropy = secrets.token_bytes,
     ) -> None:
         self._trust = trust
         self._gateway = gateway if gateway is not None else GrpcGateway(trust.gateway)
         self._tenant = tenant
+        # The list that the trust file names, unless another copy of it is given: what is pinned is who signs it.
+        if releases is None and trust.releases is not None:
+            releases = Releases(trust, trust.releases)
+        self._releases = releases
         self._now = now
         self._entropy = entropy
         self._session: Session | None = None
@@ -119,7 +125,7 @@ class AsyncClient:
         self.resealed = 0
 
     async def verify(self) -> Session:
-        """Evidence, verified now. Raises EvidenceError, LeaseEnded or Unavailable."""
+        """Evidence, verified now, against the releases accepted now. Raises EvidenceError or ClientError."""
         async with self._attesting:
             return await self._verify()
 
@@ -184,6 +190,8 @@ class AsyncClient:
             return await self._verify()
 
     async def _verify(self) -> Session:
+        # In a thread: it may wait for another client of this trust file, and for the disk.
+        accepted = None if self._releases is None else await asyncio.to_thread(self._releases.accepted, self._now())
         nonce = self._entropy(NONCE)
         # C is pinned, so the bytes that hashed to it once are still right.
         answer = await self._gateway.attest(nonce, with_configuration=not self._configuration)
@@ -191,7 +199,7 @@ class AsyncClient:
             answer = AttestAnswer(
                 answer.document, answer.statement, answer.owner_lease, answer.kms_lease, self._configuration
             )
-        session = open_session(answer, self._trust, nonce=nonce, now=self._now())
+        session = open_session(answer, self._trust, nonce=nonce, now=self._now(), releases=accepted)
         self._configuration = answer.configuration
         self._session = session
         return session
@@ -239,11 +247,11 @@ class AsyncClient:
 class Client:
     """`AsyncClient` for callers without an event loop: one thread of its own runs one."""
 
-    def __init__(self, trust: Trust, *, tenant: TenantKey | None = None) -> None:
+    def __init__(self, trust: Trust, *, tenant: TenantKey | None = None, releases: Releases | None = None) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="anchorhold-client", daemon=True)
         self._thread.start()
-        self._client = self._await(_make(trust, tenant))
+        self._client = self._await(_make(trust, tenant, releases))
 
     def verify(self) -> Session:
         """See AsyncClient."""
@@ -296,8 +304,8 @@ class Client:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
-async def _make(trust: Trust, tenant: TenantKey | None) -> AsyncClient:
-    return AsyncClient(trust, tenant=tenant)
+async def _make(trust: Trust, tenant: TenantKey | None, releases: Releases | None) -> AsyncClient:
+    return AsyncClient(trust, tenant=tenant, releases=releases)
 
 
 async def _next(events: AsyncGenerator[T, None]) -> T:

@@ -4,22 +4,30 @@ Pure: bytes, trust, nonce and time come in as arguments.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from anchorhold.attestation.binding import Serve, nsm_nonce
 from anchorhold.attestation.channel.client import Channel
-from anchorhold.attestation.configuration import Configuration, Source, configuration_digest, decode_configuration
-from anchorhold.attestation.errors import Malformed, Mismatch
+from anchorhold.attestation.configuration import (
+    Configuration,
+    Source,
+    configuration_digest,
+    decode_configuration,
+    pcr16,
+)
+from anchorhold.attestation.document import parse_document
+from anchorhold.attestation.errors import EvidenceError, Malformed, Mismatch
 from anchorhold.attestation.lease import Lease, LeaseExpired, verify_lease
+from anchorhold.attestation.policy import MeasurementMismatch, Policy
+from anchorhold.attestation.release.verify import AcceptedReleases
 from anchorhold.attestation.types import Milliseconds
-from anchorhold.attestation.verify import verify_live
-from anchorhold.client.errors import LeaseEnded
-from anchorhold.client.trust import Trust
+from anchorhold.attestation.verify import Evidence, verify_live
+from anchorhold.client.errors import LeaseEnded, NotReleased
+from anchorhold.client.trust import Trust, milliseconds
 
 NONCE = 32
-_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,8 @@ class Session:
     channel: Channel
     configuration: Configuration
     leases: tuple[HeldLease, ...]
+    release: str | None = None
+    """The release it runs, where the trust file names whose releases count."""
 
     @property
     def lease_end(self) -> Milliseconds:
@@ -73,17 +83,24 @@ class Session:
                 raise Mismatch("purpose", expected=" or ".join(allowed), actual=reason, code="purpose")
 
 
-def open_session(answer: AttestAnswer, trust: Trust, *, nonce: bytes, now: datetime) -> Session:
-    """Raises EvidenceError, or LeaseEnded where all holds but the leave to serve is over.
+def open_session(
+    answer: AttestAnswer, trust: Trust, *, nonce: bytes, now: datetime, releases: AcceptedReleases | None = None
+) -> Session:
+    """Raises EvidenceError, NotReleased, or LeaseEnded where all holds but the leave to serve is over.
 
-    1. the document verifies live under the trust file's root, policy and our nonce;
+    1. the document verifies live under the trust file's root, policy (of `releases` where it names them) and our nonce;
     2. it attests this `serve` statement, with the suite, D and C we want;
     3. the configuration's bytes are those of C;
     4. each source of that configuration has granted a lease to exactly this boot;
     5. none of them, nor the epoch, is over.
     """
     # 1, 2 (docs/spec/channel.md 2).
-    evidence = verify_live(answer.document, trust.policy, trust.anchor, now, nsm_nonce(Serve, nonce))
+    try:
+        evidence = _verify(answer, trust, trust.policy_of(releases), nonce, now)
+    except MeasurementMismatch as error:
+        if releases is not None:
+            _say_which(answer, trust, releases, nonce, now, error)
+        raise
     channel = Channel(evidence, answer.statement, model=trust.model, configuration=trust.configuration)
     # 3. C is attested by register 16 and named by the statement; the bytes are the gateway's until they hash to it.
     actual = configuration_digest(answer.configuration)
@@ -95,13 +112,38 @@ def open_session(answer: AttestAnswer, trust: Trust, *, nonce: bytes, now: datet
     # 4. The lease key is in the configuration, so the gateway cannot bring its own.
     leases = tuple(_lease(source, answer, channel.serve) for source in configuration.sources)
     # 5.
-    session = Session(channel, configuration, leases)
+    accepted = () if releases is None else releases.accepted
+    release = next((one.release for one in accepted if one.holds(evidence.pcrs)), None)
+    session = Session(channel, configuration, leases, release)
     session.check(now)
     return session
 
 
-def milliseconds(at: datetime) -> Milliseconds:
-    return Milliseconds((at - _EPOCH) // timedelta(milliseconds=1))
+def _verify(answer: AttestAnswer, trust: Trust, policy: Policy, nonce: bytes, now: datetime) -> Evidence:
+    return verify_live(answer.document, policy, trust.anchor, now, nsm_nonce(Serve, nonce))
+
+
+def _say_which(
+    answer: AttestAnswer,
+    trust: Trust,
+    releases: AcceptedReleases,
+    nonce: bytes,
+    now: datetime,
+    refusal: MeasurementMismatch,
+) -> None:
+    """Raises NotReleased where this is a genuine enclave of a release that the list refuses."""
+    unverified = parse_document(answer.document).pcrs
+    sixteen = {16: pcr16(trust.configuration)}
+    for statement, code in releases.refused:
+        if not statement.holds(unverified):
+            continue
+        sets = tuple({**one, **sixteen} for one in statement.measurements)
+        try:
+            # Registers in a document are anybody's word until it verifies: it must, under just this release.
+            _verify(answer, trust, Policy(frozenset({statement.platform}), sets), nonce, now)
+        except EvidenceError:
+            continue
+        raise NotReleased(statement.release, code) from refusal
 
 
 def _lease(source: Source, answer: AttestAnswer, serve: Serve) -> HeldLease:

@@ -1,25 +1,33 @@
 """The trust file: everything a client believes before it has seen any evidence (docs/spec/channel.md 9).
 
-Pinned at first use from the stack's own output. The gateway's address is in it for convenience and is trusted for
-nothing.
+Pinned out of band by its fingerprint, or from the state of a stack on this machine. What an enclave may measure is
+pinned by hand, or said by a release list whose signers are pinned. Addresses (`gateway`, `source`) are in it for
+convenience and are trusted for nothing.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from anchorhold.attestation.anchors import AWS_NITRO_G1, Anchor, anchor_from_pem
 from anchorhold.attestation.configuration import pcr16
 from anchorhold.attestation.errors import EvidenceError
-from anchorhold.attestation.policy import Policy, measurements_from_json, service_policy
+from anchorhold.attestation.policy import SERVICE_PCRS, Policy, PolicyInvalid, measurements_from_json, service_policy
+from anchorhold.attestation.release.pin import ReleasePin, pin_from_json
+from anchorhold.attestation.release.verify import AcceptedReleases
+from anchorhold.attestation.transcript.checkpoint import Vkey
 from anchorhold.attestation.types import SHA384_BYTES, ConfigDigest, Milliseconds, ModelDigest, Platform
 from anchorhold.client.errors import TrustFileInvalid
 
-VERSION = 1
-MAX_TRUST_FILE = 65_536  # bytes; one takes 2 KiB
+VERSION = 2
+PINNED_BY_HAND = 1  # the version that knew no release lists: read as what it says, never written
+MAX_TRUST_FILE = 131_072  # bytes; 16 signers take 65,000
 MAX_TEXT = 512
-MAX_AGE_S = 3_600
+MAX_AGE_S = 3_600  # `policy.MAX_MAX_AGE_MS`
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +40,21 @@ class LogPin:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """One deployment, pinned: root, measurements, C and D."""
+    """One deployment, pinned: root, C, D, and either measurements or whose releases may have them."""
 
     name: str
     gateway: str
     platforms: frozenset[Platform]
     root: str | None
-    measurements: Mapping[int, bytes]
+    measurements: Mapping[int, bytes] | None
     configuration: ConfigDigest
     model: ModelDigest
     alias: str
     max_age_s: int
     log: LogPin
+    releases: ReleasePin | None = None
+    file: Path | None = field(default=None, compare=False)
+    """Where it was read: what a client remembers is kept beside it."""
 
     @property
     def anchor(self) -> Anchor:
@@ -52,8 +63,21 @@ class Trust:
 
     @property
     def policy(self) -> Policy:
-        """Demands registers 0, 1, 2 and 16."""
+        """Of measurements pinned by hand; demands registers 0, 1, 2 and 16. Raises PolicyInvalid for releases."""
+        if self.measurements is None:
+            raise PolicyInvalid("trust file: it pins no measurements: they come from its release list")
         return service_policy(self.platforms, (self.measurements,), Milliseconds(self.max_age_s * 1000))
+
+    def policy_of(self, releases: AcceptedReleases | None) -> Policy:
+        """What a document must show: `releases` where the file names whose count. Raises PolicyInvalid."""
+        if self.releases is None:
+            return self.policy
+        if releases is None or releases.product != self.releases.product:
+            raise PolicyInvalid(f"trust file: expected the verified release list of {self.releases.product!r}")
+        (platform,) = self.platforms
+        age = Milliseconds(self.max_age_s * 1000)
+        policy = releases.policy(configuration=self.configuration, max_age_ms=age, platform=platform)
+        return policy.demand(SERVICE_PCRS)
 
     @property
     def simulated(self) -> bool:
@@ -68,23 +92,25 @@ def parse_trust(raw: bytes) -> Trust:
         members = json.loads(raw, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise TrustFileInvalid("trust file: not JSON, or a name stands twice") from error
-    _fields("trust file", members, _FIELDS)
-    if members["version"] != VERSION:
+    released = isinstance(members, dict) and "releases" in members
+    _fields("trust file", members, _RELEASED if released else _BY_HAND)
+    if members["version"] not in ({VERSION} if released else {VERSION, PINNED_BY_HAND}):
         raise TrustFileInvalid(f"trust file: expected version {VERSION}, got {members['version']!r}")
     log = members["log"]
     _fields("trust file: log", log, {"origin": (str,), "key": (str,)})
     try:
         trust = Trust(
-            members["name"],
-            members["gateway"],
-            frozenset(Platform(one) for one in members["platforms"]),
-            members["root"],
-            measurements_from_json(members["measurements"], "trust file: measurements"),
-            ConfigDigest(_hex48(members, "configuration")),
-            ModelDigest(_hex48(members, "model")),
-            members["alias"],
-            members["max_age_s"],
-            LogPin(log["origin"], log["key"]),
+            name=members["name"],
+            gateway=members["gateway"],
+            platforms=frozenset(Platform(one) for one in members["platforms"]),
+            root=members["root"],
+            measurements=None if released else measurements_from_json(members["measurements"], "measurements"),
+            configuration=ConfigDigest(_hex48(members, "configuration")),
+            model=ModelDigest(_hex48(members, "model")),
+            alias=members["alias"],
+            max_age_s=members["max_age_s"],
+            log=LogPin(log["origin"], log["key"]),
+            releases=pin_from_json(members["releases"]) if released else None,
         )
         _consistent(trust)
     except (EvidenceError, ValueError) as error:
@@ -92,25 +118,41 @@ def parse_trust(raw: bytes) -> Trust:
     return trust
 
 
-def load_trust(path: Path) -> Trust:
-    """The trust file at `path`. Raises TrustFileInvalid."""
+def read_trust(path: Path) -> bytes:
+    """The bytes of the trust file at `path`, which nobody has parsed. Raises TrustFileInvalid."""
     try:
         with path.open("rb") as file:
-            raw = file.read(MAX_TRUST_FILE + 1)
+            return file.read(MAX_TRUST_FILE + 1)
     except OSError as error:
         raise TrustFileInvalid(f"trust file {str(path)!r}: {error.strerror}") from error
-    return parse_trust(raw)
+
+
+def load_trust(path: Path | str) -> Trust:
+    """The trust file at `path`. Raises TrustFileInvalid."""
+    path = Path(path)
+    return replace(parse_trust(read_trust(path)), file=path)
+
+
+def fingerprint(raw: bytes) -> str:
+    """What a person compares: plain SHA-384 of the file's bytes, so that `sha384sum` says the same."""
+    return hashlib.sha384(raw).hexdigest()
 
 
 def encode_trust(trust: Trust) -> bytes:
     """The file, in the order a person reads it."""
+    accepted: dict[str, object]
+    if trust.releases is not None:
+        accepted = {"releases": trust.releases.as_json()}
+    else:
+        pinned = trust.measurements or {}
+        accepted = {"measurements": {str(index): value.hex() for index, value in sorted(pinned.items())}}
     members = {
         "version": VERSION,
         "name": trust.name,
         "gateway": trust.gateway,
         "platforms": sorted(one.value for one in trust.platforms),
         "root": trust.root,
-        "measurements": {str(index): value.hex() for index, value in sorted(trust.measurements.items())},
+        **accepted,
         "configuration": trust.configuration.hex(),
         "model": trust.model.hex(),
         "alias": trust.alias,
@@ -120,7 +162,24 @@ def encode_trust(trust: Trust) -> bytes:
     return json.dumps(members, indent=2).encode() + b"\n"
 
 
+def milliseconds(at: datetime) -> Milliseconds:
+    """`at` as the formats have it."""
+    return Milliseconds((at - _EPOCH) // timedelta(milliseconds=1))
+
+
 def _consistent(trust: Trust) -> None:
+    if trust.releases is None:
+        _consistent_measurements(trust)
+    else:
+        _consistent_releases(trust)
+    # 3. A simulated root is never taken for a real platform, nor the other way round.
+    if trust.anchor.simulated is not (trust.platforms == frozenset({Platform.SIMULATED})):
+        got = sorted(one.value for one in trust.platforms)
+        word = "only 'simulated'" if trust.anchor.simulated else "no 'simulated'"
+        raise ValueError(f"platforms: expected {word} under root {trust.anchor.name!r}, got {got}")
+
+
+def _consistent_measurements(trust: Trust) -> None:
     # 1. Every register a service must pin, none of them zero.
     policy = trust.policy
     # 2. Register 16 is what C extends to: a file whose parts disagree was put together by hand, or by somebody else.
@@ -128,11 +187,18 @@ def _consistent(trust: Trust) -> None:
     for accepted in policy.measurements:
         if accepted[16] != expected:
             raise ValueError(f"measurement 16 differs: expected {expected.hex()} from C, got {accepted[16].hex()}")
-    # 3. A simulated root is never taken for a real platform, nor the other way round.
-    if trust.anchor.simulated is not (trust.platforms == frozenset({Platform.SIMULATED})):
-        got = sorted(one.value for one in trust.platforms)
-        word = "only 'simulated'" if trust.anchor.simulated else "no 'simulated'"
-        raise ValueError(f"platforms: expected {word} under root {trust.anchor.name!r}, got {got}")
+
+
+def _consistent_releases(trust: Trust) -> None:
+    # 1. As `Policy` has it for measurements pinned by hand.
+    if len(trust.platforms) != 1:
+        raise ValueError(f"platforms: expected one beside releases, got {len(trust.platforms)}")
+    if not 0 < trust.max_age_s <= MAX_AGE_S:
+        raise ValueError(f"max_age_s: expected 1 to {MAX_AGE_S}, got {trust.max_age_s}")
+    # 2. Inclusion in this log is demanded of every release.
+    key = Vkey.parse(trust.log.key)
+    if key.name != trust.log.origin:
+        raise ValueError(f"log: origin differs: expected {key.name!r} from its key, got {trust.log.origin!r}")
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -162,16 +228,17 @@ def _hex48(members: Mapping[str, str], name: str) -> bytes:
     return raw
 
 
-_FIELDS: dict[str, tuple[type, ...]] = {
+_COMMON: dict[str, tuple[type, ...]] = {
     "version": (int,),
     "name": (str,),
     "gateway": (str,),
     "platforms": (list,),
     "root": (str, type(None)),
-    "measurements": (dict,),
     "configuration": (str,),
     "model": (str,),
     "alias": (str,),
     "max_age_s": (int,),
     "log": (dict,),
 }
+_BY_HAND = {**_COMMON, "measurements": (dict,)}
+_RELEASED = {**_COMMON, "releases": (dict,)}

@@ -1,0 +1,230 @@
+"""What a client remembers of release lists: the newest version it has verified, and what it has seen revoked.
+
+Who hands lists around can hand out an old one; signatures and age do not show that, only memory does. The first list
+is remembered, later ones may not go back. A memory that does not read back as it was written is refused, never begun
+anew: whoever could damage it would have had a rollback for it.
+"""
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
+
+from anchorhold.attestation import labels
+from anchorhold.attestation.canonical import Value, encode
+from anchorhold.attestation.digest import labelled
+from anchorhold.attestation.release.pin import ReleasePin
+from anchorhold.attestation.release.statement import ReleaseDigest, ReleaseStatement
+from anchorhold.attestation.release.verify import REVOKED, AcceptedReleases, ListRefused
+from anchorhold.attestation.types import Milliseconds
+from anchorhold.client.errors import ReleaseMemoryInvalid
+
+VERSION = 1
+MAX_REVOKED = 1_024  # digests not yet past their own end; a list holds at most 256
+MAX_MEMORY = 262_144  # bytes; 1,024 revoked digests take 130,000
+PRIVATE_MODE = 0o600
+_FIELDS = ("version", "quorum", "list_version", "list", "issued_at", "revoked")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The newest list verified (version 0: none), and the statements seen revoked, each with its own end."""
+
+    version: int = 0
+    digest: bytes = b""
+    issued_at: int = 0
+    revoked: Mapping[bytes, int] = field(default_factory=lambda: MappingProxyType({}))
+
+    def after(self, releases: AcceptedReleases, now: Milliseconds) -> "Seen":
+        """What is remembered once `releases` was verified. Raises ListRefused where it goes back on what was seen."""
+        # 1. Versions only grow, also past a client that looked at the same time.
+        if releases.version < self.version:
+            raise ListRefused(
+                f"release list: version: expected at least {self.version}, got {releases.version}",
+                code="list-rolled-back",
+            )
+        # 2. One version, one list.
+        if releases.version == self.version and releases.digest != self.digest:
+            raise ListRefused(
+                f"release list: version {self.version} differs: expected {self.digest.hex()}, "
+                f"got {releases.digest.hex()}",
+                code="list-forked",
+            )
+        # 3. A revocation may be left out of a file; it is not taken back.
+        for statement in releases.accepted:
+            if statement.digest in self.revoked:
+                raise ListRefused(
+                    f"release list: accepts {statement.release!r}, which this client has seen revoked",
+                    code="list-unrevokes",
+                )
+        revoked = self.with_revoked(releases.refused, now).revoked
+        return Seen(releases.version, releases.digest, releases.issued_at, revoked)
+
+    def with_revoked(self, refused: Sequence[tuple[ReleaseStatement, str]], now: Milliseconds) -> "Seen":
+        """The same, and what is refused as revoked; a statement past its end need not be remembered."""
+        kept: dict[bytes, int] = {digest: end for digest, end in self.revoked.items() if end > now}
+        kept |= {one.digest: one.not_after for one, code in refused if code == REVOKED and one.not_after > now}
+        if len(kept) > MAX_REVOKED:
+            raise ListRefused(
+                f"release list: revoked: expected at most {MAX_REVOKED} remembered", code="list-unrevokes"
+            )
+        return Seen(self.version, self.digest, self.issued_at, MappingProxyType(kept))
+
+
+class Memory(Protocol):
+    """Where what was seen is kept between sessions."""
+
+    def read(self) -> Seen:
+        """Raises ReleaseMemoryInvalid."""
+        ...
+
+    def note(self, releases: AcceptedReleases, now: Milliseconds) -> None:
+        """Durable on return. Raises ListRefused or ReleaseMemoryInvalid."""
+        ...
+
+    def note_revoked(self, refused: Sequence[tuple[ReleaseStatement, str]], now: Milliseconds) -> None:
+        """The same where a list accepts no release any more."""
+        ...
+
+
+class OwnMemory:
+    """For as long as this object lives: a trust given as bytes has no place to keep a file beside."""
+
+    def __init__(self) -> None:
+        self._seen = Seen()
+
+    def read(self) -> Seen:
+        """See Memory."""
+        return self._seen
+
+    def note(self, releases: AcceptedReleases, now: Milliseconds) -> None:
+        """See Memory."""
+        self._seen = self._seen.after(releases, now)
+
+    def note_revoked(self, refused: Sequence[tuple[ReleaseStatement, str]], now: Milliseconds) -> None:
+        """See Memory."""
+        self._seen = self._seen.with_revoked(refused, now)
+
+
+class FileMemory:
+    """A file beside the trust file: written beside, synced and renamed, under a lock that its readers share."""
+
+    def __init__(self, path: Path, pin: ReleasePin) -> None:
+        self.path = path
+        self._quorum = pin.digest
+
+    @classmethod
+    def beside(cls, trust_file: Path, pin: ReleasePin) -> "FileMemory":
+        """One for each quorum: another quorum's versions are no measure of this one's."""
+        return cls(trust_file.with_name(f"{trust_file.name}.{pin.digest.hex()[:16]}.seen"), pin)
+
+    def read(self) -> Seen:
+        """See Memory. Empty at first use."""
+        try:
+            with self.path.open("rb") as file:
+                raw = file.read(MAX_MEMORY + 1)
+        except FileNotFoundError:
+            return Seen()
+        except OSError as error:
+            raise ReleaseMemoryInvalid(f"{self.path}: {error.strerror}") from error
+        try:
+            return _decode(raw, self._quorum)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ReleaseMemoryInvalid(f"{self.path}: not as it was written: {error}") from error
+
+    def note(self, releases: AcceptedReleases, now: Milliseconds) -> None:
+        """See Memory."""
+        with self._locked():
+            seen = self.read()
+            self._write(seen, seen.after(releases, now))
+
+    def note_revoked(self, refused: Sequence[tuple[ReleaseStatement, str]], now: Milliseconds) -> None:
+        """See Memory."""
+        with self._locked():
+            seen = self.read()
+            self._write(seen, seen.with_revoked(refused, now))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """No other client of this trust file writes meanwhile."""
+        try:
+            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise ReleaseMemoryInvalid(f"{self.path.parent}: {error.strerror}") from error
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+    def _write(self, before: Seen, seen: Seen) -> None:
+        if seen == before:
+            return
+        try:
+            _write_whole(self.path, _encode(seen, self._quorum))
+        except OSError as error:
+            # Not remembered is not verified: the next list could be older.
+            raise ReleaseMemoryInvalid(f"{self.path}: cannot be written: {error.strerror}") from error
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    # mkstemp: never through a link that lies there, and readable by its owner alone.
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    beside = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _encode(seen: Seen, quorum: bytes) -> bytes:
+    members: dict[str, Value] = {
+        "version": VERSION,
+        "quorum": quorum.hex(),
+        "list_version": seen.version,
+        "list": seen.digest.hex(),
+        "issued_at": seen.issued_at,
+        "revoked": {digest.hex(): end for digest, end in sorted(seen.revoked.items())},
+    }
+    return json.dumps({**members, "check": _check(members)}, indent=2).encode() + b"\n"
+
+
+def _decode(raw: bytes, quorum: bytes) -> Seen:
+    if len(raw) > MAX_MEMORY:
+        raise ValueError(f"expected at most {MAX_MEMORY} bytes")
+    members = json.loads(raw)
+    check = members.pop("check")
+    if tuple(members) != _FIELDS or members["version"] != VERSION:
+        raise ValueError(f"expected version {VERSION} and the fields {list(_FIELDS)}")
+    if members["quorum"] != quorum.hex():
+        raise ValueError("it is of another quorum")
+    # No secret keys this: it shows damage and a careless hand, not whoever may write the trust file anyway.
+    if check != _check(members):
+        raise ValueError("its check differs")
+    digest, revoked = bytes.fromhex(members["list"]), members["revoked"]
+    return Seen(
+        members["list_version"],
+        digest,
+        members["issued_at"],
+        MappingProxyType({ReleaseDigest(bytes.fromhex(name)): end for name, end in revoked.items()}),
+    )
+
+
+def _check(members: Mapping[str, Value]) -> str:
+    return labelled(labels.RELEASES_SEEN, encode(members)).hex()
