@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from anchorhold.attestation.anchors import AWS_NITRO_G1, Anchor, anchor_from_pem
+from anchorhold.attestation.certificates import Certificate, read_certificate
 from anchorhold.attestation.chain import ChainInvalid, Expired, WrongRoot, _ask_openssl, verify_chain
 from anchorhold.attestation.errors import EvidenceError, Malformed
 from anchorhold.sim.stage import START, Stage
@@ -74,6 +75,10 @@ def build(chain: list[Link]) -> tuple[list[bytes], list[ec.EllipticCurvePrivateK
         made.append(builder.sign(signer, link.hasher()).public_bytes(Encoding.DER))
         keys.append(key)
     return made, keys
+
+
+def read(made: list[bytes]) -> list[Certificate]:
+    return [read_certificate(one, str(at)) for at, one in enumerate(made)]
 
 
 def walk(made: list[bytes], at: timedelta = timedelta(0)) -> None:
@@ -140,11 +145,11 @@ def test_each_rule_broken_alone_is_refused(index: int, change: dict[str, object]
 )
 def test_the_second_opinion_refuses_by_itself_too(index: int, change: dict[str, object]) -> None:
     chain = links()
-    _ask_openssl([x509.load_der_x509_certificate(one) for one in build(chain)[0]], START)
+    _ask_openssl(read(build(chain)[0]), START)
     for name, value in change.items():
         setattr(chain[index], name, value)
     with pytest.raises(ChainInvalid, match="OpenSSL"):
-        _ask_openssl([x509.load_der_x509_certificate(one) for one in build(chain)[0]], START)
+        _ask_openssl(read(build(chain)[0]), START)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +196,7 @@ def test_a_twin_of_the_root_with_another_key_is_refused() -> None:
     made, twin = build(links())[0], build(links())[0]
     with pytest.raises(WrongRoot):
         verify_chain(twin[-1], tuple(twin[:-1]), Anchor("test", made[0]), START)
-    with pytest.raises(ChainInvalid, match="did not issue"):
+    with pytest.raises(ChainInvalid, match="signature failure"):
         verify_chain(twin[-1], (made[0], *twin[1:-1]), Anchor("test", made[0]), START)
 
 
