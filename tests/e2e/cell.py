@@ -29,7 +29,7 @@ from anchorhold.authority.kms.app import DATABASE as KMS_DATABASE
 from anchorhold.authority.kms.setup import JOURNAL_PUBLIC
 from anchorhold.authority.owner.authority import DATABASE as OWNER_DATABASE
 from anchorhold.authority.owner.setup import read_public
-from anchorhold.cli.deaths import unverified_entries
+from anchorhold.cli.deaths import numbered_entries, unverified_entries
 from anchorhold.client.sdk import Answer, Client, Settings
 from anchorhold.client.trust import Trust, parse_trust
 from anchorhold.log.files import cas_path
@@ -264,8 +264,8 @@ class Cell:
         Boots of other tests are left out; some ran another image, which that trust file rightly refuses.
         """
         genesis = self.entries()[0]
-        index = self.base.entries().index(genesis)
         state = self.base.state
+        index = next(at for at, entry in numbered_entries(state / "log") if entry == genesis)
         command = [sys.executable, "-m", "anchorhold.cli.main", "audit", "verify", str(state / "log"), "--json"]
         command += ["--trust", str(state / "trust.json"), *more]
         done = subprocess.run(command, capture_output=True, timeout=120, check=False)

@@ -15,9 +15,11 @@ from anchorhold.cli.main import CANNOT_RUN, REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.trust import chosen_trust
 from anchorhold.cli.values import listen, whole
-from anchorhold.client.errors import ClientError, Unavailable
+from anchorhold.client.errors import ClientError, ReleaseListMissing, Unavailable
+from anchorhold.client.releases import Releases
 from anchorhold.client.sdk import DEFAULT_MAX_TOKENS, Client, Settings
 from anchorhold.client.session import Session
+from anchorhold.client.trust import Trust
 
 MAX_QUESTION = 1 << 20  # bytes read from stdin
 
@@ -41,6 +43,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("question", help="what to ask; - reads it from stdin")
     parser.add_argument("--trust", type=Path, metavar="FILE", help="default: what `trust init` pinned")
+    parser.add_argument(
+        "--releases", type=Path, metavar="FILE", help="the release list; default: where the trust file says it lies"
+    )
     parser.add_argument("--gateway", type=listen, metavar="HOST:PORT", help="default: the one in the trust file")
     parser.add_argument("--system", metavar="TEXT", help="a system message before the question")
     parser.add_argument(
@@ -80,12 +85,22 @@ def _ask(options: argparse.Namespace) -> int:
         padding=Padding(options.padding),
     )
     try:
-        with Client(trust) as client:
+        with Client(trust, releases=_releases(trust, options.releases)) as client:
             return _stream(client, _conversation(options), settings, options)
     except Unavailable as error:
         raise CommandError(str(error), hint="is the stack up? anchorhold sim up", code=CANNOT_RUN) from error
+    except ReleaseListMissing as error:
+        raise CommandError(str(error), hint=error.hint, code=CANNOT_RUN) from error
     except ClientError as error:
         raise CommandError(str(error), hint=error.hint, code=REFUSED) from error
+
+
+def _releases(trust: Trust, source: Path | None) -> Releases | None:
+    if trust.releases is not None:
+        return Releases(trust, trust.releases, source=source)
+    if source is not None:
+        raise CommandError("--releases: the trust file pins measurements by hand, no list is asked")
+    return None
 
 
 def _stream(client: Client, conversation: tuple[Message, ...], settings: Settings, options: argparse.Namespace) -> int:
@@ -152,6 +167,7 @@ def _summary(text: str, finished: Finished, session: Session, resealed: int) -> 
         "completion_tokens": finished.finish.completion_tokens,
         "simulated": session.channel.evidence.simulated,
         "platform": session.channel.evidence.platform.value,
+        "release": session.release,
         "resealed": resealed,
         "lease_end": session.lease_end,
         "custodians": [
@@ -180,6 +196,8 @@ def _say(finished: Finished, session: Session, resealed: int) -> None:
         f"anchorhold: receipt {receipt.sequence} verified: model {receipt.model.hex()[:16]}, "
         f"{receipt.purpose}, {finish.prompt_tokens} + {finish.completion_tokens} tokens, {finish.reason.value}\n"
     )
+    if session.release is not None:
+        sys.stderr.write(f"anchorhold: release {session.release}, accepted by the signers in the trust file\n")
     if resealed:
         sys.stderr.write(f"anchorhold: sealed again {resealed} times after an unauthenticated hint\n")
     if len({held.custodian for held in session.leases}) < len(session.leases):

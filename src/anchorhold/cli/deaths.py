@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.release.signed import is_release_leaf
 from anchorhold.attestation.transcript.bodies import Close, Death, KeyLease, Model
 from anchorhold.attestation.transcript.checkpoint import parse_note
 from anchorhold.attestation.transcript.entry import Entry, parse_record
@@ -63,10 +64,11 @@ def lives(transcript: Path, model: ModelDigest) -> tuple[Life, ...]:
 
 def unverified_entries(transcript: Path) -> Iterator[Entry]:
     """Every entry under the current checkpoint, in log order. Raises TranscriptUnreadable."""
-    yield from _entries(transcript)
+    yield from (entry for _, entry in numbered_entries(transcript))
 
 
-def _entries(transcript: Path) -> list[Entry]:
+def numbered_entries(transcript: Path) -> list[tuple[int, Entry]]:
+    """The same, each with its place in the log, where release statements lie between them."""
     # A log that is written to while it is read drops partial bundles: what is gone then is in a newer, larger one.
     for attempt in range(READ_ATTEMPTS):
         try:
@@ -79,11 +81,15 @@ def _entries(transcript: Path) -> list[Entry]:
     raise AssertionError("the last attempt returns or raises")
 
 
-def _entries_now(transcript: Path) -> list[Entry]:
+def _entries_now(transcript: Path) -> list[tuple[int, Entry]]:
     entries = []
     size = int(parse_note((transcript / CHECKPOINT).read_bytes()).text.split("\n")[1])
     for start in range(0, size, TILE_WIDTH):
         width = min(TILE_WIDTH, size - start)
         raw = (transcript / "log" / entries_path(start // TILE_WIDTH, width)).read_bytes()
-        entries += [parse_record(record).unverified_entry for record in decode_bundle(raw, width)]
+        entries += [
+            (index, parse_record(leaf).unverified_entry)
+            for index, leaf in enumerate(decode_bundle(raw, width), start)
+            if not is_release_leaf(leaf)
+        ]
     return entries

@@ -8,7 +8,6 @@ anew: whoever could damage it would have had a rollback for it.
 import fcntl
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,11 +23,11 @@ from anchorhold.attestation.release.statement import ReleaseDigest, ReleaseState
 from anchorhold.attestation.release.verify import REVOKED, AcceptedReleases, ListRefused
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.client.errors import ReleaseMemoryInvalid
+from anchorhold.client.files import write_whole
 
 VERSION = 1
 MAX_REVOKED = 1_024  # digests not yet past their own end; a list holds at most 256
 MAX_MEMORY = 262_144  # bytes; 1,024 revoked digests take 130,000
-PRIVATE_MODE = 0o600
 _FIELDS = ("version", "quorum", "list_version", "list", "issued_at", "revoked")
 
 
@@ -167,30 +166,10 @@ class FileMemory:
         if seen == before:
             return
         try:
-            _write_whole(self.path, _encode(seen, self._quorum))
+            write_whole(self.path, _encode(seen, self._quorum))
         except OSError as error:
             # Not remembered is not verified: the next list could be older.
             raise ReleaseMemoryInvalid(f"{self.path}: cannot be written: {error.strerror}") from error
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    # mkstemp: never through a link that lies there, and readable by its owner alone.
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    beside = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _encode(seen: Seen, quorum: bytes) -> bytes:
