@@ -86,7 +86,7 @@ def test_exactly_its_own_measurements_are_accepted(entry: dict[str, Any]) -> Non
     raw = read(entry)
     document = parse_document(raw)
     tpm = document.bank is PcrBank.TPM
-    pinned = {index: document.pcrs[index] for index in ((4,) if tpm else (0, 1, 2))}
+    pinned = {index: document.pcrs[index] for index in ((4, 12) if tpm else (0, 1, 2))}
     platform = Platform.NITRO_TPM if tpm else Platform.NITRO_ENCLAVE
     evidence = verify_at(raw, Policy(frozenset({platform}), (pinned,)), AWS_NITRO_G1, OWN_WORD)
     assert (evidence.platform, evidence.time_grade, evidence.simulated) == (platform, TimeGrade.OWN_WORD, False)

@@ -211,13 +211,13 @@ def test_status_journal_register_and_tenant(stack: Stack, capsys: pytest.Capture
     status = json.loads(capsys.readouterr().out)
     assert status["anchor_class"] == "simulated"
     registers = {**{str(index): value.hex() for index, value in IMAGE.items()}, "16": bytes(48).hex()}
-    policy = {"version": 1, "platforms": ["simulated"], "measurements": [registers]}
+    policy = {"version": 1, "platforms": ["simulated"], "releases": {"tiny 1": [registers]}}
     (stack.folder / "policy.json").write_text(json.dumps(policy))
     register = ["register", "--alias", "tiny", "--policy", str(stack.folder / "policy.json"), "--purpose", PURPOSE]
     assert stack.run(*register) == 1  # a zero register would let every debug enclave in
     value = measurements()["16"]
     assert isinstance(value, bytes)
-    policy["measurements"] = [registers | {"16": value.hex()}]
+    policy["releases"] = {"tiny 1": [registers | {"16": value.hex()}]}
     (stack.folder / "policy.json").write_text(json.dumps(policy))
     assert stack.run(*register, "--ttl", "60") == 0
     tenant = Ed25519PrivateKey.generate().public_key().public_bytes_raw()

@@ -20,7 +20,7 @@ def live(tmp_path: Path) -> tuple[Stage, list[str]]:
     (tmp_path / "doc.cbor").write_bytes(stage.module.attest(nonce=NONCE))
     (tmp_path / "root.pem").write_bytes(stage.pki.root_pem)
     registers = {**{str(index): BOOT[index].hex() for index in (0, 1, 2)}, "16": pcr16(CONFIGURATION).hex()}
-    policy = {"version": 1, "platforms": ["simulated"], "measurements": [registers], "max_age_s": 300}
+    policy = {"version": 1, "platforms": ["simulated"], "releases": {"toy 1.0": [registers]}, "max_age_s": 300}
     (tmp_path / "policy.json").write_text(json.dumps(policy))
     arguments = ["evidence", "verify", str(tmp_path / "doc.cbor"), "--policy", str(tmp_path / "policy.json")]
     return stage, [*arguments, "--dangerous-simulated-root", str(tmp_path / "root.pem")]
@@ -52,7 +52,7 @@ def test_another_measurement_is_exit_1_and_shows_both_values(
     live: tuple[Stage, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     policy = json.loads((tmp_path / "policy.json").read_text())
-    policy["measurements"][0]["0"] = "ee" * 48
+    policy["releases"]["toy 1.0"][0]["0"] = "ee" * 48
     (tmp_path / "policy.json").write_text(json.dumps(policy))
     assert main([*live[1], "--json"]) == 1
     claims = {claim["name"]: claim for claim in json.loads(capsys.readouterr().out)["claims"]}

@@ -82,7 +82,7 @@ CPIO = write_cpio((Entry("a", Mode.FOLDER), Entry("a/b", Mode.FILE, b"body"), En
 EIF = write_eif(
     architecture=Architecture.X86_64, kernel=b"kernel", cmdline=b"line", metadata=b"{}", ramdisks=(b"one", b"two")
 )
-POLICY = b'{"version": 1, "platforms": ["simulated"], "measurements": [{"0": "%s"}], "max_age_s": 300}' % (b"ab" * 48)
+POLICY = b'{"version": 1, "platforms": ["simulated"], "releases": {"toy 1": [{"0": "%s"}]}, "max_age_s": 300}' % (b"ab" * 48)
 
 
 def accepts_or_refuses(parse: Parse, raw: bytes) -> None:
