@@ -29,6 +29,7 @@ COMMANDS = {
     "audit": ("anchorhold.cli.audit", "replay a stored transcript, offline"),
     "model": ("anchorhold.cli.model", "fetch, seal, verify and show models"),
     "image": ("anchorhold.cli.image", "build and measure enclave images"),
+    "policy": ("anchorhold.cli.policy", "KMS policies of a release, and the ways round one"),
     "authority": ("anchorhold.cli.authority", "run a key authority, revoke, issue tenant credentials"),
     "log": ("anchorhold.cli.log", "run a transparency log"),
     "completion": ("anchorhold.cli.completion", "print a shell completion script"),

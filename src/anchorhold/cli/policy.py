@@ -1,0 +1,254 @@
+"""`anchorhold policy kms|lint`: KMS policies out of a release, and every way round one."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from anchorhold.attestation.configuration import configuration_digest, decode_configuration
+from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.measure.eif import MAX_EIF
+from anchorhold.attestation.measure.pcr import measure
+from anchorhold.attestation.policy import Policy
+from anchorhold.attestation.types import SHA384_BYTES, ConfigDigest, Platform
+from anchorhold.cli.main import REFUSED, CommandError
+from anchorhold.cli.page import page
+from anchorhold.publish.errors import PublishError
+from anchorhold.publish.kms_accepted import MAX_JSON, accepted_policy, sets_from_json
+from anchorhold.publish.kms_lint import Expectations, Report, lint
+from anchorhold.publish.kms_policy import Partition, Principals, identity_policy, key_policy
+from anchorhold.publish.kms_statement import MAX_TEXT, Document, read_policy
+
+_MAKE_CODES = "0 done, 1 the release or the principals are refused, 2 cannot run"
+_LINT_CODES = "0 no way round, 1 ways round were found, 2 unreadable"
+_G1_PARTITIONS = (Partition.AWS,)  # documents of other partitions were not found: their root is not known here
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the group `policy`."""
+    what = """Key policies of AWS KMS that release a key to one measured image under one configuration, and the ways
+    round such a policy."""
+    group = subparsers.add_parser(
+        "policy",
+        help="make and check the KMS policies of a release",
+        **page(what, example="anchorhold policy lint key-policy.json", codes=_LINT_CODES),
+    )
+    commands = group.add_subparsers(dest="policy_command", metavar="COMMAND", required=True)
+    _add_kms(commands)
+    _add_lint(commands)
+
+
+def _add_kms(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    make = commands.add_parser(
+        "kms",
+        help="write the key policy of a release, and an IAM policy",
+        **page(
+            """Write the key policy under which only the measured enclave decrypts, with a Deny for every way round.
+            Without --sealer nobody makes data keys: seal, then put the policy again without it.""",
+            example="""anchorhold policy kms --eif image.eif --configuration configuration.cbor \\
+    --enclave arn:aws:iam::111122223333:role/parent --administrator arn:aws:iam::111122223333:role/ops --immutable""",
+            codes=_MAKE_CODES,
+        ),
+    )
+    _add_accepted(make)
+    make.add_argument(
+        "--partition", choices=[one.value for one in Partition], default=Partition.AWS.value, help="of the ARNs"
+    )
+    make.add_argument(
+        "--enclave", action="append", required=True, metavar="ARN", help="role of an enclave's parent (repeatable)"
+    )
+    make.add_argument(
+        "--administrator", action="append", required=True, metavar="ARN", help="disables, never uses (repeatable)"
+    )
+    make.add_argument(
+        "--sealer", action="append", default=[], metavar="ARN", help="makes data keys while sealing (repeatable)"
+    )
+    keeper = make.add_mutually_exclusive_group(required=True)
+    keeper.add_argument("--custodian", metavar="ARN", help="the one who may change the policy")
+    keeper.add_argument("--immutable", action="store_true", help="nobody may, ever again")
+    make.add_argument(
+        "--context", action="append", default=[], metavar="NAME=TEXT", help="encryption context Decrypt must bring"
+    )
+    make.add_argument("--out", type=Path, metavar="FILE", help="the key policy (default: stdout)")
+    make.add_argument("--key", metavar="ARN", help="the key, for the IAM policy")
+    make.add_argument("--iam-out", type=Path, metavar="FILE", help="the IAM policy; needs --key")
+    make.add_argument("--json", action="store_true", help="print both policies in one object")
+    make.set_defaults(run=_kms)
+
+
+def _add_lint(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    check = commands.add_parser(
+        "lint",
+        help="find every way round a key policy's attestation conditions",
+        **page(
+            """Find every way by which somebody gets plaintext, or changes who does, without showing the measured image
+            and its configuration. Each finding has a code, the statement, why, and a fix.
+
+            FILE is a key policy, also as `aws kms get-key-policy` prints it, or an IAM policy. Grants that exist
+            already and IAM policies that are not given cannot be seen in it.""",
+            example="anchorhold policy lint key-policy.json --iam role.json --json",
+            codes=_LINT_CODES,
+        ),
+    )
+    check.add_argument("file", type=Path, metavar="FILE", help="the policy")
+    check.add_argument(
+        "--iam", type=Path, action="append", default=[], metavar="FILE", help="an IAM policy beside it (repeatable)"
+    )
+    _add_accepted(check)
+    check.add_argument(
+        "--custodian", action="append", metavar="ARN", help="who may change the policy (default: whom a Deny excepts)"
+    )
+    check.add_argument(
+        "--sealer", action="append", metavar="ARN", help="who may make data keys (default: whom a Deny excepts)"
+    )
+    check.add_argument(
+        "--without-configuration", action="store_true", help="the enclave has no register 16: it is not one of ours"
+    )
+    check.add_argument("--json", action="store_true", help="print JSON")
+    check.set_defaults(run=_lint)
+
+
+def _add_accepted(parser: argparse.ArgumentParser) -> None:
+    accepted = parser.add_argument_group("accepted measurements")
+    accepted.add_argument(
+        "--measurements", type=Path, action="append", default=[], metavar="FILE", help="JSON (repeatable)"
+    )
+    accepted.add_argument(
+        "--eif", type=Path, action="append", default=[], metavar="FILE", help="an image, measured here (repeatable)"
+    )
+    accepted.add_argument("--configuration", type=Path, metavar="FILE", help="the deployment configuration")
+    accepted.add_argument("--configuration-digest", metavar="HEX", help="C, where only its digest is at hand")
+    accepted.add_argument(
+        "--platform",
+        choices=[one.value for one in Platform],
+        default=Platform.NITRO_ENCLAVE.value,
+        help="what it runs on",
+    )
+
+
+def _kms(options: argparse.Namespace) -> int:
+    accepted = _accepted(options)
+    if accepted is None:
+        raise CommandError("no accepted measurements", hint="--measurements FILE or --eif FILE")
+    if (options.iam_out is not None) and options.key is None:
+        raise CommandError("an IAM policy names its key", hint="--key ARN")
+    partition = Partition(options.partition)
+    context = dict(_pair(text) for text in options.context)
+    try:
+        principals = Principals(
+            partition, tuple(options.enclave), tuple(options.administrator), options.custodian, tuple(options.sealer)
+        )
+        made = key_policy(accepted, principals, context)
+        iam = None if options.key is None else identity_policy(accepted, options.key, context)
+    except (PublishError, EvidenceError) as error:
+        raise CommandError(str(error), code=REFUSED) from error
+    documents = [read_policy(text.encode(), name) for text, name in ((made, "key policy"), (iam, "IAM policy")) if text]
+    report = lint(documents[0], documents[1:], Expectations(accepted=accepted))
+    if report.findings:  # what is written here must pass here
+        raise CommandError(f"the policy made has a way round: {report.findings[0].code}")
+    if options.iam_out is not None and iam is not None:
+        options.iam_out.write_text(iam + "\n")
+    if options.out is not None:
+        options.out.write_text(made + "\n")
+    if options.json:
+        both = {"key_policy": json.loads(made), "iam_policy": None if iam is None else json.loads(iam)}
+        print(json.dumps({**both, "notes": list(report.notes)}, indent=2))
+    elif options.out is None:
+        print(made)
+    _say(report.notes)
+    if partition not in _G1_PARTITIONS:
+        _say([f"the attestation root of {partition.value} is not pinned here: verify its documents with its own root"])
+    return 0
+
+
+def _lint(options: argparse.Namespace) -> int:
+    try:
+        first = _document(options.file)
+        others = [_document(path) for path in options.iam]
+        expect = Expectations(
+            configuration=not options.without_configuration,
+            accepted=_accepted(options),
+            custodians=None if options.custodian is None else frozenset(options.custodian),
+            sealers=None if options.sealer is None else frozenset(options.sealer),
+        )
+    except (PublishError, EvidenceError) as error:
+        raise CommandError(str(error)) from error
+    for document in others:
+        if not document.identity:
+            raise CommandError(f"{document.name}: expected an IAM policy: its statements name principals")
+    report = lint(None, [first, *others], expect) if first.identity else lint(first, others, expect)
+    _print(report, as_json=options.json)
+    return REFUSED if report.findings else 0
+
+
+def _print(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        findings = [
+            {
+                "code": one.code,
+                "document": one.document,
+                "statement": one.statement,
+                "actions": list(one.actions),
+                "principals": list(one.principals),
+                "why": one.why,
+                "fix": one.fix,
+            }
+            for one in report.findings
+        ]
+        print(json.dumps({"clean": not findings, "findings": findings, "notes": list(report.notes)}, indent=2))
+        return
+    for one in report.findings:
+        print(f"{one.code}: {one.document}: {one.statement!r}: {', '.join(one.actions) or 'condition'}")
+        print(f"  why: {one.why}\n  fix: {one.fix}")
+        if one.principals:
+            print(f"  who: {', '.join(one.principals)}")
+    _say(report.notes)
+    count = len(report.findings)
+    _say(["no way round found" if not count else f"{count} finding{'s' if count > 1 else ''}"])
+
+
+def _accepted(options: argparse.Namespace) -> Policy | None:
+    """What was named as accepted, or None. Raises CommandError."""
+    try:
+        sets = [one for path in options.measurements for one in sets_from_json(_read(path, MAX_JSON), repr(str(path)))]
+        sets += [measure(_read(path, MAX_EIF)) for path in options.eif]
+        digest = _configuration(options)
+        if not sets:
+            return None
+        return accepted_policy(Platform(options.platform), sets, digest)
+    except (PublishError, EvidenceError) as error:
+        raise CommandError(str(error), code=REFUSED if options.policy_command == "kms" else 2) from error
+
+
+def _configuration(options: argparse.Namespace) -> ConfigDigest | None:
+    if options.configuration is not None:
+        raw = options.configuration.read_bytes()
+        decode_configuration(raw)
+        return configuration_digest(raw)
+    if options.configuration_digest is None:
+        return None
+    text = str(options.configuration_digest)
+    if len(text) != 2 * SHA384_BYTES or set(text) - set("0123456789abcdef"):
+        raise CommandError(f"--configuration-digest: expected {2 * SHA384_BYTES} lower-case hex digits")
+    return ConfigDigest(bytes.fromhex(text))
+
+
+def _document(path: Path) -> Document:
+    return read_policy(_read(path, 2 * MAX_TEXT), str(path))
+
+
+def _read(path: Path, limit: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(limit + 1)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, found, value = text.partition("=")
+    if not (name and found and value):
+        raise CommandError(f"--context: expected NAME=TEXT, got {text!r}")
+    return name, value
+
+
+def _say(lines: "tuple[str, ...] | list[str]") -> None:
+    for line in lines:
+        sys.stderr.write(f"anchorhold: {line}\n")
