@@ -81,11 +81,12 @@ def difference(before: Measured, after: Measured) -> Difference:
 
 def _header(before: Measured, after: Measured) -> tuple[str, ...]:
     one, other = before.layout, after.layout
+    kinds, other_kinds = ([part.kind for part in layout.sections] for layout in (one, other))
     fields = {
         "architecture": one.architecture != other.architecture,
         "default memory": one.memory != other.memory,
         "default CPUs": one.cpus != other.cpus,
-        "order of sections": [part.kind for part in one.sections] != [part.kind for part in other.sections],
+        "order of sections": kinds != other_kinds and sorted(kinds) == sorted(other_kinds),
     }
     return tuple(name for name, differs in fields.items() if differs)
 

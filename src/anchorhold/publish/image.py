@@ -79,7 +79,9 @@ def build_image(trees: Mapping[str, bytes], lock: bytes, platform: Platform) -> 
         architecture=Architecture.X86_64,  # of the placeholder: the simulated image runs wherever its interpreter does
         kernel=PLACEHOLDER_KERNEL,
         cmdline=PLACEHOLDER_CMDLINE,
-        metadata=_metadata(),
+        metadata=image_metadata(
+            "anchorhold-simulated", __version__, system="none (simulated platform)", kernel="none (placeholder)"
+        ),
         ramdisks=(write_cpio(tree(boot)), write_cpio(tree(started))),
     )
 
@@ -88,17 +90,17 @@ def _lines(items: tuple[str, ...]) -> bytes:
     return "".join(f"{item}\n" for item in items).encode("ascii")
 
 
-def _metadata() -> bytes:
-    # nitro-cli's fields; not measured. No build time: it would make two files of one image.
+def image_metadata(name: str, version: str, *, system: str, kernel: str) -> bytes:
+    """nitro-cli's fields; nobody measures them. No build time: it would make two files of one image."""
     fields = {
-        "ImageName": "anchorhold-simulated",
-        "ImageVersion": __version__,
+        "ImageName": name,
+        "ImageVersion": version,
         "BuildMetadata": {
             "BuildTime": "1970-01-01T00:00:00+00:00",
             "BuildTool": "anchorhold image build",
             "BuildToolVersion": __version__,
-            "OperatingSystem": "none (simulated platform)",
-            "KernelVersion": "none (placeholder)",
+            "OperatingSystem": system,
+            "KernelVersion": kernel,
         },
         "DockerInfo": {},
         "CustomMetadata": None,
