@@ -125,6 +125,9 @@ class UnverifiedSigned:
             raise Mismatch(f"{algorithm.name}: digest signed", expected=self.digest, actual=signed)
 
 
+_LEAF_HEAD = b"\x83" + encode(Kind.STATEMENT.value)  # a list of three, the first of them this text
+
+
 def signature_label(kind: Kind) -> bytes:
     """The external_aad of both signatures over a thing of this kind."""
     return _RULES[kind].signature
@@ -147,6 +150,18 @@ def parse_signed(raw: bytes, kind: Kind) -> UnverifiedSigned:
 def statement_digest(signed: UnverifiedSigned) -> ReleaseDigest:
     """The digest a list names this statement by."""
     return ReleaseDigest(signed.digest)
+
+
+def is_release_leaf(raw: bytes) -> bool:
+    """Whether a leaf of the log is a signed release statement in form. Nothing about it is verified."""
+    # Records of enclaves are the other leaves; most leaves are told apart by their first bytes.
+    if not raw.startswith(_LEAF_HEAD):
+        return False
+    try:
+        parse_release_leaf(raw)
+    except EvidenceError:
+        return False
+    return True
 
 
 def parse_release_leaf(raw: bytes) -> ReleaseStatement:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from anchorhold.attestation.channel.receipt import verify_receipt
 from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.release.signed import is_release_leaf
 from anchorhold.attestation.transcript.bodies import Close, Death
 from anchorhold.attestation.transcript.boot import Boot, Context, Contradiction
 from anchorhold.attestation.transcript.entry import UnverifiedRecord, parse_record
@@ -32,12 +33,16 @@ class Replay:
         self._failed: dict[StatementDigest, Finding] = {}
         self._strays: list[Finding] = []
         self._stray_count = 0
+        self._release_count = 0
         self._end_ms = 0
 
     def add(self, raw: bytes) -> None:
         """One more record."""
         index = len(self.tree)
         self.tree.add(leaf_hash(raw))
+        if is_release_leaf(raw):
+            self._release_count += 1
+            return
         try:
             record = parse_record(raw)
         except EvidenceError as error:
@@ -70,6 +75,9 @@ class Replay:
         if not self._numbers and not self._strays:
             findings.append(Finding("Log", Status.LIMIT, Code.EMPTY, "no boot in this log"))
         findings += self._overall()
+        if self._release_count:
+            detail = f"{self._release_count} in this log; their signatures were not checked here"
+            findings.append(Finding("Releases", Status.NOT_SUPPLIED, Code.RELEASES, detail))
         findings += [self._receipt(f"Receipt {number}", kept) for number, kept in enumerate(receipts, 1)]
         if not receipts:
             findings.append(Finding("Receipts", Status.NOT_SUPPLIED, Code.NO_RECEIPTS, "none given"))

@@ -63,6 +63,7 @@ class Code(Enum):
     SIMULATED_CUSTODIAN = "S-CUSTODIAN"
     NO_RECEIPTS = "N-RECEIPTS"
     NO_CLOUDTRAIL = "N-CLOUDTRAIL"
+    RELEASES = "N-RELEASES"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,4 +143,5 @@ EXPLANATIONS: Mapping[Code, str] = {
     Code.SIMULATED_CUSTODIAN: "In simulation the key shares have the same custodian.",
     Code.NO_RECEIPTS: "No client receipt was given to look for.",
     Code.NO_CLOUDTRAIL: "No KMS audit events were given to compare with the key releases.",
+    Code.RELEASES: "The log holds release statements; `anchorhold release verify` judges them under your quorum.",
 }

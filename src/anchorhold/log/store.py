@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from anchorhold.attestation.errors import EvidenceError, Malformed, Mismatch
+from anchorhold.attestation.release.signed import is_release_leaf
 from anchorhold.attestation.transcript import tree
 from anchorhold.attestation.transcript.checkpoint import Checkpoint, Vkey, sign_checkpoint
 from anchorhold.attestation.transcript.entry import parse_record
@@ -94,7 +95,8 @@ class Store:
         if self._broken:
             raise StoreBroken("an earlier write failed halfway: restart the log")
         # 1. Junk in the log would read as a contradiction for ever.
-        parse_record(record)
+        if not is_release_leaf(record):
+            parse_record(record)
         leaf = tree.leaf_hash(record)
         # 2. Attachments first: an entry in the log never names evidence that was not kept.
         try:

@@ -97,14 +97,16 @@ def load_signer(folder: Path) -> ReleaseSigner:
     path = folder / KEY_FILE
     try:
         members = json.loads(_read(path, MAX_KEY_FILE))
-        return ReleaseSigner(
+        signer = ReleaseSigner(
             members["name"],
             SignerRole(members["role"]),
             Ed25519PrivateKey.from_private_bytes(bytes.fromhex(members["ed25519_seed"])),
             MLDSA65PrivateKey.from_seed_bytes(bytes.fromhex(members["ml_dsa_65_seed"])),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _ = signer.public  # a name that is none is found here
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, EvidenceError) as error:
         raise PublishError(f"release signer: {str(path)!r} is not readable as one") from error
+    return signer
 
 
 def read_signer(path: Path) -> Signer:
