@@ -165,7 +165,7 @@ def _ask_openssl(path: list[Certificate], moment: datetime, *, known: int = 1) -
         checked = crypto.X509StoreContext(store, rest[-1], rest[:-1]).get_verified_chain()
     except (crypto.Error, crypto.X509StoreContextError) as error:
         raise ChainInvalid(f"OpenSSL refuses the path: {error}") from error
-    # 2.18 It was this path: another one, past a forged member of this one, could be true as well.
     taken = [crypto.dump_certificate(crypto.FILETYPE_ASN1, one) for one in reversed(checked)]
+    # 2.18 It was this path: another one, past a forged member of this one, could be true as well.
     if taken != [one.der for one in path[known - 1 :]]:
         raise ChainInvalid(f"OpenSSL takes another path: expected {len(rest) + 1} certificates, got {len(taken)}")

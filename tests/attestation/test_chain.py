@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from cryptography import x509
@@ -36,6 +36,7 @@ class Link:
     constraints: bool = True
     issuer_name: str | None = None
     extension: x509.ExtensionType | None = None
+    signer: ec.EllipticCurvePrivateKey | None = None
 
 
 def links() -> list[Link]:
@@ -71,7 +72,7 @@ def build(chain: list[Link]) -> tuple[list[bytes], list[ec.EllipticCurvePrivateK
             builder = builder.add_extension(x509.InhibitAnyPolicy(0), critical=True)
         if link.extension is not None:
             builder = builder.add_extension(link.extension, critical=False)
-        signer = keys[-1] if keys else key
+        signer = link.signer or (keys[-1] if keys else key)
         made.append(builder.sign(signer, link.hasher()).public_bytes(Encoding.DER))
         keys.append(key)
     return made, keys
@@ -170,6 +171,42 @@ def test_a_rule_that_only_openssl_knows_is_enough_to_refuse(extensions: dict[int
         chain[index].extension = extension
     with pytest.raises(ChainInvalid, match="OpenSSL"):
         walk(build(chain)[0])
+
+
+@pytest.mark.parametrize("index", [1, 2, 3, 4])
+def test_a_signature_by_another_key_is_refused_wherever_it_stands(index: int) -> None:
+    chain = links()
+    chain[index].signer = ec.generate_private_key(ec.SECP384R1())
+    with pytest.raises(ChainInvalid, match="signature failure"):
+        walk(build(chain)[0])
+
+
+def test_a_forged_certificate_beside_a_true_path_is_refused() -> None:
+    """OpenSSL leaves it out and finds the path true; the path given is not, and nobody has signed that member."""
+    made = build(links())[0]
+    forged = build([Link(True, None, True)])[0][0]  # the root's name, another key
+    with_forged = [made[0], forged, *made[1:]]
+    with pytest.raises(ChainInvalid, match="takes another path: expected 6 certificates, got 5"):
+        walk(with_forged)
+
+
+def test_an_issuer_named_in_capitals_is_another_one() -> None:
+    """OpenSSL folds case, so this rule is the hand walk's own."""
+    chain = links()
+    chain[4].issuer_name = "C3"
+    made = build(chain)[0]
+    _ask_openssl(read(made), START)
+    with pytest.raises(ChainInvalid, match="names another issuer"):
+        walk(made)
+
+
+def test_the_time_of_judgement_may_be_told_in_any_zone() -> None:
+    chain = links()
+    chain[4].life = timedelta(seconds=1)
+    made = build(chain)[0]
+    for hours in (-11, 5, 13):
+        zone = timezone(timedelta(hours=hours))
+        verify_chain(made[-1], tuple(made[:-1]), Anchor("test", made[0]), START.astimezone(zone))
 
 
 def test_a_leaf_cannot_issue_another_leaf() -> None:
