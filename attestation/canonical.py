@@ -83,7 +83,7 @@ def _encode(value: Value, out: bytearray, depth: int) -> None:
         out += _head(3, len(text)) + text
     elif isinstance(value, Mapping):
         out += _head(5, len(value))
-        # 4.2.1: bytewise order of the encoded keys.
+        # RFC 8949 4.2.1: bytewise order of the encoded keys.
         for key, name in sorted((encode(name), name) for name in value):
             if not isinstance(name, str):
                 raise TypeError(f"map key: expected text, got {type(name).__name__}")
