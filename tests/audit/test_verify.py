@@ -300,7 +300,7 @@ def test_nothing_is_judged_without_a_trust_file_or_a_transcript(story: Story, tm
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 2},
+        {"version": 3},
         {"platforms": ["nitro-enclave"]},
         {"root": None},
         {"root": "not a certificate"},

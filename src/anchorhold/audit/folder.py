@@ -13,7 +13,7 @@ from anchorhold.attestation.transcript.append import MAX_ATTACHMENT
 from anchorhold.attestation.transcript.checkpoint import MAX_NOTE
 from anchorhold.attestation.transcript.trust import EvidenceMissing
 
-MAX_TRUST = 65_536  # bytes
+MAX_TRUST = 131_072  # bytes; 16 release signers take 65,000
 MAX_BUNDLE = tree.TILE_WIDTH * (tree.MAX_ENTRY + 2)  # bytes; 256 entries with their lengths
 
 

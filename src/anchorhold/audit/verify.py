@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.release.bundle import MAX_BUNDLE
 from anchorhold.attestation.transcript.check import Replay
 from anchorhold.attestation.transcript.checkpoint import Checkpoint
 from anchorhold.attestation.transcript.kept import MAX_KEPT, KeptReceipt
 from anchorhold.attestation.transcript.report import Code, Finding, Report, Status
 from anchorhold.attestation.transcript.trust import AuditTrust
 from anchorhold.audit.folder import MAX_TRUST, CannotRead, Folder, read_small
-from anchorhold.audit.trustfile import merge, parse_trust
+from anchorhold.audit.trustfile import ReadList, merge, parse_trust
 
 NOT_CHECKED = (
     "that the hardware is honest",
@@ -47,27 +48,33 @@ def audit(path: Path, *, trust_files: Sequence[Path] = (), receipts: Sequence[Pa
     """Replays the transcript in `path`. Raises CannotRead where nothing could be judged."""
     folder = Folder(path)
     raw_trusts, findings = _trusts(folder, trust_files)
-    trust = merge([parse_trust(raw) for raw in raw_trusts])
+    trust = merge([parse_trust(raw, read) for raw, read in raw_trusts])
     kept = [_receipt(receipt) for receipt in receipts]
     size, replayed = _replay(folder, trust, kept)
     return Audit(
         Report((*findings, *replayed)),
         trust.log.name,
         size,
-        tuple(hashlib.sha256(raw).hexdigest() for raw in raw_trusts),
+        tuple(hashlib.sha256(raw).hexdigest() for raw, _ in raw_trusts),
         any(deployment.anchor.simulated for deployment in trust.deployments),
     )
 
 
-def _trusts(folder: Folder, files: Sequence[Path]) -> tuple[list[bytes], list[Finding]]:
+def _trusts(folder: Folder, files: Sequence[Path]) -> tuple[list[tuple[bytes, ReadList | None]], list[Finding]]:
     if files:
-        return [read_small(file, MAX_TRUST) for file in _trust_files(files)], []
+        return [(read_small(file, MAX_TRUST), _lists_of(file)) for file in _trust_files(files)], []
     suggested = folder.suggested_trust()
     if suggested is None:
         hint = "--trust FILE: the one your own client pins (anchorhold trust init makes it)"
         raise CannotRead("no trust file", hint=hint)
     detail = "the folder's own trust.json, which proves nothing"
-    return [suggested], [Finding("Trust", Status.LIMIT, Code.TRUST_SUGGESTED, detail)]
+    # It may not say which file of the auditor's machine is read.
+    return [(suggested, None)], [Finding("Trust", Status.LIMIT, Code.TRUST_SUGGESTED, detail)]
+
+
+def _lists_of(trust_file: Path) -> ReadList:
+    """A list's address counts from the folder of its trust file."""
+    return lambda source: read_small(trust_file.parent / source, MAX_BUNDLE)
 
 
 def _trust_files(paths: Sequence[Path]) -> list[Path]:
