@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None, subject: Subject | None = None)
     if asked.only:
         steps = [step for step in steps if step.number in asked.only.split(",")]
     if asked.sample:
-        steps = _drawn(steps, asked.sample, asked.seed)
+        steps = drawn(steps, asked.sample, asked.seed)
     return _kill(subject, modules, steps, asked.jobs)
 
 
@@ -176,7 +176,7 @@ def _kill(subject: Subject, modules: dict[str, Module], steps: list[Step], jobs:
     return 0 if steps and killed == len(steps) else 1
 
 
-def _drawn(steps: list[Step], count: int, seed: str) -> list[Step]:
+def drawn(steps: list[Step], count: int, seed: str) -> list[Step]:
     """So many of them, the same for one seed on every machine."""
 
     def lot(step: Step) -> bytes:
