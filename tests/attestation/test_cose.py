@@ -2,7 +2,10 @@
 
 import cbor2
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA384
 
 from anchorhold.attestation.cose import MAX_SIGN1, parse_sign1, sign1
 from anchorhold.attestation.errors import EvidenceError, Malformed, SignatureInvalid, TooLarge, WrongAlgorithm
@@ -74,3 +77,29 @@ def test_a_key_of_another_algorithm_is_a_wrong_algorithm() -> None:
     message = parse_sign1(cbor2.dumps([protected, {}, b"payload", b"s" * 96]), "message")
     with pytest.raises(WrongAlgorithm):
         message.verify(KEY.public_key(), aad=b"label")
+
+
+def test_a_signature_with_bytes_between_its_halves_has_the_same_numbers_and_is_refused() -> None:
+    key = ec.derive_private_key(7, ec.SECP384R1())
+    protected = cbor2.dumps({1: -35})
+    signed = cbor2.dumps(["Signature1", protected, b"", b"payload"])
+    halves = [number.to_bytes(48, "big") for number in decode_dss_signature(key.sign(signed, ec.ECDSA(SHA384())))]
+    for between, verifies in ((b"", True), (b"\x00", False), (bytes(48), False)):
+        raw = cbor2.dumps([protected, {}, b"payload", between.join(halves)])
+        message = parse_sign1(raw, "message")
+        if verifies:
+            assert message.verify(key.public_key()) == b"payload"
+        else:
+            with pytest.raises(SignatureInvalid):
+                message.verify(key.public_key())
+
+
+@pytest.mark.parametrize("algorithm", [-7, -35, -36])
+def test_an_algorithm_goes_with_its_own_curve_alone(algorithm: int) -> None:
+    protected = cbor2.dumps({1: algorithm})
+    message = parse_sign1(cbor2.dumps([protected, {}, b"payload", b"s" * 64]), "message")
+    curves = {-7: ec.SECP256R1(), -35: ec.SECP384R1(), -36: ec.SECP521R1()}
+    for number, curve in {**curves, 0: ec.SECP256K1()}.items():
+        key = ec.derive_private_key(7, curve).public_key()
+        with pytest.raises(SignatureInvalid if number == algorithm else WrongAlgorithm):
+            message.verify(key)

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anchorhold.attestation.document import MAX_DOCUMENT, PcrBank, Unreadable, parse_document
+from anchorhold.attestation.document import MAX_DOCUMENT, MAX_PAYLOAD, PcrBank, Unreadable, parse_document
 from anchorhold.attestation.errors import EvidenceError, Malformed, NotCanonical, TooLarge, WrongAlgorithm
 from anchorhold.sim.nsm import sign_payload
 from anchorhold.sim.stage import MODULE, NONCE, Stage
@@ -60,6 +60,45 @@ def test_an_oversized_document_is_refused_before_it_is_parsed() -> None:
     with pytest.raises(TooLarge) as refusal:
         parse_document(b"\x84" + bytes(MAX_DOCUMENT))
     assert (refusal.value.limit, refusal.value.actual) == (MAX_DOCUMENT, MAX_DOCUMENT + 1)
+
+
+def test_an_oversized_payload_is_refused_before_it_is_read(stage: Stage) -> None:
+    with pytest.raises(TooLarge, match="document: payload") as refusal:
+        parse_document(sign_payload(bytes(MAX_PAYLOAD + 1), stage.leaf.issued.key))
+    assert (refusal.value.limit, refusal.value.actual) == (MAX_PAYLOAD, MAX_PAYLOAD + 1)
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        ([1], "payload: expected a map, got list"),
+        ("text", "payload: expected a map, got str"),
+        ({0: 0}, "expected text as field name, got 0"),
+    ],
+)
+def test_a_payload_that_is_no_map_of_named_fields_is_refused(stage: Stage, payload: object, message: str) -> None:
+    with pytest.raises(Malformed, match=message):
+        parse_document(sign_payload(cbor2.dumps(payload), stage.leaf.issued.key))
+
+
+def test_a_member_of_another_type_is_refused_by_name(stage: Stage) -> None:
+    for at, name in ((0, "protected header"), (2, "payload"), (3, "signature")):
+
+        def as_text(members: list[object], at: int = at) -> None:
+            member = members[at]
+            assert isinstance(member, bytes)
+            members[at] = "a" * len(member)
+
+        with pytest.raises(Malformed, match=f"document: {name}: expected bytes, got CBOR major type 3"):
+            parse_document(with_envelope(stage.signed(), as_text))
+
+
+def test_an_envelope_has_the_shortest_heads(stage: Stage) -> None:
+    raw = stage.signed()
+    longer = raw.replace(b"\x84\x44", b"\x84\x58\x04", 1)
+    assert len(longer) == len(raw) + 1
+    with pytest.raises(NotCanonical, match="head longer than needed for 4"):
+        parse_document(longer)
 
 
 @pytest.mark.parametrize("field", ["public_key", "user_data", "nonce"])

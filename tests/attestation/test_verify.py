@@ -1,6 +1,7 @@
 """The parent is hostile: it holds genuine documents of many enclaves, debug ones too, and may change any byte."""
 
 import dataclasses
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from anchorhold.attestation.anchors import AWS_NITRO_G1, Anchor
 from anchorhold.attestation.appraise import appraise
 from anchorhold.attestation.chain import Expired, NotYetValid, WrongRoot
 from anchorhold.attestation.configuration import pcr16
-from anchorhold.attestation.errors import EvidenceError, Mismatch
+from anchorhold.attestation.errors import EvidenceError, Mismatch, SignatureInvalid
 from anchorhold.attestation.policy import MeasurementMismatch, Policy
 from anchorhold.attestation.timing import TimeEvidence, TimeGrade, TimeSource
 from anchorhold.attestation.types import ConfigDigest, Milliseconds, Platform
@@ -164,11 +165,27 @@ def test_a_leaf_speaks_for_its_own_module_only(stage: Stage) -> None:
         live(stage, stage.signed(module_id="i-0123456789abcdef0-enc0000000000000000"))
 
 
+def by_each_verifier(stage: Stage, raw: bytes) -> list[Callable[[], object]]:
+    """The document before all three: what one refuses for good reason none of them takes."""
+    anchor = stage.pki.anchor
+    return [
+        lambda: live(stage, raw),
+        lambda: verify_at(raw, stage.policy, anchor, OWN_WORD),
+        lambda: verify_genuine(raw, [anchor], stage.clock.now, max_age_ms=Milliseconds(300_000)),
+    ]
+
+
 def test_a_signature_by_another_enclave_s_leaf_is_refused(stage: Stage) -> None:
     other = stage.pki.leaf("i-0123456789abcdef0-encfedcba9876543210", stage.clock.now)
-    raw = sign_document(stage.fields(), other.issued.key)
-    with pytest.raises(EvidenceError, match="signature does not verify"):
-        live(stage, raw)
+    for verify in by_each_verifier(stage, sign_document(stage.fields(), other.issued.key)):
+        with pytest.raises(SignatureInvalid, match="signature does not verify"):
+            verify()
+
+
+def test_no_verifier_takes_a_debug_document_even_if_the_policy_were_to_match(debug_stage: Stage) -> None:
+    for verify in by_each_verifier(debug_stage, debug_stage.module.attest(nonce=NONCE)):
+        with pytest.raises(DebugRefused):
+            verify()
 
 
 def test_an_expired_chain_is_refused_and_named(stage: Stage) -> None:
