@@ -22,6 +22,7 @@ from anchorhold.attestation.sealed.manifest import PurposeClass, ShareRole, Wrap
 from anchorhold.attestation.sealed.shares import encryption_context
 from anchorhold.authority.owner.client import AdminClient
 from anchorhold.client.gateway import GrpcGateway
+from anchorhold.client.releases import Releases
 from anchorhold.client.sdk import utc_now
 from anchorhold.client.session import AttestAnswer, open_session
 from anchorhold.sim.deploy import PURPOSE, Face, KmsDesk
@@ -112,7 +113,9 @@ def test_the_owners_challenge_at_the_public_attest_gains_nothing(base: Base, par
     challenge = parent.challenge()
     answer = parent.attest(challenge)
     # 1. What came back is genuine and for that very challenge: a client would take it.
-    open_session(answer, parent.cell.trust, nonce=challenge, now=utc_now())
+    trust, now = parent.cell.trust, utc_now()
+    assert trust.releases is not None
+    open_session(answer, trust, nonce=challenge, now=now, releases=Releases(trust, trust.releases).accepted(now))
     serve = decode_statement(answer.statement, Serve)
     before = len(base.journal("owner"))
     # 2. It says `serve`, and the authority takes `release` alone.

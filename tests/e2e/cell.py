@@ -66,6 +66,12 @@ class Base:
     def trust(self) -> Trust:
         return parse_trust((self.state / "trust.json").read_bytes())
 
+    @property
+    def measurements(self) -> dict[int, bytes]:
+        """Registers 0, 1, 2 and 16 of the stack's own deployment, which both custodians release to."""
+        record = json.loads((self.state / "stack.json").read_text())
+        return {int(index): bytes.fromhex(value) for index, value in record["measurements"].items()}
+
     def process(self, name: str) -> Recorded:
         """The process recorded under `name`: hypervisor, kms, owner, log or parent."""
         return next(one for one in self._recorded() if one.name == name)

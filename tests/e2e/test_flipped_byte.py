@@ -59,9 +59,9 @@ def deployed(request: pytest.FixtureRequest, base: Base, cells: Cells) -> Iterat
     raw = encode_configuration(replace(whole, sources=tuple(sources)))
     path = cells.folder / "deployment.cbor"
     path.write_bytes(raw)
-    original = dict(base.trust.measurements)
+    original = base.measurements
     measurements = original | {16: pcr16(configuration_digest(raw))}
-    trust = replace(base.trust, measurements=measurements, configuration=ConfigDigest(configuration_digest(raw)))
+    trust = replace(base.trust, configuration=ConfigDigest(configuration_digest(raw)))
     _register(base, measurements)
     try:
         yield Deployed(request.param, path, trust)
@@ -110,7 +110,7 @@ def test_a_start_with_one_flipped_byte_is_refused_and_the_journal_shows_both_mea
     assert isinstance(bodies[-1], Death)
     assert (bodies[-1].reason, bodies[-1].source) == ("refused", deployed.first)
     # 3. The custodian's own journal has the measurement it expected and the one it was shown.
-    expected, actual = deployed.trust.measurements[0], cell.image_measurement
+    expected, actual = base.measurements[0], cell.image_measurement
     assert expected != actual
     entries = base.journal(deployed.first)[journals[deployed.first] :]
     shown = _kms_shows if deployed.first == "kms" else _owner_shows

@@ -24,6 +24,7 @@ from anchorhold.attestation.configuration import (
     encode_configuration,
     pcr16,
 )
+from anchorhold.attestation.release.pin import ReleasePin
 from anchorhold.attestation.types import ModelDigest
 from anchorhold.authority.kms.setup import CREDENTIALS
 from anchorhold.authority.owner.authority import TOKEN_FILE
@@ -215,15 +216,17 @@ def deployment(parts: Parts, settings: Settings, image: Mapping[int, bytes]) -> 
     return Deployment(raw, {**registers, 16: pcr16(configuration_digest(raw))})
 
 
-def trust_file(parts: Parts, deployed: Deployment, *, name: str, root_pem: str) -> dict[str, object]:
+def trust_file(
+    parts: Parts, deployed: Deployment, *, name: str, root_pem: str, releases: ReleasePin
+) -> dict[str, object]:
     """What a client or an auditor of this stack pins; the gateway is known once it listens."""
     return {
-        "version": 1,
+        "version": 2,
         "name": name,
         "gateway": "127.0.0.1:0",
         "platforms": ["simulated"],
         "root": root_pem,
-        "measurements": {str(index): value.hex() for index, value in sorted(deployed.measurements.items())},
+        "releases": releases.as_json(),
         "configuration": configuration_digest(deployed.configuration).hex(),
         "model": parts.model.hex(),
         "alias": parts.model_id,

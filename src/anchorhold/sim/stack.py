@@ -19,20 +19,36 @@ from typing import Any
 
 import anchorhold
 from anchorhold.attestation.anchors import anchor_from_pem
+from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.measure.pcr import measure
 from anchorhold.attestation.sealed.manifest import decode_manifest
+from anchorhold.attestation.transcript.checkpoint import Vkey
 from anchorhold.attestation.types import Milliseconds, Platform
 from anchorhold.authority.kms import setup as kms_setup
 from anchorhold.authority.owner import setup as owner_setup
 from anchorhold.publish import smollm
+from anchorhold.publish.errors import PublishError
 from anchorhold.publish.image import build_image, read_trees
 from anchorhold.publish.providers import KmsShares, OwnerShares, ShareProvider
+from anchorhold.publish.release_log import http_append
 from anchorhold.publish.seal import SealRequest, seal
 from anchorhold.publish.signing import create_signer, load_root, load_signer
 from anchorhold.publish.tiny import make_tiny_model
-from anchorhold.sim.deploy import KMS_SOURCE, REGION, Face, KmsDesk, OwnerDesk, Parts, Settings, deployment, trust_file
+from anchorhold.sim.deploy import (
+    KMS_SOURCE,
+    REGION,
+    Deployment,
+    Face,
+    KmsDesk,
+    OwnerDesk,
+    Parts,
+    Settings,
+    deployment,
+    trust_file,
+)
 from anchorhold.sim.observed import ask_shutdown, console_tail, enclave_pids, phase_of, running
 from anchorhold.sim.processes import Recorded, StackError, as_json, held_signals, save, start, stop, wait_ready
+from anchorhold.sim.release_desk import ReleaseDesk
 
 __all__ = ["MODELS", "Options", "Stack", "down", "enclave_pids", "phase_of", "running"]
 
@@ -124,8 +140,9 @@ class Stack:
             kms_key = self._kms_key(kms)
             self._seal(kms, kms_key, owner)
             sealed = decode_manifest((self.state / "model/signed/manifest").read_bytes())
-        with self._step("image, measured before it starts"):
+        with self._step("image, measured before it starts; its release signed by two of two, and logged"):
             image = self._image()
+            desk = self._release(image, Vkey.parse(log_key), log_url)
         parts = Parts(
             model=sealed.digest,
             model_id=sealed.descriptor.model_id,
@@ -144,18 +161,34 @@ class Stack:
             OwnerDesk(owner).register(
                 parts.model, parts.model_id, deployed.measurements, self.options.settings.lease_ms
             )
-        trust = trust_file(parts, deployed, name=f"sim:{self.state.name}", root_pem=root.read_text())
-        self._remember(trust)
+        pinned = desk.pin(str(desk.list))
+        name, pem = f"sim:{self.state.name}", root.read_text()
+        trust = trust_file(parts, deployed, name=name, root_pem=pem, releases=pinned)
+        self._remember(trust, desk)
         with self._step("parent and enclave"):
             gateway = self._parent(kms, owner, identity.name, log_url)
         (self.state / "trust.json").write_text(json.dumps({**trust, "gateway": gateway}, indent=2) + "\n")
-        return self._record(parts, gateway)
+        return self._record(parts, deployed, desk, gateway)
 
-    def _remember(self, trust: dict[str, object]) -> None:
-        """Every deployment that may write to this log, for its auditor: code and addresses change between runs."""
+    def _release(self, image: dict[int, bytes], log: Vkey, log_url: str) -> ReleaseDesk:
+        """Owner and operator accept this image: the statement and the list that clients ask."""
+        now = Milliseconds(int(datetime.now(UTC).timestamp() * 1000))  # noqa: TID251 - as below
+        try:
+            desk = ReleaseDesk(self.state)
+            desk.publish(image, log, http_append(log_url), now)
+        except (EvidenceError, PublishError) as error:
+            raise StackError(f"release: {error}") from error
+        return desk
+
+    def _remember(self, trust: dict[str, object], desk: ReleaseDesk) -> None:
+        """Every deployment that may write to this log, for its auditor, with the list of its day: both change."""
         folder = self.state / "trust"
         folder.mkdir(mode=0o700, exist_ok=True)
-        raw = json.dumps(trust, indent=2, sort_keys=True) + "\n"
+        listed = desk.list.read_bytes()
+        kept = f"{hashlib.sha256(listed).hexdigest()[:16]}.releases"
+        (folder / kept).write_bytes(listed)
+        remembered = {**trust, "releases": desk.pin(kept).as_json()}
+        raw = json.dumps(remembered, indent=2, sort_keys=True) + "\n"
         (folder / f"{hashlib.sha256(raw.encode()).hexdigest()[:16]}.json").write_text(raw)
 
     def _hypervisor(self) -> Path:
@@ -282,7 +315,7 @@ class Stack:
                 raise StackError(f"the enclave did not serve within {SERVING_SECONDS:.0f} s (phase {phase})")
             time.sleep(POLL_SECONDS)
 
-    def _record(self, parts: Parts, gateway: str) -> dict[str, object]:
+    def _record(self, parts: Parts, deployed: Deployment, desk: ReleaseDesk, gateway: str) -> dict[str, object]:
         record: dict[str, object] = {
             "version": 1,
             "platform": "simulated",
@@ -290,6 +323,8 @@ class Stack:
             "gateway": gateway,
             "trust": str(self.state / "trust.json"),
             "trusts": str(self.state / "trust"),
+            "releases": str(desk.list),
+            "measurements": {str(index): value.hex() for index, value in sorted(deployed.measurements.items())},
             "transcript": str(self.state / "log"),
             "window": str(self.window),
             "model": parts.model.hex(),
