@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 from anchorhold.attestation.policy import Policy
 from anchorhold.attestation.types import SHA384_BYTES, Platform
-from anchorhold.publish.kms_reach import Path, Register, is_recipient_key, paths, register
+from anchorhold.publish.kms_reach import RECIPIENT_ACTIONS, Path, Register, is_recipient_key, paths, register
 from anchorhold.publish.kms_statement import EVERYBODY, Document, Statement
 
 HEX = 2 * SHA384_BYTES
 _ZERO = "0" * HEX
-_RECIPIENT_ACTIONS = ("kms:Decrypt", "kms:DeriveSharedSecret", "kms:GenerateDataKey", "kms:GenerateDataKeyPair")
 _DATA_KEYS = frozenset({"kms:GenerateDataKey", "kms:GenerateDataKeyPair"})
 _CHANGE = "kms:PutKeyPolicy"
 _AROUND = {
@@ -198,7 +197,7 @@ def lint(key: Document | None, identities: Sequence[Document], expect: Expectati
 def _ways(
     key: Document | None, identities: Sequence[Document], expect: Expectations, notes: set[str]
 ) -> Iterator[tuple[str, Path]]:
-    for action in (*_RECIPIENT_ACTIONS, _CHANGE, *_AROUND):
+    for action in (*RECIPIENT_ACTIONS, _CHANGE, *_AROUND):
         for path in paths(key, identities, action):
             codes = set(_codes(path, expect, notes))
             yield from ((code, path) for code in sorted(codes))

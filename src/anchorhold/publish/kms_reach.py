@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from anchorhold.publish.kms_statement import EVERYBODY, Condition, Document, Statement, like
 
+RECIPIENT_ACTIONS = ("kms:Decrypt", "kms:DeriveSharedSecret", "kms:GenerateDataKey", "kms:GenerateDataKeyPair")
+"""The actions on a key that take a Recipient (botocore model); GenerateRandom does too, and concerns no key."""
 _RECIPIENT = "kms:recipientattestation:"
 _REGISTER = re.compile(
     _RECIPIENT + r"(?:(imagesha384)|(pcr)([0-9]|[12][0-9]|3[01])|(nitrotpmpcr)([0-9]|1[0-9]|2[0-3]))"
@@ -150,7 +152,7 @@ def _excepted(deny: Statement) -> Iterator[str]:
 
 
 def _path(grant: Grant, who: Who, action: str) -> Path | None:
-    if any(_certain(one, who) is False for one in grant.conditions):
+    if any(_certain(one, who, action) is False for one in grant.conditions):
         return None
     pins, loose, attested = _demanded(grant.conditions)
     joined: list[str] = []
@@ -159,7 +161,7 @@ def _path(grant: Grant, who: Who, action: str) -> Path | None:
         declared = declared or _declares(deny, who)
         if not _concerns(deny, who):
             continue
-        known = [_certain(one, who) for one in deny.conditions]
+        known = [_certain(one, who, action) for one in deny.conditions]
         if False in known:
             continue
         open_conditions = [one for one, value in zip(deny.conditions, known, strict=True) if value is None]
@@ -232,8 +234,10 @@ def _declares(deny: Statement, who: Who) -> bool:
     return everybody and len(deny.conditions) == 1 and who.name in set(_excepted(deny))
 
 
-def _certain(condition: Condition, who: Who) -> bool | None:
+def _certain(condition: Condition, who: Who, action: str) -> bool | None:
     """Whether a condition holds for this principal whatever else the request brings; None where that is not known."""
+    if register(condition.key) is not None:
+        return None if action in RECIPIENT_ACTIONS else _holds_absent(condition)
     if condition.operator == "Null" or condition.quantifier:
         return None
     if condition.key in _ACCOUNT_KEYS and who.account:
@@ -244,6 +248,15 @@ def _certain(condition: Condition, who: Who) -> bool | None:
         return _holds(condition, who.name)
     # Somebody else than those the policy names; whether a pattern takes them in is not known.
     return None if condition.patterns else condition.negated
+
+
+def _holds_absent(condition: Condition) -> bool:
+    """Whether it holds where the key is absent, as every attestation key is in an action that takes no Recipient."""
+    if condition.operator == "Null":
+        return condition.values == ("true",)
+    if condition.quantifier:
+        return condition.quantifier == "ForAllValues"
+    return condition.negated or condition.if_exists
 
 
 def _holds(condition: Condition, value: str) -> bool | None:
