@@ -4,12 +4,16 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from anchorhold.attestation.configuration import pcr16
 from anchorhold.cli.main import main
 from anchorhold.sim.pki import SimulatedPki
 from anchorhold.sim.stage import BOOT, CONFIGURATION, NONCE, Clock, Stage
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "schema" / "verdict.schema.json"
+VALIDATOR = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
 
 
 @pytest.fixture
@@ -61,7 +65,7 @@ def test_another_measurement_is_exit_1_and_shows_both_values(
     assert BOOT[0].hex() in claims["measurements"]["detail"]
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not a document", b"\x84\x01", b"\xa0"])
+@pytest.mark.parametrize("content", [None, b"", b"not a document", b"\x84\x44", b"\xa0"])
 def test_what_cannot_be_read_is_exit_2(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "file").write_bytes(content)
@@ -104,3 +108,52 @@ def test_show_says_that_nothing_is_verified(live: tuple[Stage, list[str]], capsy
 @pytest.mark.parametrize("at", ["yesterday", "2026-01-01T00:00:00", ""])
 def test_a_time_without_a_zone_is_a_usage_error(live: tuple[Stage, list[str]], at: str) -> None:
     assert main([*live[1], "--at", at]) == 2
+
+
+def test_a_debug_enclave_is_exit_1_and_with_the_flag_exit_3_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = datetime.now(UTC)  # noqa: TID251 - the command under test reads the real clock
+    stage = Stage(SimulatedPki.create(now), Clock(now), {**dict.fromkeys((0, 1, 2, 8), bytes(48)), 4: b"\x14" * 48})
+    (tmp_path / "doc.cbor").write_bytes(stage.module.attest(nonce=NONCE))
+    (tmp_path / "root.pem").write_bytes(stage.pki.root_pem)
+    command = ["evidence", "verify", str(tmp_path / "doc.cbor"), "--nonce", NONCE.hex()]
+    command += ["--dangerous-simulated-root", str(tmp_path / "root.pem")]
+    assert main(command) == 1
+    capsys.readouterr()
+    assert main([*command, "--dangerous-allow-debug"]) == 3
+    out = capsys.readouterr().out
+    assert "DEBUG FAILED AND ACCEPTED BY FLAG [SIMULATED]   exit 3" in out.splitlines()[0]
+    assert "debug          failed, accepted by flag" in out
+
+
+def test_of_many_documents_one_line_each_and_the_worst_code(
+    live: tuple[Stage, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, good = [*live[1], "--nonce", NONCE.hex()], live[1][2]
+    (tmp_path / "none").write_bytes(b"no document")
+    raw = bytearray(Path(good).read_bytes())
+    raw[-1] ^= 1
+    (tmp_path / "bad").write_bytes(raw)
+    for files, code in (
+        ([good], 4),
+        ([str(tmp_path / "none")], 2),
+        ([str(tmp_path / "none"), str(tmp_path / "bad")], 1),
+    ):
+        assert main([*command[:2], *files, *command[2:]]) == code
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == len(files) + 1
+    assert [line[0] for line in lines] == ["2", "1", "4"]
+    assert lines[1].endswith("REFUSED [SIMULATED]: signature failed [signature]")
+    assert main([*command[:2], str(tmp_path / "bad"), *command[2:], "--json"]) == 1
+    judged = json.loads(capsys.readouterr().out)
+    VALIDATOR.validate(judged)
+    assert [one["exit_code"] for one in judged] == [1, 4]
+    assert judged[1]["releases"] == ["toy 1.0"]
+
+
+def test_json_of_one_document_is_in_the_published_form(
+    live: tuple[Stage, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([*live[1], "--json"])
+    VALIDATOR.validate(json.loads(capsys.readouterr().out))

@@ -1,4 +1,4 @@
-"""`anchorhold evidence verify|show`: one attestation document, judged at a named time or merely read."""
+"""`anchorhold evidence verify|show`: attestation documents, judged at a named time or merely read."""
 
 import argparse
 import hashlib
@@ -11,10 +11,12 @@ from cryptography import x509
 
 from anchorhold.attestation.anchors import AWS_NITRO_G1, Anchor, anchor_from_pem
 from anchorhold.attestation.appraise import appraise
+from anchorhold.attestation.certificates import ChainCache
 from anchorhold.attestation.document import MAX_DOCUMENT, MAX_FIELD, UnverifiedDocument, parse_document
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.policy import MAX_POLICY_JSON, Policy, pcr_name, policy_from_json
 from anchorhold.attestation.timing import OWN_WORD, TimeEvidence, TimeSource, moment
+from anchorhold.attestation.verdict import Verdict, worst
 from anchorhold.cli.main import CANNOT_RUN, REFUSED, CommandError
 from anchorhold.cli.page import page
 
@@ -38,13 +40,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="judge a document, claim by claim",
         **page(
             """Judge an attestation document, claim by claim: signature, certificate chain, platform, measurements,
-            freshness. Without a policy the measurements are shown and not judged; a claim that was not checked says
-            so.""",
+            freshness; each with what it rests on and a stable code (`anchorhold explain CODE`). Without a policy the
+            measurements are not judged; a claim that was not checked says so.
+
+            Of several documents one line each is printed, and the worst exit code is returned: 1, then 2, 3, 4, 0.""",
             example="anchorhold evidence verify document.cbor --at 2026-01-31T12:00:00Z --json",
             codes=_CODES,
         ),
     )
-    verify.add_argument("file", type=Path, metavar="FILE", help="the document, as the NSM gave it")
+    verify.add_argument("file", type=Path, nargs="+", metavar="FILE", help="the document, as the NSM gave it")
     verify.add_argument(
         "--at",
         type=_time,
@@ -52,7 +56,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="doc|now|RFC3339",
         help="when its certificates must be valid: the document's own time, now (the default), or a time you name",
     )
-    verify.add_argument("--policy", type=Path, metavar="FILE", help="accepted platforms and measurements, JSON")
+    verify.add_argument(
+        "--policy",
+        type=Path,
+        metavar="FILE",
+        help="accepted platforms and releases, JSON (docs/schema/policy.schema.json)",
+    )
     verify.add_argument("--nonce", type=_nonce, metavar="HEX", help="the nonce the document must carry")
     verify.add_argument(
         "--dangerous-simulated-root",
@@ -60,7 +69,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="PEM",
         help="also accept this root; everything under it is simulated, and says so",
     )
-    verify.add_argument("--json", action="store_true", help="print JSON")
+    verify.add_argument(
+        "--dangerous-allow-debug",
+        action="store_true",
+        help="accept an enclave in debug mode, whose memory its parent can read: the claim stays failed, accepted by "
+        "flag, and the exit code is 3 at best",
+    )
+    verify.add_argument("--json", action="store_true", help="print JSON, of several documents a list")
     verify.set_defaults(run=_verify)
     show = commands.add_parser(
         "show",
@@ -77,14 +92,37 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _verify(options: argparse.Namespace) -> int:
-    raw = _read(options.file, MAX_DOCUMENT)
-    verdict = appraise(raw, _policy(options.policy), _anchors(options), options.at, options.nonce)
+    policy, anchors, cache = _policy(options.policy), _anchors(options), ChainCache()
+    judged: list[tuple[Path, bytes, Verdict]] = []
+    for file in options.file:
+        raw = _read(file, MAX_DOCUMENT)
+        verdict = appraise(
+            raw,
+            policy,
+            anchors,
+            options.at,
+            options.nonce,
+            dangerous_allow_debug=options.dangerous_allow_debug,
+            cache=cache,
+        )
+        judged.append((file, raw, verdict))
     if options.json:
-        head = {"file": str(options.file), "sha256": hashlib.sha256(raw).hexdigest()}
-        print(json.dumps({**head, **verdict.as_json()}, indent=2))
+        shown = [_as_json(*one) for one in judged]
+        print(json.dumps(shown if len(shown) > 1 else shown[0], indent=2))
+    elif len(judged) == 1:
+        print(judged[0][2].text())
     else:
-        print(verdict.text())
-    return int(verdict.exit_code)
+        print("\n".join(f"{int(verdict.exit_code)}  {_name(file)}  {verdict.line()}" for file, _, verdict in judged))
+    return int(worst([verdict.exit_code for _, _, verdict in judged]))
+
+
+def _as_json(file: Path, raw: bytes, verdict: Verdict) -> dict[str, object]:
+    return {"file": str(file), "sha256": hashlib.sha256(raw).hexdigest(), **verdict.as_json()}
+
+
+def _name(file: Path) -> str:
+    """A file's name reaches a terminal without its control sequences."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(file))
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -151,8 +189,10 @@ def _policy(path: Path | None) -> Policy | None:
     try:
         return policy_from_json(_read(path, MAX_POLICY_JSON))
     except EvidenceError as error:
-        hint = '{"version": 1, "platforms": ["nitro-enclave"], "measurements": [{"0": "...", "1": "...", "2": "..."}]}'
-        raise CommandError(str(error), hint=f"a policy reads {hint}") from error
+        example = (
+            '{"version": 1, "platforms": ["nitro-enclave"], "releases": {"NAME": [{"0": "...", "1": "...", ...}]}}'
+        )
+        raise CommandError(str(error), hint=f"a policy reads {example}; docs/schema/policy.schema.json") from error
 
 
 def _anchors(options: argparse.Namespace) -> tuple[Anchor, ...]:
