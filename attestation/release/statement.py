@@ -15,7 +15,7 @@ from anchorhold.attestation import labels
 from anchorhold.attestation.canonical import Value, check_map, decode_map, encode
 from anchorhold.attestation.digest import labelled
 from anchorhold.attestation.errors import Malformed, Mismatch, NotCanonical, TooLarge
-from anchorhold.attestation.policy import PcrIndex, Policy
+from anchorhold.attestation.policy import PcrIndex, PolicyInvalid, check_measurements
 from anchorhold.attestation.types import SHA384_BYTES, Milliseconds, Platform, Sha384
 
 VERSION = 1
@@ -26,7 +26,8 @@ MAX_REVOKED = 256  # entries of one list; a revoked statement may leave the list
 MAX_LIST = 65_536  # bytes; 64 digests and 256 revocations take 34,000
 MAX_REVOCATION = 512  # bytes; product, digest, time and reason take under 250
 MAX_LIFE_MS = 400 * 86_400_000  # a statement that outlives a year and a month's grace is one nobody thought about
-MAX_TIME_MS = 2**53 - 1  # what JSON readers in other languages hold exactly
+MAX_TIME_MS = 253_402_300_799_999  # ms; the end of the year 9999, the last that RFC 3339 can write
+MAX_VERSION = 2**53 - 1  # what JSON readers in other languages hold exactly
 # Shown in terminals and used as keys of policies: nothing that needs quoting.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", re.ASCII)
 _STATEMENT_FIELDS: Mapping[str, type] = {
@@ -78,12 +79,15 @@ class ReleaseStatement:
         check_name("release", self.release)
         if len(self.measurements) > MAX_SETS:
             raise TooLarge("release statement: measurement sets", limit=MAX_SETS, actual=len(self.measurements))
-        # The rules of a policy are the rules here: no empty set, no zero, the registers its platform needs.
-        checked = Policy(frozenset({self.platform}), self.measurements).measurements
-        if self.platform is not Platform.NITRO_TPM and any(PcrIndex.CONFIGURATION in one for one in checked):
-            raise Malformed("release statement: expected no register 16: it follows from the configuration")
-        forms = [_registers(one) for one in checked]
-        if len({encode(one) for one in forms}) != len(forms):
+        if not self.measurements:
+            raise PolicyInvalid("release statement: expected at least one measurement set")
+        # The rules of a policy are the rules here: enough registers, of the platform, no zeros.
+        tpm = self.platform is Platform.NITRO_TPM
+        for one in self.measurements:
+            check_measurements(one, tpm=tpm, what="release statement")
+            if not tpm and PcrIndex.CONFIGURATION in one:
+                raise Malformed("release statement: expected no register 16: it follows from the configuration")
+        if len({encode(_registers(one)) for one in self.measurements}) != len(self.measurements):
             raise NotCanonical("release statement: expected each measurement set once")
         if not 0 <= self.not_before < self.not_after <= MAX_TIME_MS:
             raise Malformed(
@@ -91,7 +95,7 @@ class ReleaseStatement:
             )
         if self.not_after - self.not_before > MAX_LIFE_MS:
             raise TooLarge("release statement: ms in force", limit=MAX_LIFE_MS, actual=self.not_after - self.not_before)
-        frozen = tuple(MappingProxyType(dict(sorted(one.items()))) for one in checked)
+        frozen = tuple(MappingProxyType(dict(sorted(one.items()))) for one in self.measurements)
         object.__setattr__(self, "measurements", frozen)
 
     def encode(self) -> bytes:
@@ -169,8 +173,8 @@ class ReleaseList:
     def __post_init__(self) -> None:
         check_name("product", self.product)
         check_time("release list: issued_at", self.issued_at)
-        if not 1 <= self.version <= MAX_TIME_MS:
-            raise Malformed(f"release list: expected a version from 1 to {MAX_TIME_MS}, got {self.version}")
+        if not 1 <= self.version <= MAX_VERSION:
+            raise Malformed(f"release list: expected a version from 1 to {MAX_VERSION}, got {self.version}")
         if len(self.statements) > MAX_STATEMENTS:
             raise TooLarge("release list: statements", limit=MAX_STATEMENTS, actual=len(self.statements))
         if len(self.revoked) > MAX_REVOKED:

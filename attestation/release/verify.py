@@ -90,9 +90,14 @@ class AcceptedReleases:
         if configuration is not None and Platform.NITRO_TPM in platforms:
             raise PolicyInvalid("releases: nitro-tpm binds its configuration in register 12, not in 16")
         extra = {} if configuration is None else {int(PcrIndex.CONFIGURATION): pcr16(configuration)}
-        sets = [{**one, **extra} for statement in chosen for one in statement.measurements]
-        unique = tuple(one for number, one in enumerate(sets) if one not in sets[:number])
-        return Policy(platforms, unique, max_age_ms)
+        named = [
+            (f"{statement.product} {statement.release}", {**one, **extra})
+            for statement in chosen
+            for one in statement.measurements
+        ]
+        # Two statements of one release may repeat a set, with other dates.
+        unique = [pair for number, pair in enumerate(named) if pair not in named[:number]]
+        return Policy(platforms, tuple(one for _, one in unique), max_age_ms, tuple(name for name, _ in unique))
 
     def refusal(self, pcrs: Mapping[int, bytes]) -> str | None:
         """Why an enclave with these registers is not accepted: a refused release's code, None where no release fits."""

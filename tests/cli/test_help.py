@@ -61,6 +61,8 @@ JSON_COMMANDS = {
     "image build", "image measure", "image show", "image sign", "image diff",
     "authority init", "authority revoke", "authority reinstate", "authority register",
     "authority status", "authority journal", "authority tenant", "log init",
+    "release keygen", "release quorum", "release make", "release renew", "release sign", "release revoke",
+    "release log", "release show", "release verify",
 }  # fmt: skip
 
 

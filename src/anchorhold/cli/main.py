@@ -28,6 +28,7 @@ COMMANDS = {
     "evidence": ("anchorhold.cli.evidence", "verify or show an attestation document"),
     "audit": ("anchorhold.cli.audit", "replay a stored transcript, offline"),
     "model": ("anchorhold.cli.model", "fetch, seal, verify and show models"),
+    "release": ("anchorhold.cli.release", "make, sign, log, verify and revoke release statements"),
     "image": ("anchorhold.cli.image", "build and measure enclave images"),
     "policy": ("anchorhold.cli.policy", "KMS policies of a release, and the ways round one"),
     "authority": ("anchorhold.cli.authority", "run a key authority, revoke, issue tenant credentials"),
