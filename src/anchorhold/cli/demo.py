@@ -91,11 +91,11 @@ def _ask(options: argparse.Namespace, began: float, receipt: Path) -> None:
     from anchorhold.attestation.transcript.kept import KeptReceipt
     from anchorhold.client.errors import ClientError
     from anchorhold.client.sdk import Client, Settings
-    from anchorhold.client.trust import parse_trust
+    from anchorhold.client.trust import load_trust
 
     first: float | None = None
     try:
-        with Client(parse_trust((options.state / "trust.json").read_bytes())) as client:
+        with Client(load_trust(options.state / "trust.json")) as client:
             for event in client.stream(options.question, Settings(max_tokens=options.max_tokens)):
                 if isinstance(event, Delta):
                     first = time.monotonic() - began if first is None else first

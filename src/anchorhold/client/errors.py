@@ -72,7 +72,7 @@ class ReleaseListRefused(ClientError):
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
         self.code = code
-        self.hint = _LIST_HINTS.get(code)
+        self.hint = _HINTS.get(code)
 
 
 class ReleaseMemoryInvalid(ClientError):
@@ -81,6 +81,11 @@ class ReleaseMemoryInvalid(ClientError):
     code = "release-memory"
     hint = "find out who changed it; to begin anew, check the list's version with its signers and remove the file"
 
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        if hint is not None:
+            self.hint = hint
+
 
 class NotReleased(ClientError):
     """A genuine enclave of a release that is not accepted: revoked, expired, not yet in force. `code` says which."""
@@ -88,19 +93,23 @@ class NotReleased(ClientError):
     def __init__(self, release: str, code: str) -> None:
         super().__init__(f"the enclave runs release {release!r}, which is not accepted: {code}")
         self.code = code
-        self.hint = _RELEASE_HINTS.get(code)
+        self.hint = _HINTS.get(code)
 
 
-_LIST_HINTS = {
-    "list-too-old": "get a list signed since then: with an old one a revocation could be hidden, so nothing is assumed",
+_HINTS = {
+    "list-too-old": "get a list signed since then: an old one could hide a revocation, so nothing is assumed",
     "list-rolled-back": "somebody handed out an older list than this client has seen; get the current one",
     "list-forked": "two lists of one version are signed: ask the signers which they meant",
     "list-unrevokes": "somebody took a revocation out of the list; get the list from its signers",
     "list-in-future": "is this machine's clock right?",
     "list-threshold": "too few of the signers in the trust file signed it",
-}
-_RELEASE_HINTS = {
+    "list-product": "this is another product's list",
+    "list-incomplete": "part of it was left out; get it whole",
+    "no-accepted-release": "its signers accept nothing now; get the current list, or ask them",
     "release-revoked": "its signers took it back; the operator must deploy an accepted release",
     "release-expired": "the operator must deploy a release in force, or its signers sign it again",
     "release-not-yet": "its public delay is not over",
+    "release-not-logged": "a release counts once it is in the log of the trust file: anchorhold release log",
+    "release-not-listed": "its signers left it out of the list",
+    "release-threshold": "too few of the signers in the trust file signed it",
 }

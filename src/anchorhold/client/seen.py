@@ -19,7 +19,7 @@ from anchorhold.attestation import labels
 from anchorhold.attestation.canonical import Value, encode
 from anchorhold.attestation.digest import labelled
 from anchorhold.attestation.release.pin import ReleasePin
-from anchorhold.attestation.release.statement import ReleaseDigest, ReleaseStatement
+from anchorhold.attestation.release.statement import MAX_TIME_MS, ReleaseStatement
 from anchorhold.attestation.release.verify import REVOKED, AcceptedReleases, ListRefused
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.client.errors import ReleaseMemoryInvalid
@@ -28,6 +28,7 @@ from anchorhold.client.files import write_whole
 VERSION = 1
 MAX_REVOKED = 1_024  # digests not yet past their own end; a list holds at most 256
 MAX_MEMORY = 262_144  # bytes; 1,024 revoked digests take 130,000
+_WRITABLE = "keep the trust file in a folder that this user may write: what was seen is kept beside it"
 _FIELDS = ("version", "quorum", "list_version", "list", "issued_at", "revoked")
 
 
@@ -155,7 +156,7 @@ class FileMemory:
         try:
             folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            raise ReleaseMemoryInvalid(f"{self.path.parent}: {error.strerror}") from error
+            raise ReleaseMemoryInvalid(f"{self.path.parent}: {error.strerror}", hint=_WRITABLE) from error
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
             yield
@@ -169,7 +170,7 @@ class FileMemory:
             write_whole(self.path, _encode(seen, self._quorum))
         except OSError as error:
             # Not remembered is not verified: the next list could be older.
-            raise ReleaseMemoryInvalid(f"{self.path}: cannot be written: {error.strerror}") from error
+            raise ReleaseMemoryInvalid(f"{self.path}: cannot be written: {error.strerror}", hint=_WRITABLE) from error
 
 
 def _encode(seen: Seen, quorum: bytes) -> bytes:
@@ -188,21 +189,28 @@ def _decode(raw: bytes, quorum: bytes) -> Seen:
     if len(raw) > MAX_MEMORY:
         raise ValueError(f"expected at most {MAX_MEMORY} bytes")
     members = json.loads(raw)
-    check = members.pop("check")
-    if tuple(members) != _FIELDS or members["version"] != VERSION:
-        raise ValueError(f"expected version {VERSION} and the fields {list(_FIELDS)}")
+    if not isinstance(members, dict) or tuple(members) != (*_FIELDS, "check") or members["version"] != VERSION:
+        raise ValueError(f"expected version {VERSION} and the fields {[*_FIELDS, 'check']}")
     if members["quorum"] != quorum.hex():
         raise ValueError("it is of another quorum")
     # No secret keys this: it shows damage and a careless hand, not whoever may write the trust file anyway.
-    if check != _check(members):
+    if members.pop("check") != _check(members):
         raise ValueError("its check differs")
-    digest, revoked = bytes.fromhex(members["list"]), members["revoked"]
+    revoked = members["revoked"]
+    if not isinstance(revoked, dict):
+        raise TypeError("revoked: expected an object")
     return Seen(
-        members["list_version"],
-        digest,
-        members["issued_at"],
-        MappingProxyType({ReleaseDigest(bytes.fromhex(name)): end for name, end in revoked.items()}),
+        _whole(members["list_version"]),
+        bytes.fromhex(members["list"]),
+        _whole(members["issued_at"]),
+        MappingProxyType({bytes.fromhex(name): _whole(end) for name, end in revoked.items()}),
     )
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or not 0 <= value <= MAX_TIME_MS:
+        raise ValueError(f"expected a whole number, got {value!r:.40}")
+    return value
 
 
 def _check(members: Mapping[str, Value]) -> str:
