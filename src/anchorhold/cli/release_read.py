@@ -131,7 +131,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    pin = _pin(options.quorum)
+    pin = read_pin(options.quorum)
     raw = read_bundle_bytes(options.bundle)
     accepted: AcceptedReleases | None = None
     refused: tuple[tuple[ReleaseStatement, str], ...] = ()
@@ -210,7 +210,7 @@ def _accepted(accepted: AcceptedReleases | None) -> list[tuple[ReleaseStatement,
     return [] if accepted is None else [(one, accepted.signers[one.digest]) for one in accepted.accepted]
 
 
-def _pin(path: Path) -> ReleasePin:
+def read_pin(path: Path) -> ReleasePin:
     """The quorum in a file of its own, or in a trust file. Raises CommandError."""
     with path.open("rb") as file:
         raw = file.read(MAX_QUORUM + 1)
