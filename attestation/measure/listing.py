@@ -15,6 +15,7 @@ MAX_LISTED = 262_144  # entries; a Debian root file system has some 30,000
 MAX_NAMES = 32 * 2**20  # bytes of names and link targets in all
 MAX_NAME = 4096  # bytes; Linux's PATH_MAX
 MAX_UNPACKED = 2 * 2**30  # bytes out of one compressed ramdisk: a bomb ends here
+_PACKED = 65_536  # bytes taken from a gzip stream at a time
 _PIECE = 2**20  # bytes unpacked at a time
 _MAGICS = (b"070701", b"070702")  # newc, newc with checksums
 _HEADER = 110
@@ -70,7 +71,8 @@ class _Stop(Exception):
 class RamdiskLister:
     """A ramdisk of any kind: its first bytes say whether it can be listed."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, unpacked: int = MAX_UNPACKED) -> None:
+        self._unpacked = unpacked
         self._first = bytearray()
         self._lister: Lister | None = None
 
@@ -91,7 +93,7 @@ class RamdiskLister:
         if self._lister is None:
             first = bytes(self._first)
             self._first.clear()
-            self._lister = _lister_for(first)
+            self._lister = _lister_for(first, self._unpacked)
             self._lister.take(memoryview(first))
         return self._lister
 
@@ -200,25 +202,30 @@ class ArchiveLister:
 class GzipLister:
     """A gzip stream around an archive."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
         self._inner = ArchiveLister()
         self._stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        self._unpacked = 0
+        self._left = limit
+        self._limit = limit
         self._note = ""
 
     def take(self, piece: memoryview) -> None:
         """The next packed bytes."""
-        rest = bytes(piece)
+        for at in range(0, len(piece), _PACKED):
+            if not self._note:
+                self._unpack(bytes(piece[at : at + _PACKED]))
+
+    def _unpack(self, packed: bytes) -> None:
+        if self._stream.eof:
+            self._note = "more behind the gzip stream" if packed.strip(b"\0") else ""
+            return
         try:
-            while rest and not self._note and not self._stream.eof:
-                out = self._stream.decompress(rest, _PIECE)
-                rest = self._stream.unconsumed_tail
-                self._pass(out)
-            while not self._note and not self._stream.eof and (out := self._stream.decompress(b"", _PIECE)):
+            while not self._note and (out := self._stream.decompress(packed, _PIECE)):
+                packed = self._stream.unconsumed_tail
                 self._pass(out)
         except zlib.error:
             self._note = "the gzip stream is damaged"
-        if self._stream.eof and (self._stream.unused_data.strip(b"\0") or rest.strip(b"\0")):
+        if self._stream.unused_data.strip(b"\0"):
             self._note = "more behind the gzip stream"
 
     def finish(self) -> Listing:
@@ -229,9 +236,9 @@ class GzipLister:
         return Listing(listing.entries, self._note or listing.note)
 
     def _pass(self, out: bytes) -> None:
-        self._unpacked += len(out)
-        if self._unpacked > MAX_UNPACKED:
-            self._note = f"unpacks to more than {MAX_UNPACKED} bytes"
+        self._left -= len(out)
+        if self._left < 0:
+            self._note = f"unpacks to more than {self._limit} bytes"
         else:
             self._inner.take(memoryview(out))
 
@@ -249,9 +256,9 @@ class _Unlisted:
         return Listing((), self._note)
 
 
-def _lister_for(first: bytes) -> Lister:
+def _lister_for(first: bytes, unpacked: int) -> Lister:
     if first.startswith(_GZIP):
-        return GzipLister()
+        return GzipLister(unpacked)
     for magic, name in _COMPRESSED.items():
         if first.startswith(magic):
             return _Unlisted(f"{name}: not unpacked here")
