@@ -1,4 +1,4 @@
-"""The three statements and what ties them to a document (docs/spec/evidence.md 6).
+"""The three statements and what ties them to a document (docs/spec/evidence.md 7).
 
 `user_data` carries SHA-384(label of the kind, canonical CBOR of the statement); the statement travels beside the
 document. Each kind has its own label and fields, and each acceptor names the one kind it takes, so no statement
@@ -127,14 +127,14 @@ def bind(evidence: Evidence, raw_statement: bytes, kind: type[Kind]) -> Kind:
     2. the bytes are a statement of this kind;
     3. `public_key` is null, or is the RSA key that a `release` names.
     """
-    # 1. user_data (evidence.md 6.2).
+    # 1. user_data (evidence.md 7.2).
     wanted = _digest(raw_statement, kind)
     if evidence.user_data is None or not same(evidence.user_data, wanted):
         got: object = "absent" if evidence.user_data is None else evidence.user_data
         raise Mismatch("user_data", expected=wanted, actual=got, code="user-data")
-    # 2. The statement itself (evidence.md 6.1).
+    # 2. The statement itself (evidence.md 7.1).
     statement: Statement = decode_statement(raw_statement, kind)
-    # 3. public_key (evidence.md 6.3).
+    # 3. public_key (evidence.md 7.3).
     named = statement.rsa_key if isinstance(statement, Release) else None
     shown = rsa_key_digest(evidence.public_key) if evidence.public_key is not None else None
     if named != shown:

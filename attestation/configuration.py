@@ -1,4 +1,4 @@
-"""The deployment configuration: handed in by the parent, untrusted until it is attested (docs/spec/evidence.md 7).
+"""The deployment configuration: handed in by the parent, untrusted until it is attested (docs/spec/evidence.md 8).
 
 C = SHA-384(label, its canonical bytes); the enclave extends register 16 with C before it parses them. This is the one
 form the bytes can have, so whoever checks C checks every word in here. A source's owner key and a log's key are what

@@ -1,4 +1,4 @@
-"""The statements' bytes and digests are final: these were made once and hold for ever (docs/spec/evidence.md 6).
+"""The statements' bytes and digests are final: these were made once and hold for ever (docs/spec/evidence.md 7).
 
 The digests are recomputed here from the specification's words, not by the code under test.
 """

@@ -128,8 +128,9 @@ def without(module: Module, step: Step) -> str:
         raise ValueError(f"{module.name}.py:{step.mark_line}: step {step.number} stands over no statement")
     lines = module.source.splitlines()
     margin = " " * target.col_offset
-    # Comments stay where they are: a test that reads them must not mistake their loss for the check's.
     instead = [margin + line for one in _disabled(target, step) for line in ast.unparse(one).splitlines()]
+    # Comments and lines stay where they are: a test that reads marks must not mistake their loss for the check's.
+    instead += [""] * ((target.end_lineno or target.lineno) - target.lineno + 1 - len(instead))
     changed = [*lines[: target.lineno - 1], *instead, *lines[target.end_lineno :]]
     return "\n".join(changed) + "\n"
 
