@@ -98,6 +98,8 @@ def parse_trust(raw: bytes) -> Trust:
         raise TrustFileInvalid(f"trust file: expected version {VERSION}, got {members['version']!r}")
     log = members["log"]
     _fields("trust file: log", log, {"origin": (str,), "key": (str,)})
+    if len(members["platforms"]) != len({str(one) for one in members["platforms"]}):
+        raise TrustFileInvalid("trust file: platforms: expected each once")
     try:
         trust = Trust(
             name=members["name"],
