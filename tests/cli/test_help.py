@@ -58,7 +58,7 @@ def test_every_argument_says_what_it_is_and_its_default(path: tuple[str, ...]) -
 JSON_COMMANDS = {
     "sim up", "sim status", "sim down", "ask", "trust init", "trust show", "evidence verify", "evidence show",
     "audit verify", "audit explain", "model fetch", "model signer", "model seal", "model verify", "model show",
-    "image build", "image measure", "image show", "image sign", "image diff",
+    "explain", "policy kms", "policy lint", "image build", "image measure", "image show", "image sign", "image diff",
     "authority init", "authority revoke", "authority reinstate", "authority register",
     "authority status", "authority journal", "authority tenant", "log init",
     "release keygen", "release quorum", "release make", "release renew", "release sign", "release revoke",

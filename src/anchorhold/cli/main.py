@@ -27,6 +27,7 @@ COMMANDS = {
     "trust": ("anchorhold.cli.trust", "make and show the trust file a client pins"),
     "evidence": ("anchorhold.cli.evidence", "verify or show an attestation document"),
     "audit": ("anchorhold.cli.audit", "replay a stored transcript, offline"),
+    "explain": ("anchorhold.cli.explain", "what a code means, and what to do"),
     "model": ("anchorhold.cli.model", "fetch, seal, verify and show models"),
     "release": ("anchorhold.cli.release", "make, sign, log, verify and revoke release statements"),
     "image": ("anchorhold.cli.image", "build and measure enclave images"),
