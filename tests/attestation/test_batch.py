@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.vectors.evidence import der
-from tests.vectors.evidence.certificates import MODULE, START, Chain, chain, good_chain
-from tests.vectors.evidence.documents import document
+from tests.vectors.evidence.certificates import MODULE, START, Chain, chain, good_chain, shorter
+from tests.vectors.evidence.build import document
 
 from anchorhold.attestation.anchors import Anchor
 from anchorhold.attestation.batch import verify_batch
@@ -51,7 +51,7 @@ def _limited(leaf: str) -> bytes:
 def _forged() -> bytes:
     """The true path with a certificate in it that nobody signed: the root's name, a stranger's key."""
     good = good_chain()
-    stranger = chain(("root",), root={"seed": "stranger"}).certificate
+    stranger = shorter(("root",), {"root": {"seed": "stranger"}}).certificate
     return document(made=Chain((good.cabundle[0], stranger, *good.cabundle[1:]), good.certificate, good.key))
 
 
@@ -152,7 +152,7 @@ def test_every_rule_and_time_is_judged_anew() -> None:
     as_leaf = Chain(good.cabundle[:-1], good.cabundle[-1], good.key)
     with pytest.raises(ChainInvalid, match="expected no CA"):
         walk(as_leaf, kept)
-    short = chain(("root", "leaf"))
+    short = shorter(("root", "leaf"), {})
     walk(short, kept)
     as_issuer = Chain((*short.cabundle, short.certificate), good.certificate, good.key)
     with pytest.raises(ChainInvalid, match="is no CA"):
