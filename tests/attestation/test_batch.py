@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.vectors.evidence import der
-from tests.vectors.evidence.certificates import MODULE, START, Chain, chain, good_chain, shorter
 from tests.vectors.evidence.build import document
+from tests.vectors.evidence.certificates import MODULE, START, Chain, chain, good_chain, shorter
 
 from anchorhold.attestation.anchors import Anchor
 from anchorhold.attestation.batch import verify_batch
