@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.client.desk import Desk
 
 from anchorhold.attestation.canonical import decode_map
 from anchorhold.attestation.transcript.kept import KeptReceipt
@@ -186,3 +187,49 @@ def test_a_kept_receipt_holds_nothing_of_the_conversation(pinned: Path, tmp_path
     assert b"Paris" not in raw
     fields: dict[str, type | tuple[type, ...]] = {"v": int, "receipt": bytes, "salt": bytes, "tag": bytes}
     assert decode_map(raw, "kept receipt", limit=8192, fields=fields)["v"] == 1
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path / "desk", NOW)
+
+
+@pytest.fixture
+def released(trust: Trust, desk: Desk, tmp_path: Path) -> Path:
+    """A trust file that names the desk's signers; their list is out."""
+    path = tmp_path / "released.json"
+    path.write_bytes(encode_trust(desk.trust(trust)))
+    return path
+
+
+def test_ask_says_which_release_answered(
+    link: Link, desk: Desk, released: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.release(desk.statement("1.0", link.enclave.measurements))
+    assert main(["ask", "hi", "--trust", str(released)]) == 0
+    assert "release 1.0, accepted" in capsys.readouterr().err
+    assert main(["ask", "hi", "--trust", str(released), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["release"] == "1.0"
+
+
+def test_ask_of_a_revoked_release_sends_nothing_and_says_so(
+    link: Link, desk: Desk, released: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    current = desk.statement("1.0", link.enclave.measurements)
+    desk.revoke(desk.release(current), current)
+    assert main(["ask", "hi", "--trust", str(released)]) == 1
+    said = capsys.readouterr().err
+    assert "release-revoked" in said
+    assert "hint" in said
+    assert not link.up
+
+
+def test_ask_takes_the_list_from_where_it_is_told(
+    link: Link, desk: Desk, released: Path, pinned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.release(desk.statement("1.0", link.enclave.measurements))
+    elsewhere = desk.list.rename(tmp_path / "elsewhere")
+    assert main(["ask", "hi", "--trust", str(released)]) == 2
+    assert "--releases" in capsys.readouterr().err
+    assert main(["ask", "hi", "--trust", str(released), "--releases", str(elsewhere)]) == 0
+    assert main(["ask", "hi", "--trust", str(pinned), "--releases", str(elsewhere)]) == 2
