@@ -5,16 +5,11 @@ import json
 import sys
 from pathlib import Path
 
-from anchorhold.attestation.configuration import configuration_digest, decode_configuration
 from anchorhold.attestation.errors import EvidenceError
-from anchorhold.attestation.measure.eif import MAX_EIF
-from anchorhold.attestation.measure.pcr import measure
-from anchorhold.attestation.policy import Policy
-from anchorhold.attestation.types import SHA384_BYTES, ConfigDigest, Platform
+from anchorhold.cli.accepted import add_accepted, read_accepted, read_at_most
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.publish.errors import PublishError
-from anchorhold.publish.kms_accepted import MAX_JSON, accepted_policy, sets_from_json
 from anchorhold.publish.kms_lint import Expectations, Report, lint
 from anchorhold.publish.kms_policy import Partition, Principals, identity_policy, key_policy
 from anchorhold.publish.kms_statement import MAX_TEXT, Document, read_policy
@@ -45,12 +40,12 @@ def _add_kms(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         **page(
             """Write the key policy under which only the measured enclave decrypts, with a Deny for every way round.
             Without --sealer nobody makes data keys: seal, then put the policy again without it.""",
-            example="""anchorhold policy kms --eif image.eif --configuration configuration.cbor \\
+            example="""anchorhold policy kms --releases releases --quorum trust.json --configuration deployment.cbor \\
     --enclave arn:aws:iam::111122223333:role/parent --administrator arn:aws:iam::111122223333:role/ops --immutable""",
             codes=_MAKE_CODES,
         ),
     )
-    _add_accepted(make)
+    add_accepted(make)
     make.add_argument(
         "--partition", choices=[one.value for one in Partition], default=Partition.AWS.value, help="of the ARNs"
     )
@@ -94,7 +89,7 @@ def _add_lint(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     check.add_argument(
         "--iam", type=Path, action="append", default=[], metavar="FILE", help="an IAM policy beside it (repeatable)"
     )
-    _add_accepted(check)
+    add_accepted(check)
     check.add_argument(
         "--custodian", action="append", metavar="ARN", help="who may change the policy (default: whom a Deny excepts)"
     )
@@ -108,33 +103,15 @@ def _add_lint(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     check.set_defaults(run=_lint)
 
 
-def _add_accepted(parser: argparse.ArgumentParser) -> None:
-    accepted = parser.add_argument_group("accepted measurements")
-    accepted.add_argument(
-        "--measurements", type=Path, action="append", default=[], metavar="FILE", help="JSON (repeatable)"
-    )
-    accepted.add_argument(
-        "--eif", type=Path, action="append", default=[], metavar="FILE", help="an image, measured here (repeatable)"
-    )
-    accepted.add_argument("--configuration", type=Path, metavar="FILE", help="the deployment configuration")
-    accepted.add_argument("--configuration-digest", metavar="HEX", help="C, where only its digest is at hand")
-    accepted.add_argument(
-        "--platform",
-        choices=[one.value for one in Platform],
-        default=Platform.NITRO_ENCLAVE.value,
-        help="what it runs on",
-    )
-
-
 def _kms(options: argparse.Namespace) -> int:
-    accepted = _accepted(options)
-    if accepted is None:
-        raise CommandError("no accepted measurements", hint="--measurements FILE or --eif FILE")
-    if (options.iam_out is not None) and options.key is None:
+    if options.iam_out is not None and options.key is None:
         raise CommandError("an IAM policy names its key", hint="--key ARN")
     partition = Partition(options.partition)
     context = dict(_pair(text) for text in options.context)
     try:
+        accepted = read_accepted(options)
+        if accepted is None:
+            raise CommandError("no accepted measurements", hint="--releases BUNDLE, --measurements FILE or --eif FILE")
         principals = Principals(
             partition, tuple(options.enclave), tuple(options.administrator), options.custodian, tuple(options.sealer)
         )
@@ -156,6 +133,8 @@ def _kms(options: argparse.Namespace) -> int:
     elif options.out is None:
         print(made)
     _say(report.notes)
+    if options.immutable:
+        _say(["KMS takes this policy only with BypassPolicyLockoutSafetyCheck: nobody will be able to change it"])
     if partition not in _G1_PARTITIONS:
         _say([f"the attestation root of {partition.value} is not pinned here: verify its documents with its own root"])
     return 0
@@ -167,7 +146,7 @@ def _lint(options: argparse.Namespace) -> int:
         others = [_document(path) for path in options.iam]
         expect = Expectations(
             configuration=not options.without_configuration,
-            accepted=_accepted(options),
+            accepted=read_accepted(options),
             custodians=None if options.custodian is None else frozenset(options.custodian),
             sealers=None if options.sealer is None else frozenset(options.sealer),
         )
@@ -207,39 +186,8 @@ def _print(report: Report, *, as_json: bool) -> None:
     _say(["no way round found" if not count else f"{count} finding{'s' if count > 1 else ''}"])
 
 
-def _accepted(options: argparse.Namespace) -> Policy | None:
-    """What was named as accepted, or None. Raises CommandError."""
-    try:
-        sets = [one for path in options.measurements for one in sets_from_json(_read(path, MAX_JSON), repr(str(path)))]
-        sets += [measure(_read(path, MAX_EIF)) for path in options.eif]
-        digest = _configuration(options)
-        if not sets:
-            return None
-        return accepted_policy(Platform(options.platform), sets, digest)
-    except (PublishError, EvidenceError) as error:
-        raise CommandError(str(error), code=REFUSED if options.policy_command == "kms" else 2) from error
-
-
-def _configuration(options: argparse.Namespace) -> ConfigDigest | None:
-    if options.configuration is not None:
-        raw = options.configuration.read_bytes()
-        decode_configuration(raw)
-        return configuration_digest(raw)
-    if options.configuration_digest is None:
-        return None
-    text = str(options.configuration_digest)
-    if len(text) != 2 * SHA384_BYTES or set(text) - set("0123456789abcdef"):
-        raise CommandError(f"--configuration-digest: expected {2 * SHA384_BYTES} lower-case hex digits")
-    return ConfigDigest(bytes.fromhex(text))
-
-
 def _document(path: Path) -> Document:
-    return read_policy(_read(path, 2 * MAX_TEXT), str(path))
-
-
-def _read(path: Path, limit: int) -> bytes:
-    with path.open("rb") as file:
-        return file.read(limit + 1)
+    return read_policy(read_at_most(path, MAX_TEXT), str(path))
 
 
 def _pair(text: str) -> tuple[str, str]:
