@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from tests.vectors.evidence.build import NONCE, REGISTERS
 from tests.vectors.evidence.certificates import START
-from tests.vectors.evidence.documents import NONCE, REGISTERS
 
 Mode = Literal["live", "at", "genuine"]
 ACCEPTED = "evidence"

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.vectors.evidence import der
+from tests.vectors.evidence.build import document
 from tests.vectors.evidence.case import ACCEPTED, Case
 from tests.vectors.evidence.certificates import (
     CERTIFIES,
@@ -23,7 +24,6 @@ from tests.vectors.evidence.certificates import (
     good_chain,
     shorter,
 )
-from tests.vectors.evidence.documents import document
 
 _PAST = START - timedelta(seconds=1)
 _SLOW = timedelta(seconds=4)  # within the leeway

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
+from tests.vectors.evidence.build import NONCE, REGISTERS, TIMESTAMP, document
 from tests.vectors.evidence.case import ACCEPTED, Case
 from tests.vectors.evidence.certificates import LINKS, MODULE, START, chain
-from tests.vectors.evidence.documents import NONCE, REGISTERS, TIMESTAMP, document
 
 _TPM = "i-0123456789abcdef0-tpm0000000000000000"
 _LEAF_END = LINKS["leaf"].ends

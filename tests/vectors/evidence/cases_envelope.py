@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 
 from tests.vectors.evidence import der
-from tests.vectors.evidence.case import ACCEPTED, Case
-from tests.vectors.evidence.certificates import good_chain
-from tests.vectors.evidence.documents import (
+from tests.vectors.evidence.build import (
     ES384,
     ORDER,
     Raw,
@@ -17,6 +15,8 @@ from tests.vectors.evidence.documents import (
     payload_of,
     signed,
 )
+from tests.vectors.evidence.case import ACCEPTED, Case
+from tests.vectors.evidence.certificates import good_chain
 
 _MANY = b"\x00" * 1024
 _DOCUMENT_LIMIT = 16_512

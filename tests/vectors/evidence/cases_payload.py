@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from tests.vectors.evidence.case import ACCEPTED, Case
-from tests.vectors.evidence.certificates import good_chain
-from tests.vectors.evidence.documents import (
+from tests.vectors.evidence.build import (
     REGISTERS,
     TIMESTAMP,
     Raw,
@@ -16,6 +14,8 @@ from tests.vectors.evidence.documents import (
     signed,
     wide,
 )
+from tests.vectors.evidence.case import ACCEPTED, Case
+from tests.vectors.evidence.certificates import good_chain
 
 _MANDATORY = ("module_id", "digest", "timestamp", "pcrs", "certificate", "cabundle")
 _DER = 1024
