@@ -5,11 +5,13 @@ The vectors are read from their files; that the files are what their generator m
 
 import hashlib
 import json
+import re
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from tests.vectors.evidence import make
 from tests.vectors.evidence.certificates import START
@@ -18,7 +20,7 @@ from tests.vectors.evidence.steps import died_at, listed
 from anchorhold.attestation.anchors import Anchor
 from anchorhold.attestation.appraise import appraise
 from anchorhold.attestation.errors import EvidenceError
-from anchorhold.attestation.policy import Policy
+from anchorhold.attestation.policy import Policy, policy_from_json
 from anchorhold.attestation.timing import TimeEvidence, TimeSource
 from anchorhold.attestation.types import Milliseconds, Platform
 from anchorhold.attestation.verdict import ExitCode, Status
@@ -29,6 +31,11 @@ INDEX: dict[str, Any] = json.loads((FOLDER / "index.json").read_bytes())
 VECTORS: list[dict[str, Any]] = INDEX["vectors"]
 ROOT = Anchor("vectors", (FOLDER / INDEX["root"]).read_bytes())
 MAX_AGE = Milliseconds(300_000)
+POLICIES: list[dict[str, Any]] = INDEX["policy_files"]
+SCHEMA = FOLDER.parents[2] / "docs" / "schema" / "policy.schema.json"
+SPECIFICATION = FOLDER.parents[2] / "docs" / "spec" / "evidence.md"
+ROW = re.compile(r"^\| (\d+\.\d+) \|.*\|([^|]+)\|$", re.MULTILINE)  # number, and the last column
+CODE = re.compile(r"`([a-z-]+)`")
 EACH = pytest.mark.parametrize("vector", VECTORS, ids=[vector["name"] for vector in VECTORS])
 # A key service has its own policy: of what it is given there is no verdict.
 JUDGED = [vector for vector in VECTORS if vector["mode"] != "genuine"]
@@ -90,17 +97,55 @@ def test_the_verdict_says_the_same_in_claims(vector: dict[str, Any]) -> None:
     assert vector["expect"] in bad
 
 
+@pytest.mark.parametrize("vector", POLICIES, ids=[vector["name"] for vector in POLICIES])
+def test_each_policy_file_comes_out_as_its_index_says(vector: dict[str, Any]) -> None:
+    if vector["expect"] == "evidence":
+        assert policy_from_json(read(vector)).digest.hex() == vector["digest"]
+        return
+    with pytest.raises(EvidenceError) as caught:
+        policy_from_json(read(vector))
+    assert caught.value.code == vector["expect"], str(caught.value)
+
+
+def test_the_schema_refuses_the_same_policies_but_for_what_no_schema_can_say() -> None:
+    schema = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_bytes()))
+    left = set()
+    for vector in POLICIES:
+        try:
+            taken = schema.is_valid(json.loads(read(vector).decode("utf-8")))
+        except (ValueError, RecursionError):
+            taken = False  # no JSON
+        assert taken or vector["expect"] != "evidence", vector["name"]
+        if taken and vector["expect"] != "evidence":
+            left.add(vector["name"].removeprefix("policy-"))
+    # Size, names twice, counts over several lists, one list against another; and 1.0 is the number 1 to a schema.
+    own = {"too-large", "member-twice", "sets-65-spread", "required-missing", "version-float", "age-float"}
+    assert left == own
+
+
+def test_the_specification_lists_the_same_checks_with_the_codes_they_refuse_with() -> None:
+    rows = dict(ROW.findall(SPECIFICATION.read_text()))
+    assert rows.keys() == listed().keys()
+    for vector in VECTORS:
+        if vector["expect"] != "evidence":
+            # `unreadable` is 1.16's own code for what 1.2 and 1.3 found.
+            codes = set(CODE.findall(rows[vector["clause"]]))
+            assert vector["expect"] in codes, (vector["name"], codes)
+
+
 def test_the_files_are_what_the_generator_makes() -> None:
     made = make.files()
-    kept = {str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.cbor")}
-    assert kept == {name for name in made if name.endswith(".cbor")}
+    kept = {
+        str(path.relative_to(FOLDER)) for folder in ("documents", "policies") for path in FOLDER.glob(f"{folder}/*")
+    }
+    assert kept == {name for name in made if "/" in name}
     differing = [name for name, raw in made.items() if FOLDER.joinpath(name).read_bytes() != raw]
     assert differing == [], "run `python -m tests.vectors.evidence.make` and look at what changed"
 
 
 def test_each_vector_is_there_once_under_its_digest() -> None:
     assert not [name for name, times in Counter(vector["name"] for vector in VECTORS).items() if times > 1]
-    for vector in VECTORS:
+    for vector in (*VECTORS, *POLICIES):
         assert hashlib.sha256(read(vector)).hexdigest() == vector["sha256"]
 
 

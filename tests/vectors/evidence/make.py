@@ -1,4 +1,4 @@
-"""Makes the evidence vectors: `documents/*.cbor`, `index.json` and `index.md`, one fault each, the same bytes always.
+"""Makes the evidence vectors, documents and policies, and their index: one fault each, the same bytes always.
 
     .venv/bin/python -m tests.vectors.evidence.make
 
@@ -11,14 +11,17 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.vectors.evidence import cases_chain, cases_claims, cases_envelope, cases_payload
+from tests.vectors.evidence import cases_chain, cases_claims, cases_envelope, cases_payload, cases_policy
 from tests.vectors.evidence.case import ACCEPTED, POLICIES, Case
 from tests.vectors.evidence.certificates import good_chain
 from tests.vectors.evidence.clauses import CLAUSES, ELSEWHERE, THROUGH
 from tests.vectors.evidence.steps import listed
 
+from anchorhold.attestation.policy import policy_from_json
+
 FOLDER = Path(__file__).parent
 TEST = "tests/attestation/test_vectors.py::test_each_vector_comes_out_as_its_index_says"
+POLICY_TEST = "tests/attestation/test_vectors.py::test_each_policy_file_comes_out_as_its_index_says"
 _DECIDES = {name: clause for clause, names in CLAUSES.items() for name in names.split()}
 _SUITES = (cases_envelope, cases_payload, cases_chain, cases_claims)
 _ABOUT = (
@@ -37,6 +40,7 @@ def cases() -> Iterator[Case]:
 def files() -> dict[str, bytes]:
     """Every file that this makes, by its path under the folder."""
     made = {f"documents/{case.name}.cbor": case.raw for case in cases()}
+    made |= {f"policies/{one.name}.json": one.raw for one in cases_policy.cases()}
     made["root.der"] = good_chain().cabundle[0]
     made["index.json"] = (json.dumps(_index(), indent=1) + "\n").encode()
     made["index.md"] = _table().encode()
@@ -50,6 +54,7 @@ def _index() -> dict[str, object]:
         "root": "root.der",
         "policies": POLICIES,
         "vectors": [_entry(case) for case in cases()],
+        "policy_files": [_policy_entry(one) for one in cases_policy.cases()],
         "through": {number: others.split() for number, others in THROUGH.items()},
         "elsewhere": [
             {"clause": clause, "reason": reason, "test": test} for clause, (reason, test) in ELSEWHERE.items()
@@ -74,6 +79,18 @@ def _entry(case: Case) -> dict[str, object]:
     return entry | ({"grade": case.grade} if case.expect == ACCEPTED else {})
 
 
+def _policy_entry(one: cases_policy.PolicyFile) -> dict[str, object]:
+    entry: dict[str, object] = {
+        "name": one.name,
+        "file": f"policies/{one.name}.json",
+        "sha256": hashlib.sha256(one.raw).hexdigest(),
+        "clause": "3",
+        "fault": one.fault,
+        "expect": one.expect,
+    }
+    return entry | ({"digest": policy_from_json(one.raw).digest.hex()} if one.expect == ACCEPTED else {})
+
+
 def _table() -> str:
     made = list(cases())
     words = listed()
@@ -96,13 +113,23 @@ def _table() -> str:
             names = "; ".join(part for part in (names, f"{reason}: `{test}`") if part)
         lines.append(f"| {number} | {text} | {names} |")
     accepted = ", ".join(f"`{case.name}`" for case in made if case.expect == ACCEPTED)
-    return "\n".join([*lines, f"| - | accepted | {accepted} |", ""])
+    lines.append(f"| - | accepted | {accepted} |")
+    lines += [
+        "",
+        "Policy files (section 3), shown by",
+        f"`{POLICY_TEST}`:",
+        "",
+        "| vector | fault | code |",
+        "|---|---|---|",
+    ]
+    lines += [f"| `{one.name}` | {one.fault} | `{one.expect}` |" for one in cases_policy.cases()]
+    return "\n".join([*lines, ""])
 
 
 def main() -> None:
     """Write them all; what is no longer made goes."""
     made = files()
-    for path in FOLDER.joinpath("documents").glob("*.cbor"):
+    for path in (*FOLDER.glob("documents/*"), *FOLDER.glob("policies/*")):
         if str(path.relative_to(FOLDER)) not in made:
             path.unlink()
     for name, raw in made.items():
