@@ -20,6 +20,14 @@ EXPLANATIONS: Mapping[str, tuple[str, str]] = {
         "The list has a lower version than one you have seen.",
         "Fetch the current list; whoever gave you this one may be hiding a revocation.",
     ),
+    "list-forked": (
+        "Two lists of one version differ: their signers signed two histories.",
+        "Keep both files and ask the signers; use neither before they have answered.",
+    ),
+    "list-unrevokes": (
+        "The list accepts a release that was seen revoked before.",
+        "Ask the signers; a revoked release comes back as a new statement or not at all.",
+    ),
     "list-incomplete": (
         "The list names a statement that is not in the file.",
         "Fetch the whole bundle again; somebody left a part out.",

@@ -27,7 +27,7 @@ MAX_LIST = 65_536  # bytes; 64 digests and 256 revocations take 34,000
 MAX_REVOCATION = 512  # bytes; product, digest, time and reason take under 250
 MAX_LIFE_MS = 400 * 86_400_000  # a statement that outlives a year and a month's grace is one nobody thought about
 MAX_TIME_MS = 253_402_300_799_999  # ms; the end of the year 9999, the last that RFC 3339 can write
-MAX_VERSION = 2**53 - 1  # what JSON readers in other languages hold exactly
+MAX_VERSION = 2**32 - 1  # a list a second for 136 years
 # Shown in terminals and used as keys of policies: nothing that needs quoting.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", re.ASCII)
 _STATEMENT_FIELDS: Mapping[str, type] = {

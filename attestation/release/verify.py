@@ -14,7 +14,7 @@ from anchorhold.attestation.policy import DEFAULT_MAX_AGE_MS, PcrIndex, Policy, 
 from anchorhold.attestation.release.bundle import BundledStatement, UnverifiedBundle
 from anchorhold.attestation.release.quorum import Quorum, Signer
 from anchorhold.attestation.release.signed import UnverifiedSigned, statement_digest
-from anchorhold.attestation.release.statement import ReleaseDigest, ReleaseStatement, Revocation
+from anchorhold.attestation.release.statement import ReleaseDigest, ReleaseList, ReleaseStatement, Revocation
 from anchorhold.attestation.transcript.checkpoint import Vkey
 from anchorhold.attestation.types import ConfigDigest, Milliseconds, Platform, Sha384
 
@@ -39,13 +39,19 @@ class ListRefused(EvidenceError):
 
 
 class NoAcceptedRelease(ListRefused):
-    """A list that holds, of which no statement does. `refused` has each with its code."""
+    """A list that holds, of which no statement does. `refused` has each with its code.
+
+    The list itself was verified, so its version counts for who remembers versions.
+    """
 
     code = "no-accepted-release"
 
-    def __init__(self, refused: "Sequence[tuple[ReleaseStatement, str]]") -> None:
+    def __init__(self, listed: ReleaseList, refused: Sequence[tuple[ReleaseStatement, str]]) -> None:
         named = ", ".join(f"{one.release}: {code}" for one, code in refused) or "the list is empty"
         super().__init__(f"release list: expected an accepted release, got none: {named}")
+        self.version = listed.version
+        self.issued_at = listed.issued_at
+        self.digest = listed.digest
         self.refused = tuple(refused)
 
 
@@ -118,43 +124,44 @@ def verify_releases(
 ) -> AcceptedReleases:
     """The releases of `product` that `quorum` accepts at `now`. Raises EvidenceError.
 
-    1 the bytes are a bundle; 2 k of the quorum signed the list; 3 it is of `product`; 4 it is not from the future, nor
-    older than `max_list_age`; 5 its version is at least `version_floor`; 6 every statement it names is there;
-    7 revocations: of the list, and those signed by enough; 8 each statement is judged; 9 one at least is accepted.
+    5.1 the bytes are a bundle; 5.2 k of the quorum signed the list; 5.3 it is of `product`; 5.4 it is not from the
+    future, nor older than `max_list_age`; 5.5 its version is at least `version_floor`; 5.6 every statement it names is
+    there; 5.7 revocations: of the list, and those signed by enough; 5.8 each statement is judged; 5.9 one at least is
+    accepted.
     """
     if max_list_age <= 0 or version_floor < 0:
         raise ValueError("verify_releases: expected a maximum age over 0 and a version floor of at least 0")
-    # 1. The form (4).
+    # 5.1 The form (4).
     bundle = UnverifiedBundle.decode(raw)
     listed = bundle.unverified_list
-    # 2. k distinct signers, both signatures of each (3.3).
+    # 5.2 k distinct signers, both signatures of each (3.3).
     list_signers = _quorate(bundle.list, quorum, quorum.threshold)
-    # 3. Of another product it says nothing about this one.
+    # 5.3 Of another product it says nothing about this one.
     if listed.product != product:
         raise Mismatch("release list: product", expected=product, actual=listed.product, code="list-product")
-    # 4. Age: who withholds revocations can do so for this long.
+    # 5.4 Age: who withholds revocations can do so for this long.
     _check_age(listed.issued_at, now, max_list_age)
-    # 5. Versions only grow.
+    # 5.5 Versions only grow.
     if listed.version < version_floor:
         raise ListRefused(
             f"release list: version: expected at least {version_floor}, got {listed.version}", code="list-rolled-back"
         )
-    # 6. The list is complete here.
+    # 5.6 The list is complete here.
     named = set(listed.statements)
     if missing := sorted(named - {statement_digest(one.signed) for one in bundle.statements}):
         raise ListRefused(
             f"release list: expected every statement it names, missing {missing[0].hex()}", code="list-incomplete"
         )
-    # 7. A revocation needs no list and waits for nothing.
+    # 5.7 A revocation needs no list and waits for nothing.
     revoked = {one.digest for one in listed.revoked} | _revocations(bundle.revocations, quorum, product)
-    # 8. Each statement by itself.
+    # 5.8 Each statement by itself.
     judge = _Judge(quorum, product, now, log, named, revoked)
     codes = [(one, judge.refusal(one)) for one in bundle.statements]
     accepted = [one for one, code in codes if code is None]
     refused = tuple((one.unverified_statement, code) for one, code in codes if code is not None)
-    # 9. An empty acceptance is no policy.
+    # 5.9 An empty acceptance is no policy.
     if not accepted:
-        raise NoAcceptedRelease(refused)
+        raise NoAcceptedRelease(listed, refused)
     return AcceptedReleases(
         product,
         listed.version,
@@ -181,25 +188,25 @@ class _Judge:
     def refusal(self, one: BundledStatement) -> str | None:
         """Clauses 5.8.1 to 5.8.7; None where the statement holds."""
         statement, digest = one.unverified_statement, statement_digest(one.signed)
-        # 8.1 Revoked is said before all else: it is what people must hear.
+        # 5.8.1 Revoked is said before all else: it is what people must hear.
         if digest in self.revoked:
             return REVOKED
-        # 8.2 The list leaves it out: it was never in force, or is over.
+        # 5.8.2 The list leaves it out: it was never in force, or is over.
         if digest not in self.listed:
             return NOT_LISTED
-        # 8.3 k distinct signers of its own; the list's do not stand for them.
+        # 5.8.3 k distinct signers of its own; the list's do not stand for them.
         if len(one.signed.signers(self.quorum)) < self.quorum.threshold:
             return NOT_SIGNED
-        # 8.4 A statement of another product on this list.
+        # 5.8.4 A statement of another product on this list.
         if statement.product != self.product:
             return OTHER_PRODUCT
-        # 8.5 The public delay.
+        # 5.8.5 The public delay.
         if self.now < statement.not_before:
             return NOT_YET
-        # 8.6 Its end is the first moment at which it does not hold.
+        # 5.8.6 Its end is the first moment at which it does not hold.
         if self.now >= statement.not_after:
             return EXPIRED
-        # 8.7 The public can see it.
+        # 5.8.7 The public can see it.
         if self.log is not None and not _logged(one, self.log):
             return NOT_LOGGED
         return None
