@@ -200,6 +200,15 @@ def test_an_issuer_named_in_capitals_is_another_one() -> None:
         walk(made)
 
 
+def test_what_only_one_of_the_two_can_read_is_refused() -> None:
+    """A name as VisibleString: `cryptography` reads it, OpenSSL does not."""
+    made = build(links())[0]
+    assert made[4].count(b"\x0c\x02c4") == 1
+    made[4] = made[4].replace(b"\x0c\x02c4", b"\x1a\x02c4")
+    with pytest.raises(ChainInvalid, match="OpenSSL refuses the path.*wrong tag"):
+        walk(made)
+
+
 def test_the_time_of_judgement_may_be_told_in_any_zone() -> None:
     chain = links()
     chain[4].life = timedelta(seconds=1)
