@@ -1,7 +1,8 @@
 """Every stable code this package emits, with what it means and what to do: one table (`anchorhold explain`).
 
-Three kinds: codes of a verdict's claims, codes of the EvidenceError family, and codes of an audit's findings, whose
-words stand in `transcript/report.py`. A test walks the source: no code without a row, no row without a code.
+Three kinds: codes of a verdict's claims, codes of the EvidenceError family, and codes of an audit's findings. The words
+about releases and findings stand where their codes are made. A test walks the source: no code without a row, no row
+without a code.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,8 @@ from types import MappingProxyType
 
 from anchorhold.attestation.codes_evidence import EVIDENCE
 from anchorhold.attestation.codes_serving import SERVING
-from anchorhold.attestation.transcript.report import EXPLANATIONS
+from anchorhold.attestation.release.codes import EXPLANATIONS as RELEASES
+from anchorhold.attestation.transcript.report import EXPLANATIONS as FINDINGS
 
 _AUDIT_ACTIONS = {
     "P": "Nothing: this holds.",
@@ -47,14 +49,18 @@ def _read(table: str) -> dict[str, Explanation]:
 
 
 def _table() -> dict[str, Explanation]:
-    rows = _read(EVIDENCE + SERVING)
-    audit = {
-        code.value: Explanation(code.value, "audit finding", meaning, _AUDIT_ACTIONS[code.value[0]])
-        for code, meaning in EXPLANATIONS.items()
+    releases = {
+        code: Explanation(code, "release statements", meaning, action) for code, (meaning, action) in RELEASES.items()
     }
-    if twice := rows.keys() & audit.keys():
-        raise ValueError(f"codes: {sorted(twice)} stand twice")
-    return rows | audit
+    findings = {
+        code.value: Explanation(code.value, "audit finding", meaning, _AUDIT_ACTIONS[code.value[0]])
+        for code, meaning in FINDINGS.items()
+    }
+    tables = (_read(EVIDENCE), releases, _read(SERVING), findings)
+    whole = {code: row for table in tables for code, row in table.items()}
+    if len(whole) != sum(len(table) for table in tables):
+        raise ValueError("codes: a code stands in two tables")
+    return whole
 
 
 CODES: Mapping[str, Explanation] = MappingProxyType(_table())

@@ -1,7 +1,7 @@
 """Codes of documents, policies, statements and releases. Three lines each: the code, its meaning, what to do."""
 
 EVIDENCE = """
-# verdict: proved
+# verdict, proved
 
 document-read
 The bytes are an attestation document in the exact form.
@@ -47,7 +47,7 @@ witnessed
 A witness saw the document while its leaf certificate was valid (grade T3).
 Nothing: this holds.
 
-# verdict: asserted
+# verdict, asserted
 
 bounded
 A witness saw the document after its leaf ended, before its issuers did (grade T2).
@@ -69,7 +69,7 @@ age-only
 Your policy lets freshness rest on the age, so a replay within it is not ruled out.
 Give a nonce of your own where you can ask for a document.
 
-# verdict: not checked
+# verdict, not checked
 
 unproved
 What this stands on was not proved, so its word was not repeated.
@@ -95,7 +95,7 @@ no-nonce
 No nonce was given to compare, so a replay is not ruled out.
 Ask for a document with a fresh nonce of yours and give it with --nonce.
 
-# verdict: failed
+# verdict, failed
 
 nonce-absent
 Your policy requires a nonce and the document holds none: it can be replayed for as long as its age allows.
@@ -206,72 +206,4 @@ Get the current list from its publisher.
 list-empty
 The list names no release that its quorum put in force, now or in the past.
 Ask its publisher for the list that holds the release you want to judge.
-
-list-threshold
-Too few of your quorum signed the list; each signer needs both signatures.
-Ask the signers for theirs, or check that your trust file names the right quorum.
-
-list-product
-The list is of another product.
-Get the list of the product that your trust file names.
-
-list-in-future
-The list was issued ahead of your clock by more than the leeway.
-Check your clock; if it is right, refuse the list.
-
-list-too-old
-The list is older than your trust file allows: revocations may have been withheld.
-Get the current list; do not raise the limit because you are offline.
-
-list-rolled-back
-The list has a lower version than one you have seen.
-Refuse it: somebody shows you the past. Get the current list.
-
-list-forked
-Another list of the same version was seen before: the signers signed two histories.
-Use neither, keep both, and ask the signers.
-
-list-unrevokes
-The list no longer holds a revocation that you have seen.
-Refuse it and ask the signers: a revocation is for ever.
-
-list-incomplete
-The list names a statement that is not in the file.
-Get the whole file again.
-
-no-accepted-release
-The list holds, but no statement in it is accepted now; each has its own code.
-See the codes given with it.
-
-quorum
-A quorum that cannot be meant: signers, names, keys or thresholds contradict each other.
-Correct the quorum in the trust file or configuration.
-
-release-threshold
-Too few of your quorum signed this release statement.
-Ask the signers for theirs.
-
-release-product
-A statement of another product on this list.
-Tell the list's publisher.
-
-release-revoked
-This release was revoked: an enclave of it is refused from now on.
-Move to an accepted release.
-
-release-not-yet
-The release's public delay has not passed.
-Wait until its not-before; the delay is there so that the public can look.
-
-release-expired
-The release's end has passed.
-Move to a current release.
-
-release-not-logged
-The statement is not shown to be in the log that you demand.
-Ask the publisher for a list with inclusion proofs.
-
-release-not-listed
-The statement is in the file, but the list does not name it.
-Ask the publisher whether it is in force.
 """

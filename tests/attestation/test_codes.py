@@ -18,6 +18,7 @@ FOLDERS = ("attestation", "enclave", "parent", "src/anchorhold")
 GENERATED = ROOT / "src" / "anchorhold" / "v1"
 # Where a refusal is a value and not an error, its codes are the constants of the module.
 CONSTANTS = ("attestation/release/verify.py",)
+CODE_OF_CLAIM = 2  # its place among the arguments
 TREES = {
     path: ast.parse(path.read_text())
     for folder in FOLDERS
@@ -50,7 +51,7 @@ def texts(value: ast.expr | None) -> Iterator[str]:
 
 
 def codes_of(trees: dict[Path, ast.Module]) -> set[str]:
-    """The codes that the classes of the family carry, or are made with."""
+    """The codes that the classes of the family carry, or are made with, and those that a claim is given."""
     errors = family(trees)
     found: set[str] = set()
     for tree in trees.values():
@@ -60,6 +61,8 @@ def codes_of(trees: dict[Path, ast.Module]) -> set[str]:
                     found |= set(_class_code(line))
             elif isinstance(node, ast.Call) and _called(node.func) in errors | {"__init__"}:
                 found |= {text for word in node.keywords if word.arg == "code" for text in texts(word.value)}
+            elif isinstance(node, ast.Call) and _called(node.func) == "Claim":
+                found |= {text for word in node.args[CODE_OF_CLAIM : CODE_OF_CLAIM + 1] for text in texts(word)}
     return found
 
 
@@ -146,6 +149,7 @@ def test_a_row_says_what_the_code_means_and_what_to_do(code: str) -> None:
         'class A(Malformed):\n    code: str = "new"\nclass Malformed(EvidenceError): ...',
         'raise EvidenceError("x", code="new")',
         'raise errors.EvidenceError("x", code="a" if x else "new")',
+        'Claim("list", proved, "new", "words", "source")',
         'class A(EvidenceError):\n    def __init__(self):\n        super().__init__("x", code="new")',
     ],
 )
