@@ -303,8 +303,12 @@ def test_a_running_client_hears_of_it_too(stage: Stage) -> None:
 
 
 def test_a_list_of_nothing_but_revoked_releases_says_so_too(stage: Stage) -> None:
-    stage.desk.revoke(stage.desk.release(stage.current), stage.current)
+    stage.desk.revoke(stage.desk.release(stage.current, version=4), stage.current)
     assert stage.refused() == "release-revoked"
+    # It was verified all the same: an older list is a step back.
+    assert stage.memory.read().version == 4
+    stage.desk.release(stage.other, stage.current, version=3)
+    assert stage.refused() == "list-rolled-back"
 
 
 @pytest.mark.parametrize("others", [True, False], ids=["one of two", "the only one"])

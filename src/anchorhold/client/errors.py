@@ -6,6 +6,7 @@ answer at all.
 
 from anchorhold.attestation.channel.client import VerifiedReceipt
 from anchorhold.attestation.channel.codes import Code
+from anchorhold.attestation.release.codes import EXPLANATIONS
 
 
 class ClientError(Exception):
@@ -59,6 +60,10 @@ class TrustFileInvalid(ClientError):
     hint = "make one with: anchorhold trust init --state DIR"
 
 
+def _remedy(code: str) -> str | None:
+    return EXPLANATIONS[code][1] if code in EXPLANATIONS else None
+
+
 class ReleaseListMissing(ClientError):
     """No release list to judge by: nothing is assumed in its place."""
 
@@ -72,7 +77,7 @@ class ReleaseListRefused(ClientError):
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
         self.code = code
-        self.hint = _HINTS.get(code)
+        self.hint = _remedy(code)
 
 
 class ReleaseMemoryInvalid(ClientError):
@@ -93,23 +98,4 @@ class NotReleased(ClientError):
     def __init__(self, release: str, code: str) -> None:
         super().__init__(f"the enclave runs release {release!r}, which is not accepted: {code}")
         self.code = code
-        self.hint = _HINTS.get(code)
-
-
-_HINTS = {
-    "list-too-old": "get a list signed since then: an old one could hide a revocation, so nothing is assumed",
-    "list-rolled-back": "somebody handed out an older list than this client has seen; get the current one",
-    "list-forked": "two lists of one version are signed: ask the signers which they meant",
-    "list-unrevokes": "somebody took a revocation out of the list; get the list from its signers",
-    "list-in-future": "is this machine's clock right?",
-    "list-threshold": "too few of the signers in the trust file signed it",
-    "list-product": "this is another product's list",
-    "list-incomplete": "part of it was left out; get it whole",
-    "no-accepted-release": "its signers accept nothing now; get the current list, or ask them",
-    "release-revoked": "its signers took it back; the operator must deploy an accepted release",
-    "release-expired": "the operator must deploy a release in force, or its signers sign it again",
-    "release-not-yet": "its public delay is not over",
-    "release-not-logged": "a release counts once it is in the log of the trust file: anchorhold release log",
-    "release-not-listed": "its signers left it out of the list",
-    "release-threshold": "too few of the signers in the trust file signed it",
-}
+        self.hint = _remedy(code)

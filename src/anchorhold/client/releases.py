@@ -14,7 +14,7 @@ from anchorhold.attestation.release.verify import AcceptedReleases, NoAcceptedRe
 from anchorhold.attestation.transcript.checkpoint import Vkey
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.client.errors import ReleaseListMissing, ReleaseListRefused
-from anchorhold.client.seen import FileMemory, Memory, OwnMemory
+from anchorhold.client.seen import FileMemory, Listed, Memory, OwnMemory
 from anchorhold.client.trust import Trust, milliseconds
 
 
@@ -57,26 +57,29 @@ class Releases:
         floor = self._memory.read().version
         # 3, 4.
         try:
-            verified = self._verify(raw, at, floor)
-            self._memory.note(verified, at)
-        except NoAcceptedRelease as error:
-            self._memory.note_revoked(error.refused, at)
-            codes = {code for _, code in error.refused}
-            raise ReleaseListRefused(str(error), codes.pop() if len(codes) == 1 else error.code) from error
+            listed = self._verify(raw, at, floor)
+            self._memory.note(listed, at)
         except EvidenceError as error:
             raise ReleaseListRefused(str(error), error.code) from error
-        return verified
+        if isinstance(listed, NoAcceptedRelease):
+            codes = {code for _, code in listed.refused}
+            raise ReleaseListRefused(str(listed), codes.pop() if len(codes) == 1 else listed.code) from listed
+        return listed
 
-    def _verify(self, raw: bytes, now: Milliseconds, floor: int) -> AcceptedReleases:
-        return verify_releases(
-            raw,
-            self._pin.quorum,
-            product=self._pin.product,
-            now=now,
-            max_list_age=self._pin.max_list_age,
-            version_floor=floor,
-            log=Vkey.parse(self._trust.log.key),
-        )
+    def _verify(self, raw: bytes, now: Milliseconds, floor: int) -> Listed:
+        try:
+            return verify_releases(
+                raw,
+                self._pin.quorum,
+                product=self._pin.product,
+                now=now,
+                max_list_age=self._pin.max_list_age,
+                version_floor=floor,
+                log=Vkey.parse(self._trust.log.key),
+            )
+        except NoAcceptedRelease as error:
+            # The list holds: its version and its revocations are remembered like any other's.
+            return error
 
     def _read(self) -> bytes:
         path = self.source

@@ -8,7 +8,7 @@ anew: whoever could damage it would have had a rollback for it.
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +18,10 @@ from typing import Protocol
 from anchorhold.attestation import labels
 from anchorhold.attestation.canonical import Value, encode
 from anchorhold.attestation.digest import labelled
+from anchorhold.attestation.errors import Mismatch
 from anchorhold.attestation.release.pin import ReleasePin
-from anchorhold.attestation.release.statement import MAX_TIME_MS, ReleaseStatement
-from anchorhold.attestation.release.verify import REVOKED, AcceptedReleases, ListRefused
+from anchorhold.attestation.release.statement import MAX_TIME_MS
+from anchorhold.attestation.release.verify import REVOKED, AcceptedReleases, ListRefused, NoAcceptedRelease
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.client.errors import ReleaseMemoryInvalid
 from anchorhold.client.files import write_whole
@@ -30,6 +31,8 @@ MAX_REVOKED = 1_024  # digests not yet past their own end; a list holds at most 
 MAX_MEMORY = 262_144  # bytes; 1,024 revoked digests take 130,000
 _WRITABLE = "keep the trust file in a folder that this user may write: what was seen is kept beside it"
 _FIELDS = ("version", "quorum", "list_version", "list", "issued_at", "revoked")
+Listed = AcceptedReleases | NoAcceptedRelease
+"""A list that was verified, also where it accepts nothing any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,40 +44,37 @@ class Seen:
     issued_at: int = 0
     revoked: Mapping[bytes, int] = field(default_factory=lambda: MappingProxyType({}))
 
-    def after(self, releases: AcceptedReleases, now: Milliseconds) -> "Seen":
-        """What is remembered once `releases` was verified. Raises ListRefused where it goes back on what was seen."""
+    def after(self, listed: Listed, now: Milliseconds) -> "Seen":
+        """What is remembered once `listed` was verified. Raises EvidenceError where it goes back on that."""
         # 1. Versions only grow, also past a client that looked at the same time.
-        if releases.version < self.version:
+        if listed.version < self.version:
             raise ListRefused(
-                f"release list: version: expected at least {self.version}, got {releases.version}",
+                f"release list: version: expected at least {self.version}, got {listed.version}",
                 code="list-rolled-back",
             )
         # 2. One version, one list.
-        if releases.version == self.version and releases.digest != self.digest:
-            raise ListRefused(
-                f"release list: version {self.version} differs: expected {self.digest.hex()}, "
-                f"got {releases.digest.hex()}",
-                code="list-forked",
-            )
+        if listed.version == self.version and listed.digest != self.digest:
+            what = f"release list of version {self.version}"
+            raise Mismatch(what, expected=self.digest, actual=listed.digest, code="list-forked")
         # 3. A revocation may be left out of a file; it is not taken back.
-        for statement in releases.accepted:
+        for statement in listed.accepted if isinstance(listed, AcceptedReleases) else ():
             if statement.digest in self.revoked:
                 raise ListRefused(
                     f"release list: accepts {statement.release!r}, which this client has seen revoked",
                     code="list-unrevokes",
                 )
-        revoked = self.with_revoked(releases.refused, now).revoked
-        return Seen(releases.version, releases.digest, releases.issued_at, revoked)
+        return Seen(listed.version, listed.digest, listed.issued_at, self._revoked(listed, now))
 
-    def with_revoked(self, refused: Sequence[tuple[ReleaseStatement, str]], now: Milliseconds) -> "Seen":
-        """The same, and what is refused as revoked; a statement past its end need not be remembered."""
+    def _revoked(self, listed: Listed, now: Milliseconds) -> Mapping[bytes, int]:
+        # A statement past its own end need not be remembered.
         kept: dict[bytes, int] = {digest: end for digest, end in self.revoked.items() if end > now}
-        kept |= {one.digest: one.not_after for one, code in refused if code == REVOKED and one.not_after > now}
+        kept |= {one.digest: one.not_after for one, code in listed.refused if code == REVOKED and one.not_after > now}
         if len(kept) > MAX_REVOKED:
             raise ListRefused(
-                f"release list: revoked: expected at most {MAX_REVOKED} remembered", code="list-unrevokes"
+                f"release list: revoked: expected at most {MAX_REVOKED} remembered, got {len(kept)}",
+                code="list-unrevokes",
             )
-        return Seen(self.version, self.digest, self.issued_at, MappingProxyType(kept))
+        return MappingProxyType(kept)
 
 
 class Memory(Protocol):
@@ -84,12 +84,8 @@ class Memory(Protocol):
         """Raises ReleaseMemoryInvalid."""
         ...
 
-    def note(self, releases: AcceptedReleases, now: Milliseconds) -> None:
-        """Durable on return. Raises ListRefused or ReleaseMemoryInvalid."""
-        ...
-
-    def note_revoked(self, refused: Sequence[tuple[ReleaseStatement, str]], now: Milliseconds) -> None:
-        """The same where a list accepts no release any more."""
+    def note(self, listed: Listed, now: Milliseconds) -> None:
+        """Durable on return. Raises EvidenceError or ReleaseMemoryInvalid."""
         ...
 
 
@@ -103,13 +99,9 @@ class OwnMemory:
         """See Memory."""
         return self._seen
 
-    def note(self, releases: AcceptedReleases, now: Milliseconds) -> None:
+    def note(self, listed: Listed, now: Milliseconds) -> None:
         """See Memory."""
-        self._seen = self._seen.after(releases, now)
-
-    def note_revoked(self, refused: Sequence[tuple[ReleaseStatement, str]], now: Milliseconds) -> None:
-        """See Memory."""
-        self._seen = self._seen.with_revoked(refused, now)
+        self._seen = self._seen.after(listed, now)
 
 
 class FileMemory:
@@ -138,17 +130,11 @@ class FileMemory:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ReleaseMemoryInvalid(f"{self.path}: not as it was written: {error}") from error
 
-    def note(self, releases: AcceptedReleases, now: Milliseconds) -> None:
+    def note(self, listed: Listed, now: Milliseconds) -> None:
         """See Memory."""
         with self._locked():
             seen = self.read()
-            self._write(seen, seen.after(releases, now))
-
-    def note_revoked(self, refused: Sequence[tuple[ReleaseStatement, str]], now: Milliseconds) -> None:
-        """See Memory."""
-        with self._locked():
-            seen = self.read()
-            self._write(seen, seen.with_revoked(refused, now))
+            self._write(seen, seen.after(listed, now))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
