@@ -205,7 +205,7 @@ def test_what_only_one_of_the_two_can_read_is_refused() -> None:
     made = build(links())[0]
     assert made[4].count(b"\x0c\x02c4") == 1
     made[4] = made[4].replace(b"\x0c\x02c4", b"\x1a\x02c4")
-    with pytest.raises(ChainInvalid, match="OpenSSL refuses the path.*wrong tag"):
+    with pytest.raises(ChainInvalid, match=r"OpenSSL refuses the path.*wrong tag"):
         walk(made)
 
 
