@@ -5,7 +5,9 @@ SETUP := .stamps/setup
 PYTEST := $(BIN)/python -m pytest
 CODE := src attestation enclave parent tests bench requirements
 
-.PHONY: demo setup test check fast-tests bench soak lock proto proto-check clean
+FUZZ_SECONDS ?= 600
+
+.PHONY: demo setup test check bench soak fuzz mutation lock proto proto-check clean
 
 setup: $(SETUP)
 
@@ -36,6 +38,12 @@ bench: $(SETUP)  ## ratios in one run; exits 1 when a limit is missed
 
 soak: $(SETUP)  ## long runs: property tests with many more examples
 	@ANCHORHOLD_SOAK=1 $(PYTEST) -q tests/properties
+
+fuzz: $(SETUP)  ## coverage-guided fuzzing of every reader of evidence, FUZZ_SECONDS each
+	@$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
+
+mutation: $(SETUP)  ## take each numbered check of the verifier away; a test must notice
+	@$(BIN)/python -m tests.mutation
 
 lock: $(SETUP)  ## the only step that resolves versions
 	@$(BIN)/python requirements/lock.py
