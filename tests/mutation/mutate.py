@@ -1,5 +1,7 @@
 """Takes each numbered check of the verifier away, one at a time, and fails unless a test of the evidence suite notices.
 
+After the whole check each operand of its condition, and each end of a range in it, is taken away alone (`1.26/2`).
+
 The numbers are read from the verifier's docstring, the checks from the marks in the code (`steps.py`). A number without
 a check, a check without a number and a raise without either are faults. A mutant lives in a copy of the tree, never
 here. Exit code: 0 all killed, 1 a survivor or a fault, 2 the suite fails before anything is taken away.
@@ -19,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.mutation.steps import Module, Step, faults, load, numbers, without
+from tests.mutation.steps import Module, Step, faults, load, numbers, parts, without
 
 TIME_LIMIT_S = 240  # for one run of the suite, twenty times what it takes: a mutant that hangs was killed by no test
 JOBS = 2  # CPUs of a small CI machine
@@ -52,7 +54,7 @@ class Outcome:
     def line(self) -> str:
         """`1.7   nsm_cbor.py:118   killed by tests/...::test`."""
         place = f"{self.step.module}.py:{self.step.line}"
-        return f"{self.step.number:<6}{place:<24}" + (f"killed by {self.killed_by}" if self.killed_by else self.remark)
+        return f"{self.step.name:<8}{place:<24}" + (f"killed by {self.killed_by}" if self.killed_by else self.remark)
 
 
 def read_steps(subject: Subject) -> tuple[dict[str, Module], list[Step], list[str]]:
@@ -63,9 +65,11 @@ def read_steps(subject: Subject) -> tuple[dict[str, Module], list[Step], list[st
         listed = numbers(modules[subject.verifier].source)
     except ValueError as error:
         return modules, [], [str(error)]
-    steps = sorted((step for module in modules.values() for step in module.marks), key=lambda step: step.order)
     wrong = faults(modules, listed, [(subject.verifier, name) for name in subject.roots])
-    return modules, steps, wrong or ([] if steps else ["no step at all"])
+    if wrong or not listed:
+        return modules, [], wrong or ["no step at all"]
+    steps = [part for module in modules.values() for step in module.marks for part in parts(module, step)]
+    return modules, sorted(steps, key=lambda step: step.order), []
 
 
 class Copy:
@@ -139,7 +143,7 @@ def main(arguments: Sequence[str] | None = None, subject: Subject | None = None)
         _say(*wrong, f"{len(wrong)} faults between the list and the code")
         return 1
     if asked.list:
-        _say(*(f"{step.number:<6}{step.module}.py:{step.line}" for step in steps))
+        _say(*(f"{step.name:<8}{step.module}.py:{step.line}" for step in steps))
         return 0
     if asked.only:
         steps = [step for step in steps if step.number in asked.only.split(",")]
@@ -156,7 +160,10 @@ def _kill(subject: Subject, modules: dict[str, Module], steps: list[Step], jobs:
             copies.put(copy)
         code, said = made[0].run([name for part in made[0].suite("") for name in part])
         if code != 0:
-            _say(said[-2000:], f"the suite fails before anything is taken away (pytest {code})")
+            _say(
+                *[line for line in said.splitlines() if not line.startswith(("=", "!"))][-20:],
+                f"the suite fails before anything is taken away (pytest {code})",
+            )
             return 2
 
         def judge(step: Step) -> Outcome:
@@ -179,7 +186,7 @@ def drawn(steps: list[Step], count: int, seed: str) -> list[Step]:
     """So many of them, the same for one seed on every machine."""
 
     def lot(step: Step) -> bytes:
-        return hashlib.sha256(f"{seed} {step.number} {step.module} {step.line}".encode()).digest()
+        return hashlib.sha256(f"{seed} {step.name} {step.module} {step.line}".encode()).digest()
 
     return sorted(sorted(steps, key=lot)[:count], key=lambda step: step.order)
 

@@ -6,11 +6,12 @@ Nothing here imports what it reads.
 """
 
 import ast
+import copy
 import io
 import re
 import tokenize
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,11 +28,18 @@ class Step:
     module: str
     line: int
     mark_line: int
+    part: int = 0
+    """0 for the whole check; from 1 on, one operand of its condition."""
 
     @property
     def order(self) -> tuple[int, ...]:
         """Sorts by number, then place."""
-        return (*(int(part) for part in self.number.split(".")), self.line)
+        return (*(int(one) for one in self.number.split(".")), self.line, self.part)
+
+    @property
+    def name(self) -> str:
+        """`1.26`, or `1.26/2` for a part."""
+        return f"{self.number}/{self.part}" if self.part else self.number
 
 
 class Module:
@@ -119,20 +127,56 @@ def load(folder: Path, prefix: str, start: str) -> dict[str, Module]:
     return modules
 
 
+def parts(module: Module, step: Step) -> list[Step]:
+    """The step itself, and one for each operand that its condition can lose."""
+    target = _statement(module, step)
+    count = len(_operands(target.test)) if isinstance(target, ast.If) else 0
+    return [step, *(replace(step, part=part) for part in range(1, count + 1))]
+
+
 def without(module: Module, step: Step) -> str:
-    """The module's source with that one check disabled, every other line as it was. Raises ValueError for a form that
-    cannot be.
+    """The module's source with that one check disabled, every other line as it was.
+
+    Raises ValueError for a form that cannot be.
     """
-    target = next((one for one in ast.walk(module.tree) if isinstance(one, ast.stmt) and one.lineno == step.line), None)
-    if target is None:
-        raise ValueError(f"{module.name}.py:{step.mark_line}: step {step.number} stands over no statement")
+    target = _statement(module, step)
     lines = module.source.splitlines()
     margin = " " * target.col_offset
-    instead = [margin + line for one in _disabled(target, step) for line in ast.unparse(one).splitlines()]
+    changed = _weakened(target, step.part) if step.part else _disabled(target, step)
+    instead = [margin + line for one in changed for line in ast.unparse(one).splitlines()]
     # Comments and lines stay where they are: a test that reads marks must not mistake their loss for the check's.
     instead += [""] * ((target.end_lineno or target.lineno) - target.lineno + 1 - len(instead))
-    changed = [*lines[: target.lineno - 1], *instead, *lines[target.end_lineno :]]
-    return "\n".join(changed) + "\n"
+    return "\n".join([*lines[: target.lineno - 1], *instead, *lines[target.end_lineno :]]) + "\n"
+
+
+def _statement(module: Module, step: Step) -> ast.stmt:
+    for one in ast.walk(module.tree):
+        if isinstance(one, ast.stmt) and one.lineno == step.line:
+            return one
+    raise ValueError(f"{module.name}.py:{step.mark_line}: step {step.number} stands over no statement")
+
+
+def _operands(test: ast.expr) -> list[tuple[ast.BoolOp | ast.Compare, int]]:
+    """Each operand of `and` or `or`, and each end of a range, anywhere in a condition."""
+    found: list[tuple[ast.BoolOp | ast.Compare, int]] = []
+    for node in ast.walk(test):
+        if isinstance(node, ast.BoolOp):
+            found += [(node, at) for at in range(len(node.values))]
+        elif isinstance(node, ast.Compare) and len(node.ops) == 2:
+            found += [(node, at) for at in range(2)]
+    return found
+
+
+def _weakened(target: ast.stmt, part: int) -> list[ast.stmt]:
+    changed = copy.deepcopy(target)
+    assert isinstance(changed, ast.If)
+    node, at = _operands(changed.test)[part - 1]
+    if isinstance(node, ast.BoolOp):
+        del node.values[at]
+        return [changed]  # one operand left unparses as itself
+    node.left = node.comparators[0] if at == 0 else node.left
+    del node.ops[at], node.comparators[at]
+    return [changed]
 
 
 def _disabled(one: ast.stmt, step: Step) -> list[ast.stmt]:

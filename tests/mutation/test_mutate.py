@@ -76,7 +76,7 @@ def test_every_check_killed_is_said_with_the_test_that_killed_it(
 def test_a_mutant_that_no_test_notices_is_a_survivor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([], tree(tmp_path, tests=TESTS[: TESTS.index("def test_positive")])) == 1
     said = capsys.readouterr().out
-    assert "1.2   bound.py:3              SURVIVED" in said
+    assert "1.2     bound.py:3              SURVIVED" in said
     assert said.endswith("1 of 2 killed\n")
 
 
@@ -94,6 +94,19 @@ def test_a_mutant_that_cannot_be_imported_was_killed_by_no_test(
     )
     assert main(["--only", "1.2"], tree(tmp_path, tests=broken)) == 1
     assert "NO TEST KILLED IT" in capsys.readouterr().out
+
+
+def test_each_operand_and_each_end_of_a_range_is_taken_away_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bound = BOUND.replace("value < 1:", "value is None or not 1 <= value <= 9:")
+    assert main([], tree(tmp_path, bound=bound)) == 1
+    said = capsys.readouterr().out
+    assert "1.2/1   bound.py:3              SURVIVED" in said, "nobody gives it None"
+    assert "1.2/2   bound.py:3              killed by tests/test_verify.py::test_positive" in said
+    assert "1.2/3   bound.py:3              killed by tests/test_verify.py::test_positive" in said
+    assert "1.2/4   bound.py:3              SURVIVED" in said, "nobody gives it 10"
+    assert said.endswith("4 of 6 killed\n")
 
 
 @pytest.mark.parametrize(
