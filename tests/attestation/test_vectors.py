@@ -1,21 +1,16 @@
-"""One vector for each failure (tests/vectors/evidence): the verdict is the index's, at the check the index names.
+"""One vector for each failure (tests/vectors/evidence): each comes out as its index says, by its file alone.
 
-The vectors are read from their files; that the files are what their generator makes is a test of its own.
+`tests/vectors/evidence/test_index.py` is about the index itself: which check refuses which, and that none is missing.
 """
 
-import hashlib
 import json
-import re
-from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-from tests.vectors.evidence import make
 from tests.vectors.evidence.certificates import START
-from tests.vectors.evidence.steps import died_at, listed
 
 from anchorhold.attestation.anchors import Anchor
 from anchorhold.attestation.appraise import appraise
@@ -33,9 +28,6 @@ ROOT = Anchor("vectors", (FOLDER / INDEX["root"]).read_bytes())
 MAX_AGE = Milliseconds(300_000)
 POLICIES: list[dict[str, Any]] = INDEX["policy_files"]
 SCHEMA = FOLDER.parents[2] / "docs" / "schema" / "policy.schema.json"
-SPECIFICATION = FOLDER.parents[2] / "docs" / "spec" / "evidence.md"
-ROW = re.compile(r"^\| (\d+\.\d+) \|.*\|([^|]+)\|$", re.MULTILINE)  # number, and the last column
-CODE = re.compile(r"`([a-z-]+)`")
 EACH = pytest.mark.parametrize("vector", VECTORS, ids=[vector["name"] for vector in VECTORS])
 # A key service has its own policy: of what it is given there is no verdict.
 JUDGED = [vector for vector in VECTORS if vector["mode"] != "genuine"]
@@ -77,10 +69,7 @@ def test_each_vector_comes_out_as_its_index_says(vector: dict[str, Any]) -> None
         return
     with pytest.raises(EvidenceError) as caught:
         judge(vector)
-    decided = died_at(caught.value)
-    assert (caught.value.code, decided[:1]) == (vector["expect"], (vector["clause"],)), str(caught.value)
-    passed = {number for number, others in INDEX["through"].items() if vector["clause"] in others}
-    assert set(decided[1:]) & INDEX["through"].keys() <= passed
+    assert caught.value.code == vector["expect"], str(caught.value)
 
 
 @pytest.mark.parametrize("vector", JUDGED, ids=[vector["name"] for vector in JUDGED])
@@ -123,48 +112,9 @@ def test_the_schema_refuses_the_same_policies_but_for_what_no_schema_can_say() -
     assert left == own
 
 
-def test_the_specification_lists_the_same_checks_with_the_codes_they_refuse_with() -> None:
-    rows = dict(ROW.findall(SPECIFICATION.read_text()))
-    assert rows.keys() == listed().keys()
-    for vector in VECTORS:
-        if vector["expect"] != "evidence":
-            # `unreadable` is 1.16's own code for what 1.2 and 1.3 found.
-            codes = set(CODE.findall(rows[vector["clause"]]))
-            assert vector["expect"] in codes, (vector["name"], codes)
-
-
-def test_the_files_are_what_the_generator_makes() -> None:
-    made = make.files()
-    kept = {
-        str(path.relative_to(FOLDER)) for folder in ("documents", "policies") for path in FOLDER.glob(f"{folder}/*")
-    }
-    assert kept == {name for name in made if "/" in name}
-    differing = [name for name, raw in made.items() if FOLDER.joinpath(name).read_bytes() != raw]
-    assert differing == [], "run `python -m tests.vectors.evidence.make` and look at what changed"
-
-
-def test_each_vector_is_there_once_under_its_digest() -> None:
-    assert not [name for name, times in Counter(vector["name"] for vector in VECTORS).items() if times > 1]
-    for vector in (*VECTORS, *POLICIES):
-        assert hashlib.sha256(read(vector)).hexdigest() == vector["sha256"]
-
-
 def test_a_time_needs_a_value_and_a_zone() -> None:
     for source, dated in ((TimeSource.CLOCK, None), (TimeSource.DOCUMENT, START), (TimeSource.WITNESS, None)):
         with pytest.raises(ValueError, match="time evidence"):
             TimeEvidence(source, dated)
     with pytest.raises(ValueError, match="zone"):
         TimeEvidence(TimeSource.CLOCK, START.replace(tzinfo=None))
-
-
-def test_no_check_is_without_a_vector_and_no_vector_without_a_check() -> None:
-    numbers = set(listed())
-    assert len(numbers) > 40
-    refused = {vector["clause"] for vector in VECTORS if vector["expect"] != "evidence"}
-    passed, elsewhere = set(INDEX["through"]), {entry["clause"] for entry in INDEX["elsewhere"]}
-    assert numbers - refused - passed - elsewhere == set(), "checks that nothing shows"
-    assert (refused | passed | elsewhere) - numbers == set(), "vectors of checks that there are not"
-    assert (refused | passed) & elsewhere == set(), "checks that a vector shows after all"
-    for entry in INDEX["elsewhere"]:
-        path, _, name = entry["test"].partition("::")
-        assert f"def {name}(" in FOLDER.parents[2].joinpath(path).read_text(), entry

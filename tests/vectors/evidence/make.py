@@ -2,7 +2,7 @@
 
     .venv/bin/python -m tests.vectors.evidence.make
 
-`tests/attestation/test_vectors.py` fails where a committed file differs from what this makes. The keys are nobody's:
+`test_index.py` fails where a committed file differs from what this makes. The keys are nobody's:
 they follow from their names (`der.key`), signatures from RFC 6979, times from `certificates.START`.
 """
 
@@ -21,6 +21,7 @@ from anchorhold.attestation.policy import policy_from_json
 
 FOLDER = Path(__file__).parent
 TEST = "tests/attestation/test_vectors.py::test_each_vector_comes_out_as_its_index_says"
+CLAUSE_TEST = "tests/vectors/evidence/test_index.py::test_each_vector_is_refused_at_the_check_that_its_index_names"
 POLICY_TEST = "tests/attestation/test_vectors.py::test_each_policy_file_comes_out_as_its_index_says"
 _DECIDES = {name: clause for clause, names in CLAUSES.items() for name in names.split()}
 _SUITES = (cases_envelope, cases_payload, cases_chain, cases_claims)
@@ -98,8 +99,9 @@ def _table() -> str:
         "# Evidence vectors: clause, vector, test",
         "",
         "Made by `make.py` from `cases_*.py`; `index.json` is the same for programs. Every vector is shown by",
-        f"`{TEST}`,",
-        "which also finds, in the traceback, the numbered check that refused it.",
+        f"`{TEST}`;",
+        f"`{CLAUSE_TEST}`",
+        "finds in the traceback that the check named here refused it.",
         "",
         "| clause | check | vectors |",
         "|---|---|---|",

@@ -45,8 +45,9 @@ def marked(path: Path) -> tuple[Step, ...]:
             spans.setdefault(node.lineno, (first, node.end_lineno or node.lineno))
     steps = []
     for at, number in marks.items():
-        line = next(line for line in range(at + 1, at + _COMMENT) if line in spans)
-        steps.append(Step(number, *spans[line]))
+        line = next((line for line in range(at + 1, at + _COMMENT) if line in spans), None)
+        if line is not None:
+            steps.append(Step(number, *spans[line]))
     return tuple(steps)
 
 
