@@ -121,14 +121,17 @@ class Drawn:
     listed: bool
 
 
+ALL, NOBODY = frozenset({0, 1, 2}), frozenset[int]()
 SUBSETS = st.frozensets(st.integers(0, 2))
+# Weighted towards what holds: a fault is only seen where nothing else is wrong.
+MOSTLY_ALL = st.sampled_from([ALL, ALL, NOBODY]) | SUBSETS
 DRAWN = st.builds(
     Drawn,
-    SUBSETS | st.just(frozenset({0, 1, 2})),
-    st.just(frozenset[int]()) | SUBSETS,
-    st.integers(-3, 1),
-    st.integers(2, 3) | st.integers(-2, 0),
-    st.booleans() | st.just(True),
+    MOSTLY_ALL,
+    st.sampled_from([NOBODY, NOBODY, NOBODY, frozenset({1}), frozenset({0, 2}), ALL]),
+    st.sampled_from([-3, -1, 0, 0, 1]),
+    st.sampled_from([3, 3, 2, 1, 0, -1]),
+    st.sampled_from([True, True, True, False]),
 ).filter(lambda one: one.start < one.end)
 
 
@@ -159,9 +162,9 @@ def built(drawn: Sequence[Drawn], list_signers: frozenset[int], issued: int, ver
 
 @given(
     drawn=st.lists(DRAWN, min_size=1, max_size=3),
-    list_signers=SUBSETS | st.just(frozenset({0, 1, 2})),
-    issued=st.integers(-4, 7) | st.just(0),
-    version=st.integers(1, 3) | st.just(2),
+    list_signers=MOSTLY_ALL,
+    issued=st.sampled_from([0, 0, 0, -3, 5, -4, 6]),
+    version=st.sampled_from([2, 2, 3, 1]),
     threshold=st.integers(1, 3),
     revoking=st.integers(1, 3),
 )
