@@ -27,10 +27,15 @@ from anchorhold.attestation.labels import (
 from anchorhold.attestation.release.quorum import Quorum, Signer, SignerRole
 from anchorhold.attestation.release.statement import Reason, ReleaseDigest, ReleaseList, ReleaseStatement, Revocation
 from anchorhold.attestation.release.verify import verify_releases
+from anchorhold.attestation.transcript.checkpoint import Checkpoint, Vkey, sign_checkpoint
+from anchorhold.attestation.transcript.tree import HashTree, inclusion_proof, leaf_hash
 from anchorhold.attestation.types import Milliseconds, Platform
 
 MAX_LEN = 20_000
 TOKENS = (b"product", b"version", b"statements", b"revoked", b"not_before", b"not_after", b"simulated", b"\x58\x30")
+ORIGIN = "example.org/log"
+LOG = Ed25519PrivateKey.from_private_bytes(b"\x09" * 32)
+VKEY = Vkey.of(ORIGIN, LOG.public_key())
 NOW = Milliseconds(1_768_478_400_000)
 WEEK = Milliseconds(7 * 86_400_000)
 FLOOR = 3
@@ -115,6 +120,23 @@ def _reshaped(raw: bytes, choices: Choices) -> bytes:
     return encode({**value, name: odd})
 
 
+def _logged(leaves: Sequence[bytes], at: int, choices: Choices) -> Value:
+    """A proof of leaf `at` in a log of all of them; sometimes none, or one that does not hold."""
+    tree = HashTree([leaf_hash(leaf) for leaf in leaves])
+    size = len(leaves)
+    note = sign_checkpoint(Checkpoint(ORIGIN, size, tree.root(size)), LOG)
+    proof: list[Value] = list(inclusion_proof(at, size, tree.node))
+    how = choices.byte() % 8
+    if how == 1:
+        return None
+    if how == 2:
+        note = edited(note, choices, 2)
+    elif how == 3:
+        proof = [*proof, choices.chunk(32)] if choices.byte() % 2 else proof[:-1]
+    index = choices.number(size + 1) if how == 4 else at
+    return {"index": index, "checkpoint": note, "proof": proof}
+
+
 def _bundle(choices: Choices) -> bytes:
     statements, whole = list(STATEMENTS), _list(STATEMENTS)
     revocations: list[bytes] = []
@@ -135,10 +157,11 @@ def _bundle(choices: Choices) -> bytes:
             del statements[choices.number(len(statements))]
             statements = statements or [STATEMENTS[0]]
     signed = {_digest(one): _signed("release-statement", one, choices) for one in statements}
+    leaves = [signed[digest] for digest in sorted(signed)]
     members: dict[str, Value] = {
         "v": 1,
         "list": _signed("release-list", whole, choices),
-        "statements": [{"signed": signed[digest], "log": None} for digest in sorted(signed)],
+        "statements": [{"signed": leaf, "log": _logged(leaves, at, choices)} for at, leaf in enumerate(leaves)],
         "revocations": sorted(set(revocations)),
     }
     return edited(encode(members), choices, 1)
@@ -152,17 +175,25 @@ def seeds() -> list[bytes]:
 
 
 def one_input(data: bytes) -> None:
-    """One bundle."""
+    """One bundle, judged without a log and with one."""
     shaped = data[:1] == b"\x01"
     raw = _bundle(Choices(data[1:])) if shaped else data[1:]
+    public = _judged(raw, VKEY)
+    alone = _judged(raw, None)
+    if shaped and not data[1:].strip(b"\0"):
+        assert public, "the good bundle is refused"
+    # To ask for less can only let more in.
+    assert set(public) <= set(alone)
+
+
+def _judged(raw: bytes, log: Vkey | None) -> tuple[ReleaseDigest, ...]:
+    """The statements accepted, none where the list is refused."""
     try:
         releases = verify_releases(
-            raw, QUORUM, product=PRODUCT, now=NOW, max_list_age=WEEK, version_floor=FLOOR, log=None
+            raw, QUORUM, product=PRODUCT, now=NOW, max_list_age=WEEK, version_floor=FLOOR, log=log
         )
-    except EvidenceError as error:
-        if shaped and not data[1:].strip(b"\0"):
-            raise AssertionError("the good bundle is refused") from error
-        return
+    except EvidenceError:
+        return ()
     assert releases.version >= FLOOR
     assert NOW - releases.issued_at <= WEEK
     assert releases.accepted
@@ -171,3 +202,4 @@ def one_input(data: bytes) -> None:
         assert one.not_before <= NOW < one.not_after
         assert len(releases.signers[one.digest]) >= QUORUM.threshold
     assert releases.policy(configuration=None).platforms
+    return tuple(one.digest for one in releases.accepted)

@@ -1,5 +1,6 @@
 """Any bytes give a value of the evidence formats or an EvidenceError, nothing else."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -82,7 +83,10 @@ CPIO = write_cpio((Entry("a", Mode.FOLDER), Entry("a/b", Mode.FILE, b"body"), En
 EIF = write_eif(
     architecture=Architecture.X86_64, kernel=b"kernel", cmdline=b"line", metadata=b"{}", ramdisks=(b"one", b"two")
 )
-POLICY = b'{"version": 1, "platforms": ["simulated"], "releases": {"toy 1": [{"0": "%s"}]}, "max_age_s": 300}' % (b"ab" * 48)
+POLICY = (
+    b'{"version": 1, "platforms": ["simulated"], "releases": {"toy 1": [%s]}, "max_age_s": 300}'
+    % json.dumps({str(index): "ab" * 48 for index in (0, 1, 2)}).encode()
+)
 
 
 def accepts_or_refuses(parse: Parse, raw: bytes) -> None:
