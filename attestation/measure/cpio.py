@@ -67,8 +67,8 @@ def write_cpio(entries: Iterable[Entry]) -> bytes:
 
 
 def read_cpio(raw: bytes) -> tuple[Entry, ...]:
-    """The entries of an archive in our one form. Raises Malformed, NotCanonical or TooLarge."""
-    # 1. Every member up to the trailer, each within the bytes given.
+    """The entries of an archive in our one form (docs/spec/image.md 4). Raises Malformed, NotCanonical or TooLarge."""
+    # 4.1 to 4.7 Every member up to the trailer, each within the bytes given.
     entries: list[Entry] = []
     at = 0
     while True:
@@ -81,10 +81,10 @@ def read_cpio(raw: bytes) -> tuple[Entry, ...]:
             entries.append(Entry(name, Mode(mode), body))
         except ValueError as error:
             raise Malformed(f"ramdisk: {name!r}: mode {mode:o} is not a plain file, program or folder") from error
-    # 2. Nothing after the trailer: the kernel would read on, into files this reader never saw.
+    # 4.8 Nothing after the trailer: the kernel would read on, into files this reader never saw.
     if at != len(raw):
         raise Malformed(f"ramdisk: expected the end at offset {at}, got {len(raw) - at} more bytes")
-    # 3. The one form: order, inodes, times, owners, padding.
+    # 4.9 to 4.13 The one form: names, order, folders, inodes, times, owners, padding.
     if write_cpio(entries) != raw:
         raise NotCanonical("ramdisk: the archive is not the one encoding of its entries")
     return tuple(entries)

@@ -10,7 +10,9 @@ MAX_EIF = 8 * 2**30  # bytes; weights do not belong in an image, kernels and ram
 MAX_SECTIONS = 32  # the header's tables have 32 places
 MIN_SECTIONS = 2  # AWS's own bound; which ones there must be is said of the set
 MAX_SIGNATURE = 32_768  # bytes; AWS's own bound
-MAX_CMDLINE = 2048  # bytes; Linux's COMMAND_LINE_SIZE on x86 and arm64: more would be measured and never read
+MAX_CMDLINE = (
+    2047  # bytes; Linux's COMMAND_LINE_SIZE on x86 and arm64 is one more: the rest would be measured, not read
+)
 MAX_METADATA = 2**20  # bytes; a genuine one has 1,785
 MAGIC = b".eif"
 VERSION = 4  # 4 = metadata section mandatory

@@ -2,7 +2,7 @@
 
 So an image of any size is measured in the memory of one piece, and whoever needs less than the sections (registers,
 digests, a listing) never holds them. A reader's result counts only after `finish`: the set of sections and the CRC are
-checked there.
+checked there. The numbers are those of docs/spec/image.md.
 """
 
 import zlib
@@ -101,22 +101,25 @@ class Scanner:
 
     def finish(self) -> Layout:
         """The whole file has been fed."""
+        # 2.1 A whole header.
         if self._header is None:
             raise Malformed(f"image: truncated: expected a header of {HEADER.size} bytes, got {self._at}")
         number, count = len(self._sections), len(self._header.offsets)
+        # 2.13 Every section is there, and whole.
         if self._left:
             raise Malformed(f"image: truncated in section {number - 1}: expected {self._left} more bytes")
         if number < count:
             raise Malformed(f"image: truncated in the header of section {number}")
-        # 3. Which sections there are, and in what order.
+        # 2.14 to 2.17
         check_kinds([section.kind for section in self._sections])
-        # 4. CRC-32 over the header but its last four bytes, and all behind it: it finds accidents, not attacks.
+        # 2.18 CRC-32 over the header but its last four bytes, and all behind it: it finds accidents, not attacks.
         if self._crc != self._header.crc:
             raise Mismatch("image: CRC-32", expected=self._header.crc, actual=self._crc)
         header = self._header
         return Layout(header.architecture, header.memory, header.cpus, tuple(self._sections), self._at, header.crc)
 
     def _collect(self, rest: memoryview) -> memoryview:
+        # 2.12 Nothing behind the last section.
         if self._header is not None and len(self._sections) == len(self._header.offsets):
             raise Malformed(f"image: expected the end at offset {self._at}, got more bytes")
         wanted = HEADER.size if self._header is None else SECTION.size
@@ -132,7 +135,7 @@ class Scanner:
         self._held.clear()
 
     def _begin(self, header: _Header) -> None:
-        # 2. The sections, walked and looked up: both ways must agree.
+        # 2.7 to 2.11 The section, walked to and looked up: both ways must agree.
         number = len(self._sections)
         start = self._at - SECTION.size
         if header.offsets[number] != start:
@@ -153,7 +156,7 @@ class Scanner:
 
 
 def _header(raw: bytes) -> _Header:
-    # 1. Every constant field has its value, flags name an architecture and nothing else.
+    # 2.2 to 2.6 Every constant field has its value, flags name an architecture and nothing else.
     magic, version, flags, memory, cpus, reserved, count, *tables, unused, crc = HEADER.unpack(raw)
     if magic != MAGIC:
         raise Mismatch("image: magic", expected=MAGIC, actual=magic)

@@ -50,13 +50,13 @@ def read_signature(section: bytes, pcr0: bytes) -> ImageSigner:
 
     Raises Malformed, NotCanonical, Mismatch, WrongAlgorithm or SignatureInvalid.
     """
-    # 1. The shape: one entry, two arrays of bytes, in the one encoding.
+    # 3.1 to 3.9 The shape: one entry, two arrays of bytes, in the one encoding; one certificate with a key on a curve.
     pem, raw_signature = _entry(section)
     certificate, key = read_certificate(pem)
-    # 2. The certificate's key signs a payload, by the algorithm of its curve.
+    # 3.10, 3.11 The certificate's key signs a payload, by the algorithm of its curve.
     parsed = parse_sign1(raw_signature, "image signature")
     signed = parsed.verify(key, what="image signature")
-    # 3. That payload is PCR0 as measured from these bytes.
+    # 3.12 That payload is PCR0 as measured from these bytes.
     expected = signed_payload(pcr0)
     if signed != expected:
         raise Mismatch("image signature: the payload signed", expected=expected, actual=signed)

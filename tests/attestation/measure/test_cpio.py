@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anchorhold.attestation.errors import EvidenceError, Malformed, NotCanonical
-from anchorhold.attestation.measure.cpio import TRAILER, Entry, Mode, read_cpio, tree, write_cpio
+from anchorhold.attestation.errors import EvidenceError, Malformed, NotCanonical, TooLarge
+from anchorhold.attestation.measure.cpio import MAX_ENTRIES, TRAILER, Entry, Mode, read_cpio, tree, write_cpio
 
 SAMPLE = tree(
     (Entry("init.py", Mode.PROGRAM, b"print()\n"), Entry("a/b/one.py", Mode.FILE, b"1"), Entry("a/two", Mode.FILE))
@@ -83,6 +83,17 @@ def test_a_name_given_twice_is_refused() -> None:
         tree((Entry("a", Mode.FILE, b"1"), Entry("a", Mode.FILE, b"2")))
     with pytest.raises(NotCanonical, match="twice"):
         write_cpio((Entry("a", Mode.FILE, b"1"), Entry("a", Mode.FILE, b"2")))
+
+
+def test_more_entries_than_the_limit_are_refused() -> None:
+    """Written by hand: the writer would refuse as well."""
+    head, zeros = b"070701", b"0" * 8
+    member = b"".join(
+        [head, *[zeros] * 1, b"%08X" % Mode.FILE, *[zeros] * 2, b"%08X" % 1, *[zeros] * 6, b"%08X" % 2, zeros, b"a\0"]
+    )
+    one = member + bytes(-len(member) % 4)
+    with pytest.raises(TooLarge, match="entries"):
+        read_cpio(one * (MAX_ENTRIES + 1))
 
 
 def test_a_file_below_a_file_is_refused() -> None:
