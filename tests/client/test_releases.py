@@ -149,7 +149,9 @@ def test_no_list_is_not_yesterdays_list(stage: Stage) -> None:
     assert stage.refused(ReleaseListMissing) == "release-list-missing"
 
 
-def test_an_address_counts_from_the_trust_file_and_needs_one(stage: Stage) -> None:
+def test_an_address_counts_from_the_trust_file_and_needs_one(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What lies beside whoever runs the client is no list of theirs.
+    monkeypatch.chdir(stage.path.parent)
     stage.desk.release(stage.current)
     stage.path.write_bytes(
         encode_trust(stage.desk.trust(loopback_trust(stage.enclave), source="../desk/releases.cbor"))
@@ -354,6 +356,24 @@ def test_a_document_that_only_claims_a_revoked_release_is_not_taken_for_it(stage
         stage.session()
 
 
+@pytest.mark.parametrize("stale", ["nonce", "configuration"])
+def test_nor_is_one_that_would_not_have_been_taken_anyway(stage: Stage, stale: str) -> None:
+    enclave = stage.enclave
+    assert enclave.configuration is not None
+    if stale == "configuration":
+        enclave = LoopbackEnclave(PKI, enclave.clock, replace(enclave.configuration, alias="another"))
+
+    class Another(Link):
+        def evidence(self, answer: AttestAnswer, nonce: bytes) -> AttestAnswer:
+            said = enclave.attest(b"n" * 32 if stale == "nonce" else nonce)
+            return replace(answer, document=said.document)
+
+    stage.link = Another(stage.enclave)
+    stage.desk.revoke(stage.desk.release(stage.current, stage.other), stage.current)
+    with pytest.raises(MeasurementMismatch):
+        stage.session()
+
+
 def test_releases_never_make_up_for_the_configuration(stage: Stage) -> None:
     """The image is accepted, the deployment is another: register 16 follows from the C pinned, not from the list."""
     stage.desk.release(stage.current)
@@ -368,5 +388,12 @@ def test_releases_never_make_up_for_the_configuration(stage: Stage) -> None:
 def test_a_trust_without_its_verified_list_accepts_nothing(stage: Stage) -> None:
     with pytest.raises(PolicyInvalid):
         stage.trust.policy_of(None)
+    stage.desk.release(stage.current)
+    trust = stage.trust
+    assert trust.releases is not None
+    accepted = Releases(trust, trust.releases).accepted(NOW)
+    assert trust.policy_of(accepted).required == {0, 1, 2, 16}
+    with pytest.raises(PolicyInvalid):
+        replace(trust, releases=replace(trust.releases, product="another")).policy_of(accepted)
     with pytest.raises(PolicyInvalid):
         _ = stage.trust.policy

@@ -83,6 +83,7 @@ def test_reader_and_schema_both_take(members: dict[str, Any]) -> None:
         {**RELEASED, "platforms": []},
         {**RELEASED, "platforms": ["simulated", "simulated"]},
         {**RELEASED, "platforms": ["nitro-enclave", "nitro-tpm"]},
+        {**RELEASED, "root": None, "platforms": ["nitro-enclave", "nitro-tpm"]},
         {**RELEASED, "max_age_s": 0},
         {**RELEASED, "max_age_s": 3_601},
         {**RELEASED, "releases": None},
