@@ -141,6 +141,6 @@ def test_a_set_without_its_init_is_refused() -> None:
         build_image(trees, LOCK, Platform.SIMULATED)
 
 
-def test_a_platform_that_is_not_built_yet_is_refused() -> None:
-    with pytest.raises(ImageRefused, match="not built yet"):
+def test_the_measured_set_alone_is_no_image_of_a_real_enclave() -> None:
+    with pytest.raises(ImageRefused, match="from its parts"):
         build_image(read_trees(PACKAGE), LOCK, Platform.NITRO_ENCLAVE)

@@ -64,7 +64,8 @@ def read_trees(package: Path) -> dict[str, bytes]:
 def build_image(trees: Mapping[str, bytes], lock: bytes, platform: Platform) -> bytes:
     """The EIF of `trees` (import path to source) and `lock`. Raises ImageRefused for another platform or no init."""
     if platform is not Platform.SIMULATED:
-        raise ImageRefused(f"platform: expected {Platform.SIMULATED.value!r}, got {platform.value!r}: not built yet")
+        found = f"expected {Platform.SIMULATED.value!r}, got {platform.value!r}"
+        raise ImageRefused(f"platform: {found}: a real enclave's image is made from its parts")
     if INIT_SOURCE not in trees:
         raise ImageRefused(f"measured set: expected {INIT_SOURCE!r} in it")
     if len(trees) > MAX_SOURCES:
