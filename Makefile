@@ -2,12 +2,13 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 SETUP := .stamps/setup
+CLIENTS := .stamps/clients
 PYTEST := $(BIN)/python -m pytest
 CODE := src attestation enclave parent tests bench requirements
 
 FUZZ_SECONDS ?= 600
 
-.PHONY: demo setup test check bench soak fuzz mutation lock proto proto-check clean
+.PHONY: demo setup clients test check bench soak fuzz mutation lock proto proto-check clean
 
 setup: $(SETUP)
 
@@ -19,10 +20,17 @@ $(SETUP): pyproject.toml requirements/dev.lock src/anchorhold/__init__.py
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@mkdir -p $(@D) && touch $@
 
+clients: $(CLIENTS)  ## clients that other people wrote, in an environment of their own
+
+$(CLIENTS): requirements/clients.lock
+	@test -x .clients/bin/python || $(PYTHON) -m venv .clients
+	@.clients/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: -r requirements/clients.lock
+	@mkdir -p $(@D) && touch $@
+
 demo: $(SETUP)  ## a real model, sealed, attested and served in simulation
 	@$(BIN)/anchorhold demo
 
-test: $(SETUP)  ## every test
+test: $(SETUP) $(CLIENTS)  ## every test
 	@$(PYTEST) -q
 
 check: $(SETUP) proto-check  ## the truth: format, lint, types, contracts, drift, fast tests
@@ -58,4 +66,4 @@ proto-check: $(SETUP)
 	@diff -r -x __init__.py -x __pycache__ .stamps/proto/anchorhold/v1 src/anchorhold/v1 || { echo "proto: the stubs differ; run \`make proto\`" >&2; exit 1; }
 
 clean:
-	rm -rf .venv .stamps .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf .venv .clients .stamps .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61nchorhold/v1/gateway.proto\x12\ranchorhold.v1\":\n\rAttestRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x1a\n\x12with_configuration\x18\x02 \x01(\x08\"t\n\x0e\x41ttestResponse\x12\x10\n\x08\x64ocument\x18\x01 \x01(\x0c\x12\x11\n\tstatement\x18\x02 \x01(\x0c\x12\x13\n\x0bowner_lease\x18\x03 \x01(\x0c\x12\x11\n\tkms_lease\x18\x04 \x01(\x0c\x12\x15\n\rconfiguration\x18\x05 \x01(\x0c\"\x15\n\x05\x46rame\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\"\x11\n\x0f\x45nclavesRequest\"E\n\x0b\x45nclaveHint\x12\x12\n\nenclave_id\x18\x01 \x01(\t\x12\x13\n\x0bmodel_alias\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\"@\n\x10\x45nclavesResponse\x12,\n\x08\x65nclaves\x18\x01 \x03(\x0b\x32\x1a.anchorhold.v1.EnclaveHint\"!\n\x11TranscriptRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"\x1f\n\x0fTranscriptChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x32\xa8\x02\n\x07Gateway\x12\x45\n\x06\x41ttest\x12\x1c.anchorhold.v1.AttestRequest\x1a\x1d.anchorhold.v1.AttestResponse\x12\x37\n\x05Infer\x12\x14.anchorhold.v1.Frame\x1a\x14.anchorhold.v1.Frame(\x01\x30\x01\x12K\n\x08\x45nclaves\x12\x1e.anchorhold.v1.EnclavesRequest\x1a\x1f.anchorhold.v1.EnclavesResponse\x12P\n\nTranscript\x12 .anchorhold.v1.TranscriptRequest\x1a\x1e.anchorhold.v1.TranscriptChunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61nchorhold/v1/gateway.proto\x12\ranchorhold.v1\"K\n\rAttestRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x1a\n\x12with_configuration\x18\x02 \x01(\x08\x12\x0f\n\x07\x65nclave\x18\x03 \x01(\t\"\x89\x01\n\x0e\x41ttestResponse\x12\x10\n\x08\x64ocument\x18\x01 \x01(\x0c\x12\x11\n\tstatement\x18\x02 \x01(\x0c\x12\x13\n\x0bowner_lease\x18\x03 \x01(\x0c\x12\x11\n\tkms_lease\x18\x04 \x01(\x0c\x12\x15\n\rconfiguration\x18\x05 \x01(\x0c\x12\x13\n\x0bnonce_proof\x18\x06 \x01(\x0c\"\x15\n\x05\x46rame\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\"\x11\n\x0f\x45nclavesRequest\"V\n\x0b\x45nclaveHint\x12\x12\n\nenclave_id\x18\x01 \x01(\t\x12\x13\n\x0bmodel_alias\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0f\n\x07key_ids\x18\x04 \x03(\x0c\"@\n\x10\x45nclavesResponse\x12,\n\x08\x65nclaves\x18\x01 \x03(\x0b\x32\x1a.anchorhold.v1.EnclaveHint\"!\n\x11TranscriptRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"\x1f\n\x0fTranscriptChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x32\xa8\x02\n\x07Gateway\x12\x45\n\x06\x41ttest\x12\x1c.anchorhold.v1.AttestRequest\x1a\x1d.anchorhold.v1.AttestResponse\x12\x37\n\x05Infer\x12\x14.anchorhold.v1.Frame\x1a\x14.anchorhold.v1.Frame(\x01\x30\x01\x12K\n\x08\x45nclaves\x12\x1e.anchorhold.v1.EnclavesRequest\x1a\x1f.anchorhold.v1.EnclavesResponse\x12P\n\nTranscript\x12 .anchorhold.v1.TranscriptRequest\x1a\x1e.anchorhold.v1.TranscriptChunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,21 +32,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'anchorhold.v1.gateway_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ATTESTREQUEST']._serialized_start=46
-  _globals['_ATTESTREQUEST']._serialized_end=104
-  _globals['_ATTESTRESPONSE']._serialized_start=106
-  _globals['_ATTESTRESPONSE']._serialized_end=222
-  _globals['_FRAME']._serialized_start=224
-  _globals['_FRAME']._serialized_end=245
-  _globals['_ENCLAVESREQUEST']._serialized_start=247
-  _globals['_ENCLAVESREQUEST']._serialized_end=264
-  _globals['_ENCLAVEHINT']._serialized_start=266
-  _globals['_ENCLAVEHINT']._serialized_end=335
-  _globals['_ENCLAVESRESPONSE']._serialized_start=337
-  _globals['_ENCLAVESRESPONSE']._serialized_end=401
-  _globals['_TRANSCRIPTREQUEST']._serialized_start=403
-  _globals['_TRANSCRIPTREQUEST']._serialized_end=436
-  _globals['_TRANSCRIPTCHUNK']._serialized_start=438
-  _globals['_TRANSCRIPTCHUNK']._serialized_end=469
-  _globals['_GATEWAY']._serialized_start=472
-  _globals['_GATEWAY']._serialized_end=768
+  _globals['_ATTESTREQUEST']._serialized_end=121
+  _globals['_ATTESTRESPONSE']._serialized_start=124
+  _globals['_ATTESTRESPONSE']._serialized_end=261
+  _globals['_FRAME']._serialized_start=263
+  _globals['_FRAME']._serialized_end=284
+  _globals['_ENCLAVESREQUEST']._serialized_start=286
+  _globals['_ENCLAVESREQUEST']._serialized_end=303
+  _globals['_ENCLAVEHINT']._serialized_start=305
+  _globals['_ENCLAVEHINT']._serialized_end=391
+  _globals['_ENCLAVESRESPONSE']._serialized_start=393
+  _globals['_ENCLAVESRESPONSE']._serialized_end=457
+  _globals['_TRANSCRIPTREQUEST']._serialized_start=459
+  _globals['_TRANSCRIPTREQUEST']._serialized_end=492
+  _globals['_TRANSCRIPTCHUNK']._serialized_start=494
+  _globals['_TRANSCRIPTCHUNK']._serialized_end=525
+  _globals['_GATEWAY']._serialized_start=528
+  _globals['_GATEWAY']._serialized_end=824
 # @@protoc_insertion_point(module_scope)

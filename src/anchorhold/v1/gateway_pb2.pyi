@@ -7,26 +7,30 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AttestRequest(_message.Message):
-    __slots__ = ("nonce", "with_configuration")
+    __slots__ = ("nonce", "with_configuration", "enclave")
     NONCE_FIELD_NUMBER: _ClassVar[int]
     WITH_CONFIGURATION_FIELD_NUMBER: _ClassVar[int]
+    ENCLAVE_FIELD_NUMBER: _ClassVar[int]
     nonce: bytes
     with_configuration: bool
-    def __init__(self, nonce: _Optional[bytes] = ..., with_configuration: _Optional[bool] = ...) -> None: ...
+    enclave: str
+    def __init__(self, nonce: _Optional[bytes] = ..., with_configuration: _Optional[bool] = ..., enclave: _Optional[str] = ...) -> None: ...
 
 class AttestResponse(_message.Message):
-    __slots__ = ("document", "statement", "owner_lease", "kms_lease", "configuration")
+    __slots__ = ("document", "statement", "owner_lease", "kms_lease", "configuration", "nonce_proof")
     DOCUMENT_FIELD_NUMBER: _ClassVar[int]
     STATEMENT_FIELD_NUMBER: _ClassVar[int]
     OWNER_LEASE_FIELD_NUMBER: _ClassVar[int]
     KMS_LEASE_FIELD_NUMBER: _ClassVar[int]
     CONFIGURATION_FIELD_NUMBER: _ClassVar[int]
+    NONCE_PROOF_FIELD_NUMBER: _ClassVar[int]
     document: bytes
     statement: bytes
     owner_lease: bytes
     kms_lease: bytes
     configuration: bytes
-    def __init__(self, document: _Optional[bytes] = ..., statement: _Optional[bytes] = ..., owner_lease: _Optional[bytes] = ..., kms_lease: _Optional[bytes] = ..., configuration: _Optional[bytes] = ...) -> None: ...
+    nonce_proof: bytes
+    def __init__(self, document: _Optional[bytes] = ..., statement: _Optional[bytes] = ..., owner_lease: _Optional[bytes] = ..., kms_lease: _Optional[bytes] = ..., configuration: _Optional[bytes] = ..., nonce_proof: _Optional[bytes] = ...) -> None: ...
 
 class Frame(_message.Message):
     __slots__ = ("body",)
@@ -39,14 +43,16 @@ class EnclavesRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class EnclaveHint(_message.Message):
-    __slots__ = ("enclave_id", "model_alias", "state")
+    __slots__ = ("enclave_id", "model_alias", "state", "key_ids")
     ENCLAVE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_ALIAS_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
+    KEY_IDS_FIELD_NUMBER: _ClassVar[int]
     enclave_id: str
     model_alias: str
     state: str
-    def __init__(self, enclave_id: _Optional[str] = ..., model_alias: _Optional[str] = ..., state: _Optional[str] = ...) -> None: ...
+    key_ids: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, enclave_id: _Optional[str] = ..., model_alias: _Optional[str] = ..., state: _Optional[str] = ..., key_ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class EnclavesResponse(_message.Message):
     __slots__ = ("enclaves",)
