@@ -62,7 +62,7 @@ JSON_COMMANDS = {
     "authority init", "authority revoke", "authority reinstate", "authority register",
     "authority status", "authority journal", "authority tenant", "log init",
     "release keygen", "release quorum", "release make", "release renew", "release sign", "release revoke",
-    "release log", "release show", "release verify",
+    "release log", "release show", "release verify", "release merge",
 }  # fmt: skip
 
 

@@ -249,6 +249,21 @@ def test_a_trust_file_s_block_is_a_quorum_and_its_age_is_kept(desk: Desk) -> Non
     assert desk.codes("--at", later)[1] == {"list-too-old"}
 
 
+def test_copies_signed_side_by_side_are_merged(desk: Desk) -> None:
+    desk.make()
+    draft = Path(desk.bundle).read_bytes()
+    desk.sign("operator")
+    copy = desk.folder / "from-operator"
+    copy.write_bytes(Path(desk.bundle).read_bytes())
+    Path(desk.bundle).write_bytes(draft)
+    desk.sign("owner")
+    assert desk.codes()[1] == {"list-threshold"}
+    assert desk.run("merge", desk.bundle, str(copy))[0] == 0
+    assert desk.verify()[0] == 3
+    assert desk.run("renew", desk.bundle)[0] == 0
+    assert desk.run("merge", desk.bundle, str(copy))[0] == 1
+
+
 def test_a_signer_is_never_overwritten(desk: Desk) -> None:
     words = ("keygen", "--out", str(desk.folder / "owner"), "--name", "owner", "--role", "owner")
     code, _, err = desk.run(*words)

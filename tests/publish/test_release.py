@@ -9,15 +9,22 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from anchorhold.attestation.errors import EvidenceError
-from anchorhold.attestation.release.bundle import UnverifiedBundle
-from anchorhold.attestation.release.quorum import Quorum, SignerRole
-from anchorhold.attestation.release.signed import Kind, parse_signed
-from anchorhold.attestation.release.statement import MAX_SETS, Reason, ReleaseStatement
+from anchorhold.attestation.release.bundle import MAX_BUNDLE, Inclusion, UnverifiedBundle
+from anchorhold.attestation.release.quorum import MAX_SIGNERS, Quorum, SignerRole
+from anchorhold.attestation.release.signed import (
+    MAX_ED25519,
+    MAX_ML_DSA_65,
+    Kind,
+    Signature,
+    UnverifiedSigned,
+    parse_signed,
+)
+from anchorhold.attestation.release.statement import MAX_SETS, MAX_STATEMENTS, Reason, ReleaseStatement, Revocation
 from anchorhold.attestation.release.verify import AcceptedReleases, NoAcceptedRelease, verify_releases
 from anchorhold.attestation.transcript.append import AppendReply, AppendRequest
-from anchorhold.attestation.transcript.checkpoint import Vkey
-from anchorhold.attestation.transcript.tree import MAX_ENTRY
-from anchorhold.attestation.types import Milliseconds, Platform
+from anchorhold.attestation.transcript.checkpoint import MAX_NOTE, Vkey
+from anchorhold.attestation.transcript.tree import MAX_ENTRY, MAX_PROOF, MAX_SIZE
+from anchorhold.attestation.types import Milliseconds, Platform, Sha384
 from anchorhold.log.server import append
 from anchorhold.log.store import Store, StoreError, init_state
 from anchorhold.publish.errors import PublishError
@@ -39,6 +46,7 @@ from anchorhold.publish.release import (
     write_bundle,
 )
 from anchorhold.publish.release_log import LogRefused, LogUnavailable, http_append, log_statements
+from anchorhold.publish.release_merge import merge
 
 NOW = Milliseconds(1_800_000_000_000)
 LIFE = 90 * 86_400_000
@@ -162,6 +170,30 @@ def test_signing_twice_changes_nothing_and_a_spoilt_signature_is_made_again() ->
     assert verify(both(broken)).accepted
 
 
+def test_copies_of_one_draft_merge_and_others_do_not(log: Log) -> None:
+    draft = new_bundle([statement()], issued_at=NOW)
+    mine, theirs = sign_bundle(draft, OWNER), sign_bundle(draft, OPERATOR)
+    theirs = revoke(theirs, statement().digest, OPERATOR, reason=Reason.DEFECT, at=NOW)
+    together = merge(mine, theirs)
+    assert merge(theirs, mine) == together
+    assert len(together.list.signatures) == 2
+    assert len(together.revocations) == 1
+    assert verify(replace(together, revocations=())).accepted
+    # Both began the same revocation: one thing with two signatures.
+    again = replace(mine, revocations=(OWNER.sign(replace(theirs.revocations[0], signatures=())),))
+    assert [len(one.signatures) for one in merge(again, theirs).revocations] == [2]
+    # A proof is of the signatures it was made with.
+    logged = log_statements(mine, log.append, log.vkey)
+    assert merge(logged, theirs).statements[0].log is None
+    whole = log_statements(replace(together, revocations=()), log.append, log.vkey)
+    assert merge(mine, whole).statements == whole.statements
+    for other in (renew(mine, issued_at=NOW), new_bundle([statement("2.0")], issued_at=NOW)):
+        with pytest.raises(ReleaseRefused, match="version"):
+            merge(mine, other)
+    with pytest.raises(ReleaseRefused, match="same statements"):
+        merge(mine, replace(mine, statements=()))
+
+
 def test_the_list_stays_valid_while_a_release_in_it_is_revoked() -> None:
     bundle = signed(statement(), statement("2.0", "b"))
     revoked = revoke(bundle, statement().digest, OPERATOR, reason=Reason.DEFECT, at=NOW)
@@ -266,6 +298,34 @@ def test_the_largest_statement_with_every_signature_fits_into_a_leaf() -> None:
     leaf = bundle.statements[0].signed.encode()
     assert 55_000 < len(leaf) <= MAX_ENTRY
     assert len(parse_signed(leaf, Kind.STATEMENT).signers(Quorum(tuple(one.public for one in signers), 16, 1))) == 16
+
+
+def test_the_fullest_bundle_is_within_its_limit_and_reads_back() -> None:
+    signatures = tuple(
+        Signature(Sha384(bytes([number]) * 48), b"e" * MAX_ED25519, b"m" * MAX_ML_DSA_65)
+        for number in range(MAX_SIGNERS)
+    )
+    many = [statement(f"{number}", chr(33 + number)) for number in range(MAX_STATEMENTS)]
+    bundle = new_bundle(many, issued_at=NOW)
+    proof = Inclusion(MAX_SIZE - 1, b"n" * MAX_NOTE, (b"h" * 32,) * MAX_PROOF)
+    full = [replace(one, signed=replace(one.signed, signatures=signatures), log=proof) for one in bundle.statements]
+    revocations = [
+        UnverifiedSigned(
+            Kind.REVOCATION, Revocation("gateway", one.digest, NOW, Reason.VULNERABILITY).encode(), signatures
+        )
+        for one in many
+    ]
+    bundle = replace(
+        bundle,
+        list=replace(bundle.list, signatures=signatures),
+        statements=tuple(full),
+        revocations=tuple(sorted(revocations, key=UnverifiedSigned.encode)),
+    )
+    raw = bundle.encode()
+    assert 8_500_000 < len(raw) <= MAX_BUNDLE
+    assert UnverifiedBundle.decode(raw) == bundle
+    with pytest.raises(EvidenceError, match="expected 2 signers, got 0"):
+        verify(bundle)
 
 
 def test_nobody_there_is_said_so_and_no_address_is_refused() -> None:

@@ -40,6 +40,7 @@ from anchorhold.publish.release import (
     write_bundle,
 )
 from anchorhold.publish.release_log import LogRefused, http_append, log_statements
+from anchorhold.publish.release_merge import merge
 
 _CODES = "0 done, 1 refused, 2 cannot run"
 DEFAULT_DELAY = "1d"  # time for the public, and for the other signers, to look
@@ -67,6 +68,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _add_keys(commands)
     _add_make(commands)
     _add_sign(commands)
+    _add_merge(commands)
     _add_revoke(commands)
     _add_log(commands)
     release_read.add_parsers(commands)
@@ -165,6 +167,22 @@ def _add_sign(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     sign.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle file")
     sign.add_argument("--key", type=Path, required=True, metavar="DIR", help="what `release keygen` made")
     _runs(sign, _sign)
+
+
+def _add_merge(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    together = commands.add_parser(
+        "merge",
+        help="bring together signatures made on copies",
+        **page(
+            """Add to a bundle the signatures and revocations of copies of it that others signed meanwhile. The copies
+            must be of the same list.""",
+            example="anchorhold release merge releases releases-from-bob",
+            codes=_CODES,
+        ),
+    )
+    together.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle file that gets them")
+    together.add_argument("copies", type=Path, nargs="+", metavar="COPY", help="what others signed")
+    _runs(together, _merge)
 
 
 def _add_revoke(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -280,6 +298,15 @@ def _sign(options: argparse.Namespace) -> int:
     with reading(options.bundle):
         made = sign_bundle(read_bundle(options.bundle), signer)
     return _written(options, made, f"signed by {signer.name} ({signer.role.value})")
+
+
+def _merge(options: argparse.Namespace) -> int:
+    with reading(options.bundle):
+        made = read_bundle(options.bundle)
+    for path in options.copies:
+        with reading(path):
+            made = merge(made, read_bundle(path))
+    return _written(options, made, f"{len(made.list.signatures)} signed")
 
 
 def _revoke(options: argparse.Namespace) -> int:

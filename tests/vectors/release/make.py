@@ -17,8 +17,8 @@ from tests.vectors.release.cases import vectors
 SPEC = HERE.parents[2] / "docs" / "spec" / "release-statements.md"
 TEST = "tests/attestation/test_release_vectors.py::test_each_vector_comes_out_as_its_index_says"
 ELSEWHERE: Mapping[str, str] = {
-    "2.1": "`tests/attestation/test_release.py::test_a_quorum_is_what_its_author_meant`",
-    "2.2": "`tests/attestation/test_release.py::test_a_quorum_is_what_its_author_meant`",
+    "2.1": "`tests/attestation/test_release_forms.py::test_a_quorum_is_what_its_author_meant`",
+    "2.2": "`tests/attestation/test_release_forms.py::test_a_quorum_is_what_its_author_meant`",
     "5.1": "the vectors of 1, 3.1 and 4",
     "6.1": "`tests/audit/test_release_leaves.py::test_what_only_begins_like_a_release_statement_is_a_stray`",
     "6.2": "`tests/publish/test_release.py::test_the_log_takes_a_signed_statement_and_nothing_like_one`",
