@@ -8,11 +8,15 @@ from datetime import UTC, datetime
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
 from anchorhold.attestation.canonical import encode
 from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.release.pin import ReleasePin
+from anchorhold.attestation.release.quorum import Quorum, SignerRole
+from anchorhold.attestation.transcript.checkpoint import Vkey
 from anchorhold.audit.folder import CannotRead
 from anchorhold.audit.trustfile import parse_trust as parse_audit_trust
 from anchorhold.authority.kms.cms import seal_for_recipient
@@ -25,6 +29,7 @@ from anchorhold.client.trust import parse_trust
 from anchorhold.enclave.keys.envelope import EnvelopeInvalid, open_envelope
 from anchorhold.enclave.nsm.module import NsmClient, NsmError
 from anchorhold.parent.config import ConfigError, parse_config
+from anchorhold.publish.release import ReleaseSigner
 from anchorhold.wire import sigv4
 from anchorhold.wire.frames import Decoder, Frame, FrameError, unwrap_proto, wrap_proto
 from anchorhold.wire.frames import encode as frame
@@ -49,6 +54,17 @@ TRUST = json.dumps(
         "alias": "tiny",
         "max_age_s": 300,
         "log": {"origin": "o", "key": "o+00000000+AQ=="},
+    }
+).encode()
+SIGNER = ReleaseSigner.generate("owner", SignerRole.OWNER).public
+LOG = str(Vkey.of("o", Ed25519PrivateKey.generate().public_key()))
+RELEASED = json.dumps(
+    {name: value for name, value in json.loads(TRUST).items() if name != "measurements"}
+    | {
+        "version": 2,
+        "platforms": ["nitro-enclave"],
+        "releases": ReleasePin("gateway", Quorum((SIGNER,), 1, 1), "releases.cbor").as_json(),
+        "log": {"origin": "o", "key": LOG},
     }
 ).encode()
 KEY_POLICY = json.dumps(
@@ -129,6 +145,8 @@ READERS: dict[str, tuple[Parse, bytes, tuple[type[Exception], ...]]] = {
     "envelope": (lambda raw: open_envelope(raw, RSA), ENVELOPE, (EnvelopeInvalid,)),
     "client trust": (parse_trust, TRUST, (TrustFileInvalid,)),
     "auditor trust": (parse_audit_trust, TRUST, (CannotRead,)),
+    "client trust of releases": (parse_trust, RELEASED, (TrustFileInvalid,)),
+    "auditor trust of releases": (lambda raw: parse_audit_trust(raw, lambda _: b"\xa0"), RELEASED, (CannotRead,)),
     "parent configuration": (_parent, PARENT, (ConfigError,)),
     "key policy": (_key_policy, KEY_POLICY, (KmsFault,)),
     "kms body": (_kms_fields, DECRYPT, (KmsFault,)),
