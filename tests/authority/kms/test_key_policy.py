@@ -114,6 +114,7 @@ def test_encryption_context_names_keep_their_case() -> None:
         assert decide(policy, None, Call(ME, ROOT, "kms:Decrypt", KEY, values)) is expected
 
 
+TPM = "kms:RecipientAttestation:NitroTPMPCR"
 BAD: dict[str, object] = {
     "no statement": {},
     "no list": {"Statement": []},
@@ -136,9 +137,15 @@ BAD: dict[str, object] = {
     "zeros": {"Statement": conditional("StringEquals", "00" * 48)},
     "zeros if exists": {"Statement": conditional("StringEqualsIgnoreCaseIfExists", [HASH, "0" * 96])},
     "zeros by wildcard": {"Statement": conditional("StringLike", "0*")},
+    "tpm zeros": {"Statement": conditional("StringEquals", "00" * 48, key=f"{TPM}4")},
+    "tpm command line by wildcard": {"Statement": conditional("StringLike", "0*", key=f"{TPM}12")},
     "null of two": {"Statement": conditional("Null", ["true", "false"])},
     "a number": {"Statement": conditional("StringEquals", 7)},
 }
+
+
+def test_only_a_tpm_s_command_line_register_may_be_zero() -> None:
+    parse_policy(json.dumps({"Statement": conditional("StringEquals", "00" * 48, key=f"{TPM}12")}))
 
 
 @pytest.mark.parametrize("fault", BAD)

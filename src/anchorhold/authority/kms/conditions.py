@@ -20,6 +20,7 @@ _CONTEXT = "kms:encryptioncontext:"
 _PLAIN_KEYS = frozenset({"kms:calleraccount", "aws:principalarn", "aws:principalaccount"})
 _RECIPIENT_KEY = re.compile(_RECIPIENT + r"(imagesha384|pcr([0-9]|[12][0-9]|3[01])|nitrotpmpcr([0-9]|1[0-9]|2[0-3]))")
 _ZERO = "0" * PCR_HEX
+_TPM_COMMAND_LINE = "kms:recipientattestation:nitrotpmpcr12"
 _SHOWN = {"imagesha384": "ImageSha384"} | {f"nitrotpmpcr{index}": f"NitroTPMPCR{index}" for index in range(24)}
 
 
@@ -93,7 +94,9 @@ def _condition(operator: str, key: str, member: object, *, where: str, allow: bo
     if base not in _OPERATORS:
         raise malformed_policy(f"{where}: operator {operator!r} is not supported")
     if name.startswith(_RECIPIENT):
-        _check_measurements(base, values, place, allow=allow)
+        # Zero in a NitroTPM's 12 is the genuine value: nothing was added to its command line (GHSA-xrv8-2pf5-f3q7).
+        genuine = name == _TPM_COMMAND_LINE and "Like" not in base
+        _check_measurements(base, values, place, allow=allow and not genuine)
     return Condition(base, base != operator, name, values)
 
 
