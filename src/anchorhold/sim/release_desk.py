@@ -1,7 +1,7 @@
 """The release desk of a simulated stack: an owner and an operator who sign the image that this run built, two of two.
 
 What people do with `anchorhold release make|sign|log`, through the same functions. The list names one release, that of
-today's image; an image of yesterday is accepted no more.
+today's image; an image of yesterday is accepted no more, and one that was revoked is not released again.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from anchorhold.attestation.release.bundle import BundledStatement, UnverifiedBu
 from anchorhold.attestation.release.pin import ReleasePin
 from anchorhold.attestation.release.quorum import Quorum, SignerRole
 from anchorhold.attestation.release.signed import Kind, UnverifiedSigned, statement_digest
-from anchorhold.attestation.release.statement import ReleaseStatement, Revocation
+from anchorhold.attestation.release.statement import ReleaseDigest, ReleaseStatement, Revocation
 from anchorhold.attestation.transcript.checkpoint import Vkey
 from anchorhold.attestation.types import Milliseconds, Platform
 from anchorhold.publish.release import (
@@ -33,6 +33,7 @@ LIST_FILE = "releases.cbor"
 SIGNERS = (SignerRole.OWNER, SignerRole.OPERATOR)
 LIFE_MS = 90 * 86_400_000  # of a statement; a run in its second half signs it again
 MEASURED = (0, 1, 2)
+Ended = Mapping[ReleaseDigest, tuple[BundledStatement, Revocation]]
 
 
 class ReleaseDesk:
@@ -73,25 +74,36 @@ class ReleaseDesk:
         bundle = new_bundle([fresh], issued_at=now)
         if before is None:
             return bundle
-        _refuse_revoked(before, measured)
-        # The statement of an unchanged image stands as it was signed and logged.
-        kept = next((one for one in before.statements if _still(one, fresh, now)), None)
-        statements = bundle.statements if kept is None else (kept,)
+        ended = self._ended(before, now)
+        _refuse_revoked(ended, measured)
+        # The statement of an unchanged image stands as it was signed and logged, and revocations stay what they are.
+        kept = next((one for one in before.statements if _still(one, fresh, now)), bundle.statements[0])
         listed = replace(
             bundle.unverified_list,
             version=before.unverified_list.version + 1,
-            statements=tuple(statement_digest(one.signed) for one in statements),
+            statements=(statement_digest(kept.signed),),
+            revoked=tuple(revocation for _, (_, revocation) in sorted(ended.items())),
         )
-        unsigned = UnverifiedSigned(Kind.LIST, listed.encode(), ())
-        return UnverifiedBundle(unsigned, listed, statements, ())
+        statements = sorted((kept, *(one for one, _ in ended.values())), key=lambda one: one.signed.digest)
+        return UnverifiedBundle(UnverifiedSigned(Kind.LIST, listed.encode(), ()), listed, tuple(statements), ())
+
+    def _ended(self, before: UnverifiedBundle, now: Milliseconds) -> Ended:
+        """What a signer of this desk has revoked and would still be in force."""
+        quorum = self.pin(None).quorum
+        signed = [Revocation.decode(one.payload) for one in before.revocations if one.signers(quorum)]
+        revoked = {one.digest: one for one in (*signed, *before.unverified_list.revoked)}
+        named = {statement_digest(one.signed): one for one in before.statements}
+        return {
+            digest: (named[digest], revocation)
+            for digest, revocation in revoked.items()
+            if digest in named and named[digest].unverified_statement.not_after > now
+        }
 
 
-def _refuse_revoked(before: UnverifiedBundle, measured: Mapping[int, bytes]) -> None:
+def _refuse_revoked(ended: Ended, measured: Mapping[int, bytes]) -> None:
     """Signed anew it would have another digest, and nobody would have meant to take the revocation back."""
-    ended = {one.digest for one in before.unverified_list.revoked}
-    ended |= {Revocation.decode(one.payload).digest for one in before.revocations}
-    for one in before.statements:
-        if statement_digest(one.signed) in ended and one.unverified_statement.holds(measured):
+    for one, _ in ended.values():
+        if one.unverified_statement.holds(measured):
             raise StackError(
                 f"the release of this image was revoked: {one.unverified_statement.release!r}",
                 hint="change the image, or begin anew with another --state DIR",
