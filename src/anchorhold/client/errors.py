@@ -61,7 +61,7 @@ class TrustFileInvalid(ClientError):
 
 
 def _remedy(code: str) -> str | None:
-    return EXPLANATIONS[code][1] if code in EXPLANATIONS else None
+    return f"{EXPLANATIONS[code][1]} (anchorhold explain {code})" if code in EXPLANATIONS else None
 
 
 class ReleaseListMissing(ClientError):
