@@ -60,10 +60,6 @@ class UnverifiedBundle:
     revocations: tuple[UnverifiedSigned, ...]
 
     def __post_init__(self) -> None:
-        if len(self.statements) > MAX_STATEMENTS:
-            raise TooLarge("release bundle: statements", limit=MAX_STATEMENTS, actual=len(self.statements))
-        if len(self.revocations) > MAX_REVOCATIONS:
-            raise TooLarge("release bundle: revocations", limit=MAX_REVOCATIONS, actual=len(self.revocations))
         check_sorted("release bundle: statements", [statement_digest(one.signed) for one in self.statements])
         check_sorted("release bundle: revocations", tuple(one.encode() for one in self.revocations))
 

@@ -17,7 +17,6 @@ from anchorhold.attestation.release.quorum import MAX_SIGNERS, Quorum, Signer
 from anchorhold.attestation.release.statement import (
     MAX_LIST,
     MAX_REVOCATION,
-    MAX_STATEMENT,
     ReleaseDigest,
     ReleaseStatement,
     check_sorted,
@@ -43,16 +42,13 @@ class Kind(Enum):
 class _Rules:
     digest: bytes
     signature: bytes
-    payload: int
     whole: int
 
 
 _RULES: Mapping[Kind, _Rules] = {
-    Kind.STATEMENT: _Rules(labels.RELEASES_STATEMENT, labels.RELEASES_STATEMENT_SIGNATURE, MAX_STATEMENT, MAX_ENTRY),
-    Kind.LIST: _Rules(labels.RELEASES_LIST, labels.RELEASES_LIST_SIGNATURE, MAX_LIST, MAX_SIGNED_LIST),
-    Kind.REVOCATION: _Rules(
-        labels.RELEASES_REVOCATION, labels.RELEASES_REVOCATION_SIGNATURE, MAX_REVOCATION, MAX_SIGNED_REVOCATION
-    ),
+    Kind.STATEMENT: _Rules(labels.RELEASES_STATEMENT, labels.RELEASES_STATEMENT_SIGNATURE, MAX_ENTRY),
+    Kind.LIST: _Rules(labels.RELEASES_LIST, labels.RELEASES_LIST_SIGNATURE, MAX_SIGNED_LIST),
+    Kind.REVOCATION: _Rules(labels.RELEASES_REVOCATION, labels.RELEASES_REVOCATION_SIGNATURE, MAX_SIGNED_REVOCATION),
 }
 
 
@@ -74,8 +70,6 @@ class UnverifiedSigned:
     signatures: tuple[Signature, ...]
 
     def __post_init__(self) -> None:
-        if len(self.payload) > _RULES[self.kind].payload:
-            raise Malformed(f"{self.kind.value}: expected at most {_RULES[self.kind].payload} bytes")
         if len(self.signatures) > MAX_SIGNERS:
             raise Malformed(f"{self.kind.value}: expected at most {MAX_SIGNERS} signers, got {len(self.signatures)}")
         check_sorted(f"{self.kind.value}: signers", tuple(one.signer for one in self.signatures))

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from anchorhold.attestation.configuration import pcr16
-from anchorhold.attestation.errors import EvidenceError, NotCanonical
+from anchorhold.attestation.errors import EvidenceError, NotCanonical, TooLarge
 from anchorhold.attestation.policy import PolicyInvalid
-from anchorhold.attestation.release.bundle import UnverifiedBundle
+from anchorhold.attestation.release.bundle import MAX_BUNDLE, UnverifiedBundle
 from anchorhold.attestation.release.quorum import Quorum, SignerRole
 from anchorhold.attestation.release.signed import Kind, Signature, UnverifiedSigned
 from anchorhold.attestation.release.statement import (
@@ -372,6 +372,11 @@ def test_bundles_read_back_to_themselves_and_every_cut_or_longer_one_is_refused(
             verify(raw[:end])
     with pytest.raises(EvidenceError):
         verify(raw + b"\x00")
+
+
+def test_more_than_a_bundle_may_have_is_refused_before_it_is_read() -> None:
+    with pytest.raises(TooLarge, match=f"expected at most {MAX_BUNDLE}, got {MAX_BUNDLE + 1}"):
+        verify(bytes(MAX_BUNDLE + 1))
 
 
 def test_a_wrong_call_is_the_caller_s_error() -> None:

@@ -124,6 +124,11 @@ def test_a_simulated_release_is_never_more_than_simulation(desk: Desk, log: tupl
     address, key = log
     assert desk.run("log", desk.bundle, "--log", address, "--log-key", key)[0] == 0
     assert desk.verify("--log-key", key, "--version-floor", "1")[0] == 4
+    # One that is simulated is enough to say so.
+    desk.make("2.0", "b")
+    desk.sign()
+    assert desk.run("log", desk.bundle, "--log", address, "--log-key", key)[0] == 0
+    assert desk.verify("--log-key", key, "--version-floor", "1")[0] == 4
 
 
 def test_one_signer_is_too_few(desk: Desk) -> None:
@@ -239,14 +244,19 @@ def test_what_is_no_quorum_cannot_be_run_on(desk: Desk, text: str) -> None:
     assert "anchorhold: hint: " in err
 
 
-def test_a_trust_file_s_block_is_a_quorum_and_its_age_is_kept(desk: Desk) -> None:
+def test_a_trust_file_brings_its_quorum_its_age_and_its_log(desk: Desk, log: tuple[str, str]) -> None:
     desk.make()
     desk.sign()
+    address, key = log
     block = {**json.loads(desk.quorum.read_text()), "max_list_age_s": 3_600}
-    desk.quorum.write_text(json.dumps({"version": 2, "releases": block}))
-    assert desk.verify()[0] == 3
+    desk.quorum.write_text(json.dumps({"version": 2, "releases": block, "log": {"origin": "any", "key": key}}))
+    assert desk.codes()[2] == {"release-not-logged"}
+    assert desk.run("log", desk.bundle, "--log", address, "--log-key", key)[0] == 0
+    assert desk.verify("--version-floor", "1")[0] == 0
     later = json.loads(desk.run("show", desk.bundle, "--json")[1])["issued_at"].replace("Z", "-02:00")
     assert desk.codes("--at", later)[1] == {"list-too-old"}
+    desk.quorum.write_text(json.dumps({"version": 2, "releases": block}))
+    assert desk.run("verify", desk.bundle, "--quorum", str(desk.quorum))[0] == 2
 
 
 def test_copies_signed_side_by_side_are_merged(desk: Desk) -> None:

@@ -46,14 +46,17 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="judge a bundle under a quorum",
         **page(
             """Judge a bundle as a client does: the list's signatures, age and version, then every statement in it. The
-            quorum is a file of `release quorum`, or the trust file that names it.""",
+            quorum is a file of `release quorum`, or the trust file that names it, whose log each accepted statement
+            must then be in.""",
             example="anchorhold release verify releases --quorum trust.json --version-floor 7",
             codes=_CODES,
         ),
     )
     verify.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle file")
     verify.add_argument("--quorum", type=Path, required=True, metavar="FILE", help="whom you trust to sign")
-    verify.add_argument("--log-key", type=Vkey.parse, metavar="KEY", help="demand inclusion in this log")
+    verify.add_argument(
+        "--log-key", type=Vkey.parse, metavar="KEY", help="demand inclusion in this log; default: the trust file's"
+    )
     verify.add_argument(
         "--version-floor", type=whole(1, MAX_VERSION), metavar="N", help="the last list version you have seen"
     )
@@ -131,7 +134,8 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    pin = read_pin(options.quorum)
+    pin, log = read_pinned(options.quorum)
+    options.log_key = options.log_key or log
     raw = read_bundle_bytes(options.bundle)
     accepted: AcceptedReleases | None = None
     refused: tuple[tuple[ReleaseStatement, str], ...] = ()
@@ -178,7 +182,7 @@ def _verdict(accepted: AcceptedReleases, options: argparse.Namespace) -> Verdict
         else Claim("log", unchecked, "log-not-checked", "no --log-key was given", "log key"),
         Claim("releases", proved, "releases-accepted", f"{len(accepted.accepted)} accepted", "quorum"),
     )
-    simulated = all(one.platform is Platform.SIMULATED for one in accepted.accepted)
+    simulated = any(one.platform is Platform.SIMULATED for one in accepted.accepted)
     return Verdict(claims, simulated=simulated)
 
 
@@ -212,13 +216,23 @@ def _accepted(accepted: AcceptedReleases | None) -> list[tuple[ReleaseStatement,
 
 def read_pin(path: Path) -> ReleasePin:
     """The quorum in a file of its own, or in a trust file. Raises CommandError."""
+    return read_pinned(path)[0]
+
+
+def read_pinned(path: Path) -> tuple[ReleasePin, Vkey | None]:
+    """The same, and the log that a trust file names. Raises CommandError."""
     with path.open("rb") as file:
         raw = file.read(MAX_QUORUM + 1)
     try:
         if len(raw) > MAX_QUORUM:
             raise Malformed(f"expected at most {MAX_QUORUM} bytes")
         value = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_once)
-        return pin_from_json(value["releases"] if isinstance(value, dict) and "releases" in value else value)
+        if not isinstance(value, dict) or "releases" not in value:
+            return pin_from_json(value), None
+        log = value.get("log")
+        if not isinstance(log, dict) or not isinstance(log.get("key"), str):
+            raise Malformed("log: expected the key of a log beside releases")
+        return pin_from_json(value["releases"]), Vkey.parse(log["key"])
     except (ValueError, RecursionError, EvidenceError) as error:
         hint = "a file of `anchorhold release quorum`, or a trust file that names one"
         raise CommandError(f"{str(path)!r}: {error}", hint=hint) from error

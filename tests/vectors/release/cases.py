@@ -205,6 +205,15 @@ def _bundles() -> Iterator[Vector]:
     yield Vector("bundle-65-statements", "4.1", crowd, TOO_LARGE)
     ended = rebuilt(RAW, lambda members: members | {"revocations": [b""] * 65})
     yield Vector("bundle-65-revocations", "4.1", ended, TOO_LARGE)
+    ends: list[Value] = [revocation(AUDITOR).encode(), revocation(OWNER, at=NOW + 1).encode()]
+    falling: list[Value] = sorted(ends, key=bytes, reverse=True)  # type: ignore[arg-type]  # all are bytes
+    turned = rebuilt(RAW, lambda members: members | {"revocations": falling})
+    yield Vector("bundle-revocations-descending", "4.1", turned, CANONICAL)
+    twice = rebuilt(RAW, lambda members: members | {"revocations": ends[:1] * 2})
+    yield Vector("bundle-revocation-twice", "4.1", twice, CANONICAL)
+    yield Vector(
+        "bundle-revocation-text", "4.1", rebuilt(RAW, lambda bundle: bundle | {"revocations": ["r"]}), MALFORMED
+    )
     yield Vector("log-index-negative", "4.2", logged(index=-1), MALFORMED)
     yield Vector("log-note-too-large", "4.2", logged(checkpoint=b"n" * 16_385), TOO_LARGE)
     yield Vector("log-65-hashes", "4.2", logged(proof=(b"h" * 32,) * 65), TOO_LARGE)
