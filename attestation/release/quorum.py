@@ -132,8 +132,6 @@ def quorum_from_json(value: Mapping[str, object]) -> Quorum:
         raise Malformed("quorum: expected whole numbers in threshold and revocation_threshold")
     if not isinstance(signers, list):
         raise Malformed("quorum: expected a list of signers")
-    if len(signers) > MAX_SIGNERS:
-        raise QuorumInvalid(f"quorum: expected 1 to {MAX_SIGNERS} signers, got {len(signers)}")
     return Quorum(tuple(signer_from_json(one) for one in signers), threshold, revoking)
 
 

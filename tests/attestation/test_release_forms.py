@@ -94,6 +94,7 @@ def test_a_quorum_s_json_reads_back_and_is_read_strictly() -> None:
         {"threshold": "2"},
         {"revocation_threshold": None},
         {"signers": {}},
+        {"signers": None},
         {"signers": [OWNER.public.as_json()] * 17},
         {"signers": [{**OWNER.public.as_json(), "extra": 1}]},
         {"signers": [{**OWNER.public.as_json(), "role": "root"}]},
