@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anchorhold.attestation.errors import EvidenceError, Malformed, NotCanonical, TooLarge
-from anchorhold.attestation.measure.cpio import MAX_ENTRIES, TRAILER, Entry, Mode, read_cpio, tree, write_cpio
+from anchorhold.attestation.measure.cpio import MAX_ENTRIES, MAX_NAME, TRAILER, Entry, Mode, read_cpio, tree, write_cpio
 
 SAMPLE = tree(
     (Entry("init.py", Mode.PROGRAM, b"print()\n"), Entry("a/b/one.py", Mode.FILE, b"1"), Entry("a/two", Mode.FILE))
@@ -94,6 +94,13 @@ def test_more_entries_than_the_limit_are_refused() -> None:
     one = member + bytes(-len(member) % 4)
     with pytest.raises(TooLarge, match="entries"):
         read_cpio(one * (MAX_ENTRIES + 1))
+
+
+def test_more_than_an_archive_may_hold_is_not_written() -> None:
+    with pytest.raises(TooLarge, match="name"):
+        write_cpio((Entry("n" * (MAX_NAME + 1), Mode.FILE),))
+    with pytest.raises(TooLarge, match="entries"):
+        write_cpio(Entry(f"{number:06}", Mode.FILE) for number in range(MAX_ENTRIES + 1))
 
 
 def test_a_file_below_a_file_is_refused() -> None:

@@ -178,6 +178,13 @@ def test_a_stale_signature_size_in_the_table_is_refused() -> None:
         read_eif(_sealed(signed))
 
 
+def test_more_sections_than_the_tables_have_places_are_not_written() -> None:
+    fields = {"kernel": b"k", "cmdline": b"c", "metadata": b"{}"}
+    write_eif(architecture=Architecture.X86_64, ramdisks=[b"r"] * 29, **fields)
+    with pytest.raises(TooLarge, match="sections"):
+        write_eif(architecture=Architecture.X86_64, ramdisks=[b"r"] * 30, **fields)
+
+
 def test_a_wrong_crc_is_refused() -> None:
     damaged = bytearray(IMAGE)
     damaged[_CRC] ^= 1
