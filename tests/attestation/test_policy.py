@@ -258,7 +258,7 @@ BEYOND = {
     "a name twice": json.dumps(file()).replace('"version": 1', '"version": 1, "version": 1').encode(),
     "a register twice": json.dumps(file()).replace('"0": "', f'"0": "{"ee" * 48}", "0": "').encode(),
     "a fraction": json.dumps(file(max_age_s=300.0)).encode(),
-    "too long": json.dumps(file()).encode() + b" " * MAX_POLICY_JSON,
+    "too long": json.dumps(file()).encode().ljust(MAX_POLICY_JSON + 1),
     "too many sets": json.dumps(file(releases=MANY)).encode(),
     "a required register that is not pinned": json.dumps(file(required=[3])).encode(),
     "deep": b"[" * 100_000,
@@ -270,6 +270,16 @@ BEYOND = {
 def test_the_reader_refuses_what_a_schema_cannot_say(raw: bytes) -> None:
     with pytest.raises(EvidenceError):
         policy_from_json(raw)
+
+
+def test_a_file_of_exactly_the_limit_is_read() -> None:
+    raw = json.dumps(file()).encode()
+    assert policy_from_json(raw + b" " * (MAX_POLICY_JSON - len(raw))).releases == ("toy 1.0",)
+
+
+def test_an_age_that_is_no_whole_number_of_seconds_has_no_file() -> None:
+    with pytest.raises(PolicyInvalid, match="whole seconds"):
+        policy_to_json(Policy(SIMULATED, (ONE,), Milliseconds(1500)))
 
 
 HEX = st.sampled_from(["ab" * 48, "cd" * 48, "0" * 95 + "1"])
