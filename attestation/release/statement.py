@@ -137,7 +137,7 @@ class ReleaseStatement:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """The statement `digest` is no longer accepted. `at` is for people: it takes effect wherever it is seen."""
+    """The statement `digest` is no longer accepted: it takes effect wherever it is seen, whatever `at` says."""
 
     product: str
     digest: ReleaseDigest

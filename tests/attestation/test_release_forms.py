@@ -75,6 +75,10 @@ def test_a_quorum_is_what_its_author_meant() -> None:
     for signers, threshold, revoking in (((), 1, 1), (two, 0, 1), (two, 3, 1), (two, 1, 2), (two, 2, 0)):
         with pytest.raises(QuorumInvalid):
             Quorum(signers, threshold, revoking)
+    crowd = tuple(ReleaseSigner.generate(f"signer-{number}", SignerRole.AUDITOR).public for number in range(17))
+    assert Quorum(crowd[:16], 16, 1)
+    with pytest.raises(QuorumInvalid, match="expected 1 to 16 signers, got 17"):
+        Quorum(crowd, 2, 1)
     for clash in (
         replace(OWNER.public, name="second"),
         replace(OPERATOR.public, ed25519=OWNER.public.ed25519),

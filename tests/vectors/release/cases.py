@@ -90,6 +90,7 @@ def _statements() -> Iterator[Vector]:
     yield _payload("time-text", "1.1", MALFORMED, not_before="0")
     yield _payload("register-leading-zero", "1.1", MALFORMED, measurements=_sets(_set(r00=b"a" * 48)))
     yield _payload("register-text", "1.1", MALFORMED, measurements=_sets(_set(r1="a" * 48)))
+    yield _payload("sets-numbers", "1.1", MALFORMED, measurements=[1])
     yield _payload("product-empty", "1.2", MALFORMED, product="")
     yield _payload("release-space", "1.2", MALFORMED, release="1 0")
     yield _payload("release-65", "1.2", MALFORMED, release="1" * 65)
@@ -141,6 +142,7 @@ def _revocations() -> Iterator[Vector]:
         "reason-unknown": {"reason": "whim"},
         "digest-short": {"digest": b"d" * 47},
         "negative-time": {"at": -1},
+        "product-empty": {"product": ""},
     }.items():
         made: Mapping[str, Value] = fields(good, **changes)  # type: ignore[arg-type]  # as named
         whole = by_two(UnverifiedSigned(Kind.REVOCATION, encode(made), ()))
