@@ -122,6 +122,8 @@ def _lists() -> Iterator[Vector]:
     other = statement("2.0", "b").digest
     entry: dict[str, Value] = {"product": PRODUCT, "digest": FIRST.digest, "at": ISSUED, "reason": "defect"}
     yield _list_payload("unknown-field", "1.5", MALFORMED, extra=1)
+    yield _list_payload("product-empty", "1.5", MALFORMED, product="")
+    yield _list_payload("issued-before-1970", "1.5", MALFORMED, issued_at=-1)
     yield _list_payload("version-0", "1.5", MALFORMED, version=0)
     yield _list_payload("version-too-high", "1.5", MALFORMED, version=2**32)
     yield _list_payload("digest-short", "1.5", MALFORMED, statements=[FIRST.digest[:47]])
