@@ -133,6 +133,8 @@ def _lists() -> Iterator[Vector]:
     yield _list_payload("digest-twice", "1.5", CANONICAL, statements=[FIRST.digest, FIRST.digest])
     yield _list_payload("65-statements", "1.5", TOO_LARGE, statements=[bytes([fill]) * 48 for fill in range(65)])
     yield _list_payload("revoked-twice", "1.5", CANONICAL, revoked=[entry, entry])
+    crowd: list[Value] = [entry | {"digest": number.to_bytes(48, "big")} for number in range(257)]
+    yield _list_payload("257-revoked", "1.5", TOO_LARGE, revoked=crowd)
     yield _list_payload("revoked-other-product", "1.5", MISMATCH, revoked=[entry | {"product": "other"}])
     yield _list_payload("revoked-unknown-field", "1.5", MALFORMED, revoked=[entry | {"v": 1}])
 
