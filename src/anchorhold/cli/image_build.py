@@ -49,7 +49,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     build.add_argument(
         "--platform", choices=[Platform.SIMULATED.value], default=Platform.SIMULATED.value, help="without --kernel"
     )
-    parts = build.add_argument_group("a real enclave's parts")
+    build.add_argument("--json", action="store_true", help="print nitro-cli's JSON")
+    build.set_defaults(run=_build)
+    _add_parts(build.add_argument_group("a real enclave's parts"))
+
+
+def _add_parts(parts: "argparse._ArgumentGroup") -> None:
     parts.add_argument("--kernel", type=Path, metavar="FILE", help="bzImage or arm64 Image")
     parts.add_argument("--cmdline", type=Path, metavar="FILE", help="file of the kernel command line")
     parts.add_argument("--init", type=Path, metavar="FILE", help="the init of the boot ramdisk")
@@ -63,8 +68,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parts.add_argument("--name", metavar="TEXT", help="ImageName, unmeasured (default: anchorhold)")
     parts.add_argument("--image-version", metavar="TEXT", help="ImageVersion, unmeasured (default: this release)")
-    build.add_argument("--json", action="store_true", help="print nitro-cli's JSON")
-    build.set_defaults(run=_build)
 
 
 def write_whole(path: Path, contents: bytes) -> None:

@@ -43,6 +43,11 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     measure.add_argument("--explain", action="store_true", help="show what each register covers")
     measure.add_argument("--json", action="store_true", help="print nitro-cli's JSON, and what --explain adds")
     measure.set_defaults(run=_measure)
+    _add_show(commands)
+    _add_diff(commands)
+
+
+def _add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     show = commands.add_parser(
         "show",
         help="show what is in an image: sections, command line, metadata, signer, files",
@@ -60,6 +65,9 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     show.add_argument("--json", action="store_true", help="print JSON")
     show.set_defaults(run=_show)
+
+
+def _add_diff(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     diff = commands.add_parser(
         "diff",
         help="show what differs between two images, file by file",
