@@ -90,13 +90,27 @@ def test_the_measured_enclave_decrypts_and_nobody_else(partition: Partition) -> 
     assert json.loads(text)["Statement"][0]["Principal"]["AWS"][0].startswith(f"arn:{partition.value}:")
 
 
+def delegated(text: str) -> str:
+    """The same policy, and a statement that hands everything to IAM."""
+    whole = json.loads(text)
+    whole["Statement"] += json.loads(default_policy("arn:aws:iam::111122223333:root"))["Statement"]
+    return json.dumps(whole)
+
+
+def test_a_statement_added_for_the_account_opens_nothing() -> None:
+    policy = accepted()
+    text = delegated(key_policy(policy, principals()))
+    for name in (ENCLAVE, OPS, CUSTODIAN, SEALER, OTHER):
+        for document in _others(policy):
+            assert judged(text, name, "Decrypt", document, iam=True) is Verdict.DENIED
+            assert judged(text, name, "DeriveSharedSecret", document, iam=True) is Verdict.DENIED
+
+
 @pytest.mark.parametrize("operation", AROUND)
 def test_no_way_round_is_open_even_to_an_account_s_administrator(operation: str) -> None:
-    text = key_policy(accepted(), principals())
-    delegating = json.loads(text)
-    delegating["Statement"] += json.loads(default_policy("arn:aws:iam::111122223333:root"))["Statement"]
+    text = delegated(key_policy(accepted(), principals()))
     for name in (ENCLAVE, OPS, CUSTODIAN, SEALER, OTHER):
-        assert judged(json.dumps(delegating), name, operation, iam=True) is Verdict.DENIED
+        assert judged(text, name, operation, iam=True) is Verdict.DENIED
 
 
 def test_the_policy_changes_by_the_custodian_alone_or_never() -> None:

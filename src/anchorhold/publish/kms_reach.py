@@ -65,11 +65,25 @@ class Grant:
     denies: tuple[Statement, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """What all Denies together mean for one principal and one action, whatever allowed it."""
+
+    closed: bool
+    attested: bool
+    pins: Mapping[Register, frozenset[str]]
+    joined: tuple[str, ...]
+    declared: bool
+
+
 def paths(key: Document | None, identities: Sequence[Document], action: str) -> Iterator[Path]:
     """Every way to `action`. `key` is None where only identity policies are known: delegation is then assumed."""
+    known: dict[tuple[str, Who], Denied] = {}  # hundreds of Allows may meet the same hundreds of Denies
     for grant in _grants(key, identities, action):
         for who in grant.whos:
-            path = _path(grant, who, action)
+            if (grant.document, who) not in known:
+                known[grant.document, who] = _denied(grant.denies, who, action)
+            path = _path(grant, who, action, known[grant.document, who])
             if path is not None:
                 yield path
 
@@ -90,6 +104,7 @@ def is_recipient_key(key: str) -> bool:
 
 def _grants(key: Document | None, identities: Sequence[Document], action: str) -> Iterator[Grant]:
     denies = () if key is None else _denies(key, action)
+    excepted = tuple(sorted({_who(name) for deny in denies for name in _excepted(deny)}, key=lambda one: one.name))
     delegating: list[tuple[Condition, ...]] = [()] if key is None else []
     for statement in () if key is None else key.statements:
         if not statement.allow or not statement.covers(action):
@@ -97,7 +112,7 @@ def _grants(key: Document | None, identities: Sequence[Document], action: str) -
         named = _named(statement)
         if any(one.broad for one in named):
             delegating.append(statement.conditions)
-        whos = tuple(one for named_one in named for one in _narrowed(named_one, statement.conditions, denies))
+        whos = tuple(one for named_one in named for one in _narrowed(named_one, statement.conditions, excepted))
         yield Grant(key.name if key else "", statement, whos, statement.conditions, denies)
     for document in identities:
         own = denies + _denies(document, action)
@@ -127,7 +142,7 @@ def _who(name: str) -> Who:
     return Who(name, "", broad=True)
 
 
-def _narrowed(who: Who, conditions: Sequence[Condition], denies: Sequence[Statement]) -> Iterator[Who]:
+def _narrowed(who: Who, conditions: Sequence[Condition], excepted: Sequence[Who]) -> Iterator[Who]:
     """A broad principal is: whom the Allow's own condition names; else anybody, and each one a Deny excepts."""
     if not who.broad:
         yield who
@@ -137,8 +152,7 @@ def _narrowed(who: Who, conditions: Sequence[Condition], denies: Sequence[Statem
             yield from (_who(name) for name in condition.values)
             return
     yield who
-    excepted = {name for deny in denies for name in _excepted(deny)}
-    for one in sorted(map(_who, excepted), key=lambda one: one.name):
+    for one in excepted:
         if not one.broad and who.account in ("", one.account):
             yield one
 
@@ -151,34 +165,40 @@ def _excepted(deny: Statement) -> Iterator[str]:
             yield from condition.values
 
 
-def _path(grant: Grant, who: Who, action: str) -> Path | None:
-    if any(_certain(one, who, action) is False for one in grant.conditions):
+def _path(grant: Grant, who: Who, action: str, denied: Denied) -> Path | None:
+    if denied.closed or any(_certain(one, who, action) is False for one in grant.conditions):
         return None
     pins, loose, attested = _demanded(grant.conditions)
-    joined: list[str] = []
-    declared = False
-    for deny in grant.denies:
-        declared = declared or _declares(deny, who)
-        if not _concerns(deny, who):
-            continue
-        known = [_certain(one, who, action) for one in deny.conditions]
-        if False in known:
-            continue
-        open_conditions = [one for one, value in zip(deny.conditions, known, strict=True) if value is None]
-        if not open_conditions:
-            return None
-        if not all(_fires_without_document(one) for one in open_conditions):
-            continue
-        attested = True
-        named = [one for one in open_conditions if one.operator != "Null"]
-        if len(open_conditions) == 1 and named:
-            _pin(pins, named[0])
-        elif len(named) > 1:
-            joined.append(deny.where)
+    for which, values in denied.pins.items():
+        pins[which] = pins.get(which, values) & values
     if not all(pins.values()):
         return None  # no document shows two values in one register
     left = {one: how for one, how in loose.items() if one not in pins}
-    return Path(grant.document, grant.statement, who, action, attested, pins, left, tuple(joined), declared)
+    attested = attested or denied.attested
+    return Path(grant.document, grant.statement, who, action, attested, pins, left, denied.joined, denied.declared)
+
+
+def _denied(denies: Sequence[Statement], who: Who, action: str) -> Denied:
+    pins: dict[Register, frozenset[str]] = {}
+    joined: list[str] = []
+    attested = False
+    for deny in denies:
+        known = [_certain(one, who, action) for one in deny.conditions]
+        if not _concerns(deny, who) or False in known:
+            continue
+        left = [one for one, value in zip(deny.conditions, known, strict=True) if value is None]
+        if not all(_fires_without_document(one) for one in left):
+            continue
+        if not left:
+            return Denied(True, True, pins, (), False)
+        attested = True
+        named = [one for one in left if one.operator != "Null"]
+        if len(left) == 1 and named:
+            _pin(pins, named[0])
+        elif len(named) > 1:
+            joined.append(deny.where)
+    declared = any(_declares(deny, who) for deny in denies)
+    return Denied(False, attested, pins, tuple(joined), declared)
 
 
 def _demanded(
