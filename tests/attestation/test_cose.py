@@ -4,6 +4,7 @@ import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
 
@@ -103,3 +104,11 @@ def test_an_algorithm_goes_with_its_own_curve_alone(algorithm: int) -> None:
         key = ec.derive_private_key(7, curve).public_key()
         with pytest.raises(SignatureInvalid if number == algorithm else WrongAlgorithm):
             message.verify(key)
+
+
+def test_a_key_of_our_other_algorithm_is_refused_for_its_kind() -> None:
+    other = MLDSA65PrivateKey.from_seed_bytes(b"s" * 32)
+    with pytest.raises(WrongAlgorithm, match="expected a key for EDDSA"):
+        parse_sign1(GOOD, "message").verify(other.public_key(), aad=b"label")
+    with pytest.raises(WrongAlgorithm, match="expected a key for ML_DSA_65"):
+        parse_sign1(sign1(b"payload", other, aad=b"label"), "message").verify(KEY.public_key(), aad=b"label")

@@ -53,6 +53,8 @@ def test_the_outermost_map_may_be_indefinite(members: dict[str, int]) -> None:
         (b"\xb8\x01\x00\x00", NotCanonical, "longer than needed for 1"),
         (b"\xa1\x18\x00\x00", NotCanonical, "longer than needed for 0 at offset 1"),
         (b"\x20", Malformed, "major type 1"),
+        (b"\x34", Malformed, "major type 1, value 20"),
+        (b"\xd4\x00", Malformed, "major type 6, value 20"),
         (b"\xc1\x00", Malformed, "major type 6"),
         (b"\xc2\x41\x01", Malformed, "major type 6"),
         (b"\xf7", Malformed, "major type 7, value 23"),
