@@ -129,6 +129,22 @@ def test_what_an_accepted_debug_enclave_still_shows_must_match(stage: Stage) -> 
     assert "16 (configuration)" in other.claim("measurements").detail
 
 
+def test_a_signer_that_debug_mode_does_not_hide_must_match(stage: Stage) -> None:
+    policy = replace(stage.policy, measurements=({**stage.policy.measurements[0], 8: b"\x08" * 48},))
+    for shown, code in ((ZERO, "debug-hidden"), (b"\x08" * 48, "debug-hidden"), (b"\x09" * 48, "measurement")):
+        verdict = judge(stage, stage.signed(pcrs={**DEBUG, 8: shown}), policy, debug=True)
+        assert verdict.claim("debug").accepted
+        assert verdict.claim("measurements").code == code
+
+
+@pytest.mark.skipif(not NITRO, reason="../shared/vectors/nitro is not there")
+def test_a_tpm_s_verdict_does_not_speak_of_debug_mode_being_off() -> None:
+    for path in NITRO:
+        claim = appraise(path.read_bytes(), None, [AWS_NITRO_G1], OWN_WORD).claim("debug")
+        if claim.status is Status.PROVED:
+            assert claim.detail == ("a NitroTPM has no debug mode" if "-tpm-" in path.name else "not in debug mode")
+
+
 def test_the_flag_does_not_cover_another_failure(stage: Stage) -> None:
     raw = stage.signed(pcrs=DEBUG)
     assert judge(stage, raw, debug=True, nonce=b"m").exit_code is ExitCode.CONTRADICTED
@@ -181,14 +197,33 @@ def claims(verdict: Verdict) -> list[dict[str, object]]:
 @pytest.mark.parametrize("path", NITRO + OURS, ids=lambda path: path.stem)
 def test_every_vector_s_verdict_is_in_the_published_form(path: Path, stage: Stage) -> None:
     raw = path.read_bytes()
-    for policy in (None, stage.policy, with_rule(stage, NonceRule.OPTIONAL)):
-        for at in (OWN_WORD, NOW):
-            for debug in (False, True):
-                verdict = appraise(raw, policy, [AWS_NITRO_G1], at, dangerous_allow_debug=debug)
-                VALIDATOR.validate(verdict.as_json())
-                assert [claim.name for claim in verdict.claims] == NAMES
-                assert verdict.text().splitlines()[0] == f"{verdict.headline}   exit {int(verdict.exit_code)}"
-                assert verdict.exit_code is not ExitCode.VERIFIED
+    optional = with_rule(stage, NonceRule.OPTIONAL)
+    for policy, at, debug in ((None, OWN_WORD, True), (stage.policy, NOW, False), (optional, NOW, True)):
+        verdict = appraise(raw, policy, [AWS_NITRO_G1], at, dangerous_allow_debug=debug)
+        VALIDATOR.validate(verdict.as_json())
+        assert [claim.name for claim in verdict.claims] == NAMES
+        assert verdict.text().splitlines()[0] == f"{verdict.headline}   exit {int(verdict.exit_code)}"
+        assert verdict.exit_code is not ExitCode.VERIFIED
+
+
+def test_a_person_sees_status_words_source_and_the_code_of_what_is_not_proved() -> None:
+    verdict = Verdict(
+        (
+            Claim("debug", Status.PROVED, "debug-off", "not in debug mode", "signed document"),
+            Claim("nonce", Status.NOT_CHECKED, "no-nonce", "no nonce given", "nobody"),
+            Claim("time", Status.ASSERTED, "own-word", "its own word", "document's own word"),
+        )
+    )
+    assert verdict.text().splitlines() == [
+        "CONSISTENT, WITH LIMITS   exit 3",
+        "  debug  proved       not in debug mode (signed document)",
+        "  nonce  not-checked  no nonce given  [no-nonce]",
+        "  time   asserted     its own word (document's own word)  [own-word]",
+    ]
+    assert verdict.line() == "CONSISTENT, WITH LIMITS: nonce not-checked [no-nonce]"
+    failed = Claim("age", Status.STALE, "stale", "old", "verifier's clock")
+    assert Verdict((*verdict.claims, failed)).line() == "REFUSED: age stale [stale]"
+    assert Verdict(verdict.claims[:1]).line() == "VERIFIED"
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x84", b"\x84\x01", b"\xa0", b"x" * 20_000])
