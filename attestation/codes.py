@@ -48,20 +48,15 @@ def _read(table: str) -> dict[str, Explanation]:
     return rows
 
 
-def _table() -> dict[str, Explanation]:
-    releases = {
-        code: Explanation(code, "release statements", meaning, action) for code, (meaning, action) in RELEASES.items()
-    }
-    findings = {
+TABLES: tuple[Mapping[str, Explanation], ...] = (
+    _read(EVIDENCE),
+    {code: Explanation(code, "release statements", meaning, action) for code, (meaning, action) in RELEASES.items()},
+    _read(SERVING),
+    {
         code.value: Explanation(code.value, "audit finding", meaning, _AUDIT_ACTIONS[code.value[0]])
         for code, meaning in FINDINGS.items()
-    }
-    tables = (_read(EVIDENCE), releases, _read(SERVING), findings)
-    whole = {code: row for table in tables for code, row in table.items()}
-    if len(whole) != sum(len(table) for table in tables):
-        raise ValueError("codes: a code stands in two tables")
-    return whole
-
-
-CODES: Mapping[str, Explanation] = MappingProxyType(_table())
-"""The whole table, in the order in which a document, a release, a model and a transcript are judged."""
+    },
+)
+"""The parts, in the order in which a document, a release, a model and a transcript are judged; no code is in two."""
+CODES: Mapping[str, Explanation] = MappingProxyType({code: row for part in TABLES for code, row in part.items()})
+"""The whole table."""

@@ -202,8 +202,4 @@ Refuse it: a statement made for one purpose is never taken for another.
 list
 A release list that may not be used; the message says which rule it breaks.
 Get the current list from its publisher.
-
-list-empty
-The list names no release that its quorum put in force, now or in the past.
-Ask its publisher for the list that holds the release you want to judge.
 """

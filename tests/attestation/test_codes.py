@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from anchorhold.attestation.codes import CODES
+from anchorhold.attestation.codes import CODES, TABLES
 from anchorhold.attestation.transcript.report import Code
 from anchorhold.attestation.verdict import ClaimCode
 
@@ -112,6 +112,10 @@ def test_every_code_that_can_be_emitted_has_a_row() -> None:
 
 def test_every_row_can_be_emitted() -> None:
     assert sorted(CODES.keys() - emitted()) == []
+
+
+def test_no_code_is_in_two_tables() -> None:
+    assert [code for code in CODES if sum(code in part for part in TABLES) != 1] == []
 
 
 def test_every_claim_s_code_is_used() -> None:
