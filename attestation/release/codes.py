@@ -32,6 +32,10 @@ EXPLANATIONS: Mapping[str, tuple[str, str]] = {
         "The list names a statement that is not in the file.",
         "Fetch the whole bundle again; somebody left a part out.",
     ),
+    "list-empty": (
+        "No release that the list names or ends was ever put in force by your quorum.",
+        "Compare your quorum with the people who signed; ask them for the whole bundle.",
+    ),
     "no-accepted-release": (
         "The list holds, but no release in it does.",
         "See the code of each refused release; the publishers must make and sign another.",
