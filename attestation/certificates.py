@@ -12,8 +12,7 @@ from typing import Generic, TypeVar
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA384
-from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
+from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
 
 from anchorhold.attestation.errors import EvidenceError, Malformed
 
@@ -25,6 +24,13 @@ _PLAIN = _KNOWN_CRITICAL | {
     ExtensionOID.SUBJECT_KEY_IDENTIFIER,
     ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
     ExtensionOID.CRL_DISTRIBUTION_POINTS,
+}
+
+# RFC 5280 appendix A. The longest common name in the published documents has 54 characters.
+_NAME_BOUNDS = {
+    NameOID.COMMON_NAME: (1, 64),
+    NameOID.COUNTRY_NAME: (2, 2),
+    NameOID.JURISDICTION_COUNTRY_NAME: (2, 2),
 }
 
 K = TypeVar("K", bound=Hashable)
@@ -73,16 +79,26 @@ def read_key(der: bytes, name: str) -> tuple[x509.Certificate, ec.EllipticCurveP
     # 2.2 X.509, each part of it readable.
     try:
         parsed = x509.load_der_x509_certificate(der)
-        hasher, key = parsed.signature_hash_algorithm, parsed.public_key()
+        key = parsed.public_key()
         critical = {one.oid for one in parsed.extensions if one.critical}
         _ = parsed.subject, parsed.issuer  # read here, where what cannot be read is caught
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension) as error:
+    except (
+        ValueError,
+        TypeError,
+        Warning,
+        UnsupportedAlgorithm,
+        x509.InvalidVersion,
+        x509.DuplicateExtension,
+    ) as error:
         raise Malformed(f"{name} certificate: not a readable X.509 certificate") from error
+    # 2.2 What the library only warns of, so that the verdict is the same where warnings are errors and where not.
+    if parsed.serial_number <= 0 or not _in_bounds(parsed.subject) or not _in_bounds(parsed.issuer):
+        raise Malformed(f"{name} certificate: expected a positive serial number and names within their bounds")
     # 2.3 Version 1 has no extensions, so nothing in it says who may sign what.
     if parsed.version is not x509.Version.v3:
         raise ChainInvalid(f"{name} certificate: expected version 3, got {parsed.version.name}")
     # 2.4 One signature algorithm throughout (facts of 100 published documents).
-    if parsed.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA384 or not isinstance(hasher, SHA384):
+    if parsed.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA384:
         raise ChainInvalid(f"{name} certificate: expected ecdsa-with-SHA384", code="algorithm")
     # 2.5 One curve throughout.
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
@@ -92,6 +108,13 @@ def read_key(der: bytes, name: str) -> tuple[x509.Certificate, ec.EllipticCurveP
         shown = sorted(oid.dotted_string for oid in unknown)
         raise ChainInvalid(f"{name} certificate: unknown critical extensions {shown}")
     return parsed, key
+
+
+def _in_bounds(name: x509.Name) -> bool:
+    bounded = ((one.value, _NAME_BOUNDS[one.oid]) for one in name if one.oid in _NAME_BOUNDS)
+    return all(
+        least <= len(value.encode() if isinstance(value, str) else value) <= most for value, (least, most) in bounded
+    )
 
 
 class ChainCache:

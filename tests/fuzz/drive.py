@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import warnings
 
 import atheris  # type: ignore[import-untyped]  # it ships no types
 
@@ -11,6 +12,8 @@ def main() -> None:
     name, *rest = sys.argv[1:]
     with atheris.instrument_imports(include=["anchorhold.attestation", "tests.fuzz"]):
         target = importlib.import_module(f"tests.fuzz.{name}")
+    # What a library only warns of is a finding: a verdict must not hang on how the interpreter was started.
+    warnings.simplefilter("error")
     atheris.Setup([name, *rest], target.one_input)
     atheris.Fuzz()
 

@@ -28,6 +28,8 @@ from tests.vectors.evidence.certificates import (
 _PAST = START - timedelta(seconds=1)
 _SLOW = timedelta(seconds=4)  # within the leeway
 _FUTURE = {"begins": START + timedelta(seconds=6)}
+# An extension that nobody knows, of a size that makes the leaf 1024 bytes long (a signature has 101 to 104).
+_FILLER = ("1.3.6.1.4.1.55555.1", False, der.tlv(0x04, bytes([2]) * 502))
 _ISSUERS = LEVELS[:-1]
 
 
@@ -40,7 +42,11 @@ def accepted() -> Iterator[Case]:
     ski = (der.SUBJECT_KEY_ID, False, der.tlv(0x04, b"k" * 20))
     aki = (der.AUTHORITY_KEY_ID, False, der.sequence(der.tlv(0x80, b"k" * 20)))
     named = chain(instance={"extras": (ski,)}, leaf={"extras": (aki,)})
+    lengths = {"regional": {"path_length": 3}, "zonal": {"path_length": 2}}
+    longest = shorter(("root", "regional", "zonal", "cell", "instance", "leaf"), lengths)
     rows: tuple[tuple[str, str, Chain], ...] = (
+        ("accept-longest-path", "five certificates in the bundle", longest),
+        ("accept-largest-certificate", "a leaf of 1024 bytes", chain(leaf={"extras": (_FILLER,)})),
         ("accept-key-ids", "key identifiers that agree, as newer ones have", named),
         ("accept-critical-usage", "a leaf whose keyUsage is critical", chain(leaf={"usage_critical": True})),
         (
@@ -104,6 +110,11 @@ def forms() -> Iterator[Case]:
         ("critical-leaf", "chain", "an unknown critical extension", "leaf", {"extras": (unknown,)}),
         ("critical-regional", "chain", "an unknown critical extension", "regional", {"extras": (unknown,)}),
         ("extension-twice", "malformed", "basicConstraints twice", "leaf", {"extras": (twice,)}),
+        ("serial-zero", "malformed", "serial number 0", "leaf", {"serial": 0}),
+        ("serial-negative", "malformed", "a negative serial number", "zonal", {"serial": -1}),
+        ("name-long", "malformed", "a common name of 65 characters", "leaf", {"subject": "n" * 65}),
+        ("name-empty", "malformed", "an empty common name", "leaf", {"subject": ""}),
+        ("name-long-issuer", "malformed", "an issuer's name of 65 characters", "leaf", {"issuer": "n" * 65}),
         (
             "certificate-trailing",
             "malformed",

@@ -41,6 +41,7 @@ class Link:
     algorithm: str = der.ECDSA_WITH_SHA384
     outer_algorithm: str | None = None
     version: int | None = 2
+    serial: int | None = None
     public_key: bytes | None = None
     extras: tuple[Extra, ...] = ()
     spoil: Callable[[bytes], bytes] = field(default=lambda whole: whole)
@@ -60,6 +61,8 @@ LINKS: Mapping[str, Link] = {
     "root": Link("root", "vectors.nitro-enclaves", START - timedelta(days=365), START + timedelta(days=29 * 365)),
     "regional": Link("regional", f"1a.{REGION}.vectors.nitro-enclaves", *_life(days=20), path_length=2),
     "zonal": Link("zonal", f"2b.zonal.{REGION}.vectors.nitro-enclaves", *_life(days=6), path_length=1),
+    # No level of AWS's: for a path as long as it may be.
+    "cell": Link("cell", f"3c.{REGION}.vectors.nitro-enclaves", *_life(days=2), path_length=1),
     "instance": Link(
         "instance",
         f"i-0123456789abcdef0.{REGION}.vectors.nitro-enclaves",
@@ -105,7 +108,7 @@ def certificate(link: Link, issuer: Link) -> bytes:
     extensions = _extensions(link)
     signed = der.sequence(
         b"" if link.version is None else der.tlv(0xA0, der.integer(link.version)),
-        der.integer(0x1000 + sum(link.seed.encode())),
+        der.integer(0x1000 + sum(link.seed.encode()) if link.serial is None else link.serial),
         algorithm,
         der.name(link.issuer or issuer.subject),
         der.sequence(begin, end),

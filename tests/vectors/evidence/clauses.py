@@ -57,7 +57,8 @@ CLAUSES: dict[str, str] = {
     "1.34": "public_key-1025 public_key-text user_data-1025 user_data-text nonce-1025 nonce-text",
     "2.1": "root-stranger root-last root-missing root-longer root-self-signed-leaf",
     "2.2": (
-        "chain-version-9 chain-no-point-leaf chain-extension-twice chain-certificate-trailing "
+        "chain-version-9 chain-no-point-leaf chain-extension-twice chain-serial-zero chain-serial-negative "
+        "chain-name-long chain-name-empty chain-name-long-issuer chain-certificate-trailing "
         "chain-certificate-cut chain-certificate-zeros chain-leaf-path-length"
     ),
     "2.3": "chain-version-1-leaf chain-version-1-zonal",
