@@ -12,6 +12,7 @@ from tests.client.desk import DAY, SIGNERS, Desk
 from anchorhold.attestation.release.statement import ReleaseStatement
 from anchorhold.attestation.transcript.checkpoint import Vkey
 from anchorhold.attestation.transcript.report import Code, Finding, Status
+from anchorhold.attestation.types import Platform
 from anchorhold.audit.folder import CannotRead
 from anchorhold.audit.verify import Audit, audit
 from anchorhold.client.trust import milliseconds
@@ -178,7 +179,8 @@ def test_old_trust_files_are_read_for_ever(story: Story, tmp_path: Path) -> None
     assert only_simulated(audit(story.state, trust_files=[path]))
     assert only_simulated(audit(story.state, trust_files=[story.trust(tmp_path, version=2)]))
     released = {**json.loads(path.read_text()), "releases": Desk.pin_of_all().as_json()}
-    for members in (released, {**released, "measurements": None}):
+    neither = {name: value for name, value in released.items() if name not in ("measurements", "releases")}
+    for members in (released, {**released, "measurements": None}, neither):
         path.write_text(json.dumps(members))
         with pytest.raises(CannotRead):
             audit(story.state, trust_files=[path])
@@ -192,3 +194,10 @@ def test_another_root_is_refused_whatever_was_released(judged: Judged) -> None:
     path.write_text(json.dumps({**members, "root": SimulatedPki.create(START).root_pem.decode()}))
     report = audit(judged.story.state, trust_files=[path]).report
     assert [one.code for one in report.findings if one.status is Status.FAIL] == [Code.GENESIS_REFUSED]
+
+
+def test_a_release_for_another_platform_is_no_deployment_of_this_one(judged: Judged) -> None:
+    judged.desk.release(replace(judged.current, platform=Platform.NITRO_ENCLAVE))
+    judged.story.whole()
+    with pytest.raises(CannotRead, match="platform of a release"):
+        judged.audit()

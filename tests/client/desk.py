@@ -15,7 +15,7 @@ from anchorhold.attestation.transcript.append import AppendReply, AppendRequest
 from anchorhold.attestation.transcript.checkpoint import Vkey
 from anchorhold.attestation.types import Milliseconds, Platform
 from anchorhold.client.trust import LogPin, Trust, milliseconds
-from anchorhold.log.server import append
+from anchorhold.log.server import append as append_to
 from anchorhold.log.store import Store, init_state
 from anchorhold.publish.release import (
     ReleaseSigner,
@@ -91,7 +91,7 @@ class Desk:
         for signer in signers:
             bundle = sign_bundle(bundle, signer)
         if logged:
-            bundle = log_statements(bundle, self._append, self.vkey)
+            bundle = log_statements(bundle, self.append, self.vkey)
         write_bundle(self.list, bundle)
         return bundle
 
@@ -104,5 +104,5 @@ class Desk:
         write_bundle(self.list, ended)
         return ended
 
-    def _append(self, wanted: AppendRequest) -> AppendReply:
-        return append(self.store, wanted)
+    def append(self, wanted: AppendRequest) -> AppendReply:
+        return append_to(self.store, wanted)
