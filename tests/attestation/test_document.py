@@ -114,6 +114,8 @@ def test_a_field_holds_1024_bytes_and_not_one_more(stage: Stage, field: str) -> 
         ("module_id", ""),
         ("module_id", b"i-0"),
         ("module_id", "i-0\x1b[2J"),
+        ("module_id", "i-\u0456"),
+        ("module_id", "i" * 257),
         ("digest", "SHA256"),
         ("timestamp", 0),
         ("timestamp", "now"),
@@ -122,6 +124,7 @@ def test_a_field_holds_1024_bytes_and_not_one_more(stage: Stage, field: str) -> 
         ("pcrs", {32: bytes(48)}),
         ("pcrs", {0: bytes(47)}),
         ("pcrs", {0: "zero"}),
+        ("pcrs", {0: "z" * 48}),
         ("pcrs", {"0": bytes(48)}),
         ("pcrs", [bytes(48)]),
         ("certificate", b""),
@@ -140,6 +143,12 @@ def test_a_field_holds_1024_bytes_and_not_one_more(stage: Stage, field: str) -> 
 def test_a_field_out_of_form_is_refused_by_name(stage: Stage, field: str, value: object) -> None:
     with pytest.raises(Malformed, match=field.rstrip("s").replace("pcr", "(pcr|map key|register)")):
         parse_document(stage.signed(**{field: value}))
+
+
+def test_more_registers_than_an_nsm_has_are_too_many_before_they_are_looked_at(stage: Stage) -> None:
+    with pytest.raises(TooLarge) as refusal:
+        parse_document(stage.signed(pcrs={index: "text" for index in range(33)}))
+    assert (refusal.value.limit, refusal.value.actual) == (32, 33)
 
 
 @pytest.mark.parametrize("field", ["module_id", "digest", "timestamp", "certificate", "cabundle"])
