@@ -14,6 +14,7 @@ from anchorhold.attestation import labels
 from anchorhold.attestation.binding import Serve, bind, key_id, statement_digest
 from anchorhold.attestation.canonical import decode_map
 from anchorhold.attestation.channel.body import (
+    Embed,
     Finish,
     InferRequest,
     SealedRequest,
@@ -42,6 +43,7 @@ from anchorhold.attestation.channel.header import (
     slot_digest,
 )
 from anchorhold.attestation.channel.padding import MAX_CONTENT, Padding, require_built
+from anchorhold.attestation.channel.pieces import Embedding, TokenLogprob, decode_embedding, decode_scored
 from anchorhold.attestation.channel.receipt import (
     Receipt,
     receipt_commitment,
@@ -137,6 +139,7 @@ class Delta:
     """Text under the enclave's response key, in order; provisional until `Finished`."""
 
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +168,7 @@ class Failed:
     receipt: VerifiedReceipt
 
 
-Answered = Delta | Finished | Failed
+Answered = Delta | Embedding | Finished | Failed
 
 
 class ClientExchange:
@@ -186,7 +189,8 @@ class ClientExchange:
         require_built(options.padding)
         self._channels = tuple(channels)
         self._options = options
-        self._reason = request.reason
+        self._asked = request
+        self._vectors: list[int] = []  # bytes of each that came
         self._machine = Machine()
         # Fresh for every send, a retry too: K for all, R_i for each (DESIGN 3.2).
         self._request_key = entropy(SECRET)
@@ -292,19 +296,45 @@ class ClientExchange:
         check_commitment("commitment of the response secret", expected=expected, actual=commit)
 
     def _take(self, record: Record) -> Answered | None:
-        if record.kind is RecordKind.DELTA:
-            return Delta(_text(record.content))
+        if record.kind in (RecordKind.DELTA, RecordKind.LOGPROBS, RecordKind.EMBEDDING):
+            return self._piece(record)
         if record.kind is RecordKind.RECEIPT:
             return self._conclude(record.content)
         if record.kind is not RecordKind.DUMMY:
             self._conclusion = record
         return None
 
+    def _piece(self, record: Record) -> Delta | Embedding:
+        """Only what was asked for: an answer of another kind is refused, under whatever key."""
+        if isinstance(self._asked, Embed):
+            if record.kind is not RecordKind.EMBEDDING:
+                raise ChannelError(f"a {record.kind.name} record does not answer texts to embed")
+            return self._embedding(decode_embedding(record.content), len(self._asked.inputs))
+        if record.kind is RecordKind.DELTA:
+            return Delta(_text(record.content))
+        wanted = self._asked.sampling.logprobs
+        if record.kind is RecordKind.EMBEDDING or wanted is None:
+            raise ChannelError(f"a {record.kind.name} record was not asked for")
+        scored = decode_scored(record.content)
+        if any(len(one.top) > wanted for one in scored.tokens):
+            raise ChannelError(f"logprobs: expected at most {wanted} alternatives")
+        return Delta(scored.text, scored.tokens)
+
+    def _embedding(self, embedding: Embedding, asked: int) -> Embedding:
+        if embedding.index != len(self._vectors) or embedding.index >= asked:
+            raise ChannelError(f"embedding: expected number {len(self._vectors)} of {asked}, got {embedding.index}")
+        if self._vectors and len(embedding.raw) != self._vectors[0]:
+            raise ChannelError(f"embedding: expected {self._vectors[0]} bytes as before, got {len(embedding.raw)}")
+        self._vectors.append(len(embedding.raw))
+        return embedding
+
     def _conclude(self, raw_receipt: bytes) -> Answered:
         assert self._conclusion is not None, "the state table has a conclusion before the final record"
         conclusion = self._conclusion
         receipt = self._check_receipt(raw_receipt)
         if conclusion.kind is RecordKind.FINISH:
+            if isinstance(self._asked, Embed) and len(self._vectors) != len(self._asked.inputs):
+                raise ChannelError(f"expected {len(self._asked.inputs)} embeddings, got {len(self._vectors)}")
             return Finished(decode_finish(conclusion.content), receipt)
         return Failed(decode_code(conclusion.content), receipt)
 
@@ -322,7 +352,7 @@ class ClientExchange:
             ("commitment of the response secret", response_commitment(secret), receipt.response_commit),
             ("model (D)", channel.serve.model, receipt.model),
             ("statement digest", channel.statement, receipt.statement),
-            ("purpose", self._reason, receipt.purpose),
+            ("purpose", self._asked.reason, receipt.purpose),
         ):
             if expected != actual:
                 raise Mismatch(f"receipt: {what}", expected=expected, actual=actual, code="receipt")
@@ -332,6 +362,8 @@ class ClientExchange:
 
 _EVENTS: dict[tuple[RecordKind, bool], Event] = {
     (RecordKind.DELTA, False): Event.DELTA,
+    (RecordKind.LOGPROBS, False): Event.DELTA,
+    (RecordKind.EMBEDDING, False): Event.EMBEDDING,
     (RecordKind.DUMMY, False): Event.DUMMY,
     (RecordKind.FINISH, False): Event.CONCLUSION,
     (RecordKind.ERROR, False): Event.CONCLUSION,

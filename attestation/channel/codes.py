@@ -23,4 +23,5 @@ class Code(StrEnum):
     DEADLINE = "deadline"
     TOO_LONG = "too-long"
     BAD_REQUEST = "bad-request"
+    UNSUPPORTED = "unsupported"
     ENGINE = "engine"

@@ -37,6 +37,7 @@ from anchorhold.attestation.channel.header import (
     slot_digest,
 )
 from anchorhold.attestation.channel.padding import require_built
+from anchorhold.attestation.channel.pieces import Embedding, Scored, encode_embedding, encode_scored
 from anchorhold.attestation.channel.receipt import receipt_commitment, receipt_tag
 from anchorhold.attestation.channel.record import (
     MAX_RECORD,
@@ -131,6 +132,12 @@ class EnclaveExchange:
 
     def delta(self, text: str) -> bytes:
         return self._record(Event.DELTA, RecordKind.DELTA, text.encode())
+
+    def scored(self, scored: Scored) -> bytes:
+        return self._record(Event.DELTA, RecordKind.LOGPROBS, encode_scored(scored))
+
+    def embedding(self, embedding: Embedding) -> bytes:
+        return self._record(Event.EMBEDDING, RecordKind.EMBEDDING, encode_embedding(embedding))
 
     def dummy(self) -> bytes:
         return self._record(Event.DUMMY, RecordKind.DUMMY, b"")

@@ -46,6 +46,8 @@ class RecordKind(IntEnum):
     DELTA = 0x10
     FINISH = 0x11
     ERROR = 0x12
+    LOGPROBS = 0x13
+    EMBEDDING = 0x14
     RECEIPT = 0x1F
 
 

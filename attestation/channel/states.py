@@ -24,6 +24,7 @@ class Event(Enum):
     REQUEST_FINAL = "final request record"
     ANSWER = "answer"
     DELTA = "delta record"
+    EMBEDDING = "embedding record"
     DUMMY = "dummy record"
     CONCLUSION = "finish or error record"
     RECEIPT = "final record"
@@ -35,6 +36,7 @@ NEXT: dict[tuple[State, Event], State] = {
     (State.REQUESTING, Event.REQUEST_FINAL): State.REQUESTED,
     (State.REQUESTED, Event.ANSWER): State.ANSWERING,
     (State.ANSWERING, Event.DELTA): State.ANSWERING,
+    (State.ANSWERING, Event.EMBEDDING): State.ANSWERING,
     (State.ANSWERING, Event.DUMMY): State.ANSWERING,
     (State.ANSWERING, Event.CONCLUSION): State.CONCLUDED,
     (State.CONCLUDED, Event.DUMMY): State.CONCLUDED,

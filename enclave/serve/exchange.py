@@ -8,7 +8,7 @@ proves nothing.
 import asyncio
 from dataclasses import dataclass
 
-from anchorhold.attestation.channel.body import Finish, FinishReason
+from anchorhold.attestation.channel.body import Chat, Finish, FinishReason, Role
 from anchorhold.attestation.channel.codes import Code
 from anchorhold.attestation.channel.enclave import EnclaveExchange, Received
 from anchorhold.attestation.channel.errors import NotYet, UnknownKey
@@ -59,6 +59,14 @@ async def serve_infer(
     answer = _Answer(writer, service, exchange, received, arrived)
     await _until_gone(reader, answer)
     return None
+
+
+def _plain(asked: Chat) -> bool:
+    """Whether it asks for nothing but text from messages of the three old roles."""
+    beside = (asked.sampling.seed, asked.sampling.logprobs, asked.tools)
+    penalties = (asked.sampling.frequency_penalty_milli, asked.sampling.presence_penalty_milli)
+    tools = any(one.role is Role.TOOL or one.calls is not None for one in asked.messages)
+    return not tools and not asked.sampling.stop and beside == (None, None, None) and penalties == (0, 0)
 
 
 class _CutOff(FrameError):
@@ -199,8 +207,11 @@ class _Answer:
         return None
 
     async def _generate(self) -> Finish | Code:
+        asked = self._received.request
+        if not isinstance(asked, Chat) or not _plain(asked):
+            return Code.UNSUPPORTED
         left = self._received.header.deadline / 1000 - (self._service.boottime() - self._arrived)
-        request = self._generation()
+        request = self._generation(asked)
         try:
             async with asyncio.timeout(max(0.0, left)):
                 return await self._stream(request)
@@ -234,15 +245,15 @@ class _Answer:
                 return Finish(FinishReason(chunk.finish_reason), chunk.prompt_tokens, chunk.completion_tokens)
         return self._lease_code() or Code.ENGINE
 
-    def _generation(self) -> GenerationRequest:
-        asked, party = self._received.request, self._progress.party
+    def _generation(self, asked: Chat) -> GenerationRequest:
+        party = self._progress.party
         assert party is not None, "admitted"
         return GenerationRequest(
             id=self._received.digest[:16].hex(),
             messages=asked.messages,
-            max_tokens=asked.max_tokens,
-            temperature=asked.temperature_milli / 1000,
-            top_p=asked.top_p_milli / 1000,
+            max_tokens=asked.sampling.max_tokens,
+            temperature=asked.sampling.temperature_milli / 1000,
+            top_p=asked.sampling.top_p_milli / 1000,
             namespace=party.namespace,
         )
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from anchorhold.attestation import labels
 from anchorhold.attestation.binding import Genesis, Serve, encode_statement, nsm_nonce, statement_digest
 from anchorhold.attestation.canonical import decode, encode
-from anchorhold.attestation.channel.body import Finish, FinishReason, InferRequest, Message, Role, tenant_message
+from anchorhold.attestation.channel.body import Chat, Finish, FinishReason, Message, Role, Sampling, tenant_message
 from anchorhold.attestation.channel.client import Channel, ClientExchange, Delta, EpochOver, Failed, Finished, Options
 from anchorhold.attestation.channel.codes import Code
 from anchorhold.attestation.channel.enclave import EnclaveExchange, Received
@@ -49,7 +49,7 @@ from anchorhold.sim.loopback import PURPOSE, START, LoopbackEnclave
 from anchorhold.sim.pki import SimulatedPki
 
 PKI = SimulatedPki.create(START)
-REQUEST = InferRequest((Message(Role.USER, "hi"),), 16, PURPOSE)
+REQUEST = Chat((Message(Role.USER, "hi"),), Sampling(16), PURPOSE)
 FINISH = Finish(FinishReason.STOP, 7, 2)
 
 
@@ -116,7 +116,7 @@ class Ends:
 def test_a_whole_exchange(enclave: LoopbackEnclave) -> None:
     ends = Ends(enclave)
     received = ends.request()
-    assert received.request.messages[0].content == "hi"
+    assert received.request == REQUEST
     ends.answer(received)
     done = ends.client.receive(ends.exchange.close(ends.receipt(received)))
     assert isinstance(done, Finished)
@@ -150,7 +150,7 @@ def test_a_large_request_takes_several_records(enclave: LoopbackEnclave) -> None
     received = [exchange.receive(sent) for sent in client.frames]
     assert received[:-1] == [None, None, None]
     assert received[-1] is not None
-    assert received[-1].request.messages[0].content == "x" * (2 * MAX_CONTENT)
+    assert received[-1].request == request
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
@@ -194,7 +194,7 @@ def test_a_chosen_enclave_cannot_change_the_request_of_another_unseen() -> None:
     ends.exchange.receive(ends.client.frames[0])
     received = ends.exchange.receive(forged)
     assert received is not None
-    assert received.request.messages[0].content == "ha"
+    assert received.request == replace(REQUEST, messages=(Message(Role.USER, "ha"),))
     ends.client.receive(ends.exchange.answer())
     with pytest.raises(RecordInvalid):
         ends.client.receive(ends.exchange.delta("x"))

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 
+from anchorhold.attestation.channel.body import Chat, Message, Role, Sampling
 from anchorhold.attestation.channel.enclave import EnclaveExchange, OpenKey
 from anchorhold.attestation.channel.padding import Padding
 from anchorhold.attestation.channel.receipt import receipt_commitment, receipt_tag, verify_receipt
@@ -52,7 +53,9 @@ def test_the_enclaves_end_reads_the_request_and_makes_the_answer() -> None:
     assert received is not None
     assert received.digest.hex() == VECTOR["request_digest"]
     assert received.tenant_message.hex() == VECTOR["tenant_message"]
-    assert received.request.messages[0].content == "What is the capital of France?"
+    assert received.request == Chat(
+        (Message(Role.USER, "What is the capital of France?"),), Sampling(16), "customer-chat"
+    )
     made = [end.answer(), end.delta("Par"), end.delta("is.")]
     assert [one.hex() for one in made] == VECTOR["response_frames"][:3]
 

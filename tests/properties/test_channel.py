@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from anchorhold.attestation import labels
 from anchorhold.attestation.channel.body import (
+    Chat,
     Finish,
     FinishReason,
-    InferRequest,
     Message,
     Role,
+    Sampling,
     SealedRequest,
     decode_code,
     decode_finish,
@@ -55,7 +56,7 @@ PUBLIC = KEY.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 D48 = b"d" * 48
 HEADER = encode_header(Header((KeyId(b"i" * 16),), "tiny", b"label", Padding.BASIC, Milliseconds(60_000), b"c" * 32))
 OPENING = encode_opening(HEADER, (b"s" * SLOT_BYTES,))
-BODY = encode_infer(InferRequest((Message(Role.SYSTEM, "be brief"), Message(Role.USER, "hi")), 16, "chat", 700, 900))
+BODY = encode_infer(Chat((Message(Role.SYSTEM, "be brief"), Message(Role.USER, "hi")), Sampling(16, 700, 900), "chat"))
 SEALED = encode_sealed(SealedRequest(BODY, (Sha384(D48), Sha384(b"e" * 48)), b"credential", b"s" * 64))
 RECEIPT = encode_receipt(
     Receipt(

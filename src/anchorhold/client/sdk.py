@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self, TypeVar
 
-from anchorhold.attestation.channel.body import MAX_TOP_P, Finish, InferRequest, Message, Role
+from anchorhold.attestation.channel.body import MAX_TOP_P, Finish, Sampling
 from anchorhold.attestation.channel.client import (
     ClientExchange,
     Delta,
@@ -33,7 +33,9 @@ from anchorhold.attestation.channel.enclave import Entropy
 from anchorhold.attestation.channel.errors import Truncated
 from anchorhold.attestation.channel.header import MAX_DEADLINE
 from anchorhold.attestation.channel.padding import Padding
+from anchorhold.attestation.channel.pieces import Embedding
 from anchorhold.attestation.types import Milliseconds
+from anchorhold.client.conversation import Conversation, Inputs, request_of
 from anchorhold.client.errors import Hinted, LeaseEnded, Refused, Unavailable
 from anchorhold.client.gateway import Gateway, GatewayBroke, GrpcGateway
 from anchorhold.client.releases import Releases
@@ -43,7 +45,6 @@ from anchorhold.client.trust import Trust
 DEFAULT_MAX_TOKENS = 256
 GRACE_S = 15.0  # beyond the request's own deadline, for an enclave that says so itself
 T = TypeVar("T")
-Conversation = str | Sequence[Message]
 
 
 def utc_now() -> datetime:
@@ -61,6 +62,29 @@ class Settings:
     deadline: Milliseconds = MAX_DEADLINE
     padding: Padding = Padding.BASIC
     partition: bytes | None = None
+    seed: int | None = None
+    """The same seed and request give the same answer, but for rounding that depends on who shares the batch."""
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    """How many alternatives are told with each token; None for no probabilities at all."""
+    frequency_penalty_milli: int = 0
+    presence_penalty_milli: int = 0
+    tools: str | None = None
+    """Compact JSON (`compact_json`), a list of objects, for a model whose template takes tools."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """As the request carries it."""
+        return Sampling(
+            self.max_tokens,
+            self.temperature_milli,
+            self.top_p_milli,
+            self.seed,
+            self.stop,
+            self.logprobs,
+            self.frequency_penalty_milli,
+            self.presence_penalty_milli,
+        )
 
 
 DEFAULTS = Settings()
@@ -83,8 +107,19 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Embeddings:
+    """A vector for each text, in their order, with the verified receipt over all of them."""
+
+    vectors: tuple[Embedding, ...] = field(repr=False)
+    finish: Finish
+    receipt: VerifiedReceipt
+    session: Session
+    resealed: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Step:
-    event: Delta | Finished
+    event: Delta | Embedding | Finished
     session: Session
     resealed: int
 
@@ -135,7 +170,19 @@ class AsyncClient:
         """Text as it comes, then `Finished`. Raises EvidenceError (Truncated among them) or ClientError."""
         async with aclosing(self._stream(conversation, settings)) as steps:
             async for step in steps:
-                yield step.event
+                yield _spoken(step.event)
+
+    async def embed(self, texts: Sequence[str], settings: Settings = DEFAULTS) -> Embeddings:
+        """A vector for each text. Raises what `stream` raises."""
+        vectors: list[Embedding] = []
+        async with aclosing(self._stream(Inputs(tuple(texts)), settings)) as steps:
+            async for step in steps:
+                if isinstance(step.event, Finished):
+                    finished = step.event
+                    return Embeddings(tuple(vectors), finished.finish, finished.receipt, step.session, step.resealed)
+                if isinstance(step.event, Embedding):
+                    vectors.append(step.event)
+        raise Truncated("the stream ended before the final record")
 
     async def ask(self, conversation: Conversation, settings: Settings = DEFAULTS) -> Answer:
         """The whole answer. Raises what `stream` raises."""
@@ -145,7 +192,8 @@ class AsyncClient:
                 if isinstance(step.event, Finished):
                     finished = step.event
                     return Answer("".join(pieces), finished.finish, finished.receipt, step.session, step.resealed)
-                pieces.append(step.event.text)
+                if isinstance(step.event, Delta):
+                    pieces.append(step.event.text)
         raise Truncated("the stream ended before the final record")
 
     @property
@@ -164,7 +212,7 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    async def _stream(self, conversation: Conversation, settings: Settings) -> AsyncGenerator[_Step, None]:
+    async def _stream(self, conversation: Conversation | Inputs, settings: Settings) -> AsyncGenerator[_Step, None]:
         for sent in range(2):
             session = await self._valid_session(fresh=sent > 0)
             exchange = self._seal(session, conversation, settings)
@@ -204,23 +252,16 @@ class AsyncClient:
         self._session = session
         return session
 
-    def _seal(self, session: Session, conversation: Conversation, settings: Settings) -> ClientExchange:
+    def _seal(self, session: Session, conversation: Conversation | Inputs, settings: Settings) -> ClientExchange:
         reason = settings.reason if settings.reason is not None else session.configuration.purposes[0]
         session.check_purpose(reason)
-        request = InferRequest(
-            _messages(conversation),
-            settings.max_tokens,
-            reason,
-            settings.temperature_milli,
-            settings.top_p_milli,
-            settings.partition,
-        )
+        request = request_of(conversation, settings.sampling, reason, settings.tools, settings.partition)
         options = Options(self._trust.alias, settings.padding, settings.deadline)
         return ClientExchange([session.channel], request, options, entropy=self._entropy, tenant=self._tenant)
 
     async def _receive(
         self, exchange: ClientExchange, session: Session, settings: Settings
-    ) -> AsyncGenerator[Delta | Finished, None]:
+    ) -> AsyncGenerator[Delta | Embedding | Finished, None]:
         timeout_s = settings.deadline / 1000 + GRACE_S
         answer = self._gateway.infer(
             exchange.frames, key_id=session.channel.key_id, alias=self._trust.alias, timeout_s=timeout_s
@@ -260,6 +301,10 @@ class Client:
     def ask(self, conversation: Conversation, settings: Settings = DEFAULTS) -> Answer:
         """See AsyncClient."""
         return self._await(self._client.ask(conversation, settings))
+
+    def embed(self, texts: Sequence[str], settings: Settings = DEFAULTS) -> Embeddings:
+        """See AsyncClient."""
+        return self._await(self._client.embed(texts, settings))
 
     def stream(self, conversation: Conversation, settings: Settings = DEFAULTS) -> Iterator[Delta | Finished]:
         """See AsyncClient. Closing the iterator cancels the request."""
@@ -316,8 +361,9 @@ async def _close(events: AsyncGenerator[T, None]) -> None:
     await events.aclose()
 
 
-def _messages(conversation: Conversation) -> tuple[Message, ...]:
-    return (Message(Role.USER, conversation),) if isinstance(conversation, str) else tuple(conversation)
+def _spoken(event: Delta | Embedding | Finished) -> Delta | Finished:
+    assert not isinstance(event, Embedding), "the channel refuses vectors where text was asked for"
+    return event
 
 
 def _failure(event: Failed) -> Refused | LeaseEnded:

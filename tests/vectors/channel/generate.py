@@ -16,11 +16,12 @@ from anchorhold.attestation.binding import Serve, encode_statement, key_id, stat
 from anchorhold.attestation.canonical import encode
 from anchorhold.attestation.channel import header as h
 from anchorhold.attestation.channel.body import (
+    Chat,
     Finish,
     FinishReason,
-    InferRequest,
     Message,
     Role,
+    Sampling,
     SealedRequest,
     encode_finish,
     encode_infer,
@@ -71,7 +72,7 @@ def generate(slot: bytes | None) -> dict[str, object]:
     digest = h.header_digest(raw_header)
     if slot is None:
         slot = h.seal_slot(REQUEST_KEY + RESPONSE_SECRET, key.public, statement=statement, header=digest, index=0)
-    body = encode_infer(InferRequest((Message(Role.USER, "What is the capital of France?"),), 16, "customer-chat"))
+    body = encode_infer(Chat((Message(Role.USER, "What is the capital of France?"),), Sampling(16), "customer-chat"))
     slots = (h.slot_digest(slot),)
     inside = encode_sealed(SealedRequest(body, slots, None, None))
     record_key = h.request_record_key(REQUEST_KEY, digest)

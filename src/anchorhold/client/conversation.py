@@ -1,0 +1,36 @@
+"""What can be asked: a conversation, a text to continue, texts to embed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from anchorhold.attestation.channel.body import Chat, Complete, Embed, InferRequest, Message, Role, Sampling
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Prompt:
+    """A text to continue as it stands, without the model's chat template."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Inputs:
+    """Texts to embed."""
+
+    texts: tuple[str, ...]
+
+
+Conversation = str | Sequence[Message] | Prompt
+"""A question, the turns of a conversation, or a text to continue."""
+
+
+def request_of(
+    asked: Conversation | Inputs, sampling: Sampling, reason: str, tools: str | None, partition: bytes | None
+) -> InferRequest:
+    """The request as it is sealed; texts to embed take no sampling, and only a conversation takes tools."""
+    if isinstance(asked, Inputs):
+        return Embed(asked.texts, reason, partition)
+    if isinstance(asked, Prompt):
+        return Complete(asked.text, sampling, reason, partition)
+    messages = (Message(Role.USER, asked),) if isinstance(asked, str) else tuple(asked)
+    return Chat(messages, sampling, reason, tools, partition)
