@@ -147,7 +147,7 @@ def test_a_field_out_of_form_is_refused_by_name(stage: Stage, field: str, value:
 
 def test_more_registers_than_an_nsm_has_are_too_many_before_they_are_looked_at(stage: Stage) -> None:
     with pytest.raises(TooLarge) as refusal:
-        parse_document(stage.signed(pcrs={index: "text" for index in range(33)}))
+        parse_document(stage.signed(pcrs=dict.fromkeys(range(33), "text")))
     assert (refusal.value.limit, refusal.value.actual) == (32, 33)
 
 
