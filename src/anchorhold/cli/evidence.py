@@ -35,6 +35,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "evidence", help="verify or show an attestation document", **page(what, example=example, codes=_CODES)
     )
     commands = group.add_subparsers(dest="evidence_command", metavar="COMMAND", required=True)
+    _add_verify(commands)
+    _add_show(commands)
+
+
+def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verify = commands.add_parser(
         "verify",
         help="judge a document, claim by claim",
@@ -63,6 +68,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="accepted platforms and releases, JSON (docs/schema/policy.schema.json)",
     )
     verify.add_argument("--nonce", type=_nonce, metavar="HEX", help="the nonce the document must carry")
+    _add_dangers(verify)
+    verify.add_argument("--json", action="store_true", help="print JSON, of several documents a list")
+    verify.set_defaults(run=_verify)
+
+
+def _add_dangers(verify: argparse.ArgumentParser) -> None:
     verify.add_argument(
         "--dangerous-simulated-root",
         type=Path,
@@ -75,8 +86,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="accept an enclave in debug mode, whose memory its parent can read: the claim stays failed, accepted by "
         "flag, and the exit code is 3 at best",
     )
-    verify.add_argument("--json", action="store_true", help="print JSON, of several documents a list")
-    verify.set_defaults(run=_verify)
+
+
+def _add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     show = commands.add_parser(
         "show",
         help="print what a document says; nothing is verified",
