@@ -134,8 +134,52 @@ def verify_releases(
     # 5.1 The form (4).
     bundle = UnverifiedBundle.decode(raw)
     listed = bundle.unverified_list
+    list_signers = _check_list(
+        bundle, quorum, product=product, now=now, max_list_age=max_list_age, version_floor=version_floor
+    )
+    # 5.7 A revocation needs no list and waits for nothing.
+    revoked = {one.digest for one in listed.revoked} | _revocations(bundle.revocations, quorum, product)
+    # 5.8 Each statement by itself.
+    signers = {statement_digest(one.signed): one.signed.signers(quorum) for one in bundle.statements}
+    judge = _Judge(signers, quorum.threshold, product, now, log, set(listed.statements), revoked)
+    codes = [(one, judge.refusal(one)) for one in bundle.statements]
+    refused = tuple((one.unverified_statement, code) for one, code in codes if code is not None)
+    accepted = {statement_digest(one.signed): one.unverified_statement for one, code in codes if code is None}
+    # 5.9 An empty acceptance is no policy.
+    if not accepted:
+        raise NoAcceptedRelease(listed, refused)
+    return AcceptedReleases(
+        product,
+        listed.version,
+        listed.issued_at,
+        listed.digest,
+        tuple(accepted.values()),
+        refused,
+        MappingProxyType({digest: signers[digest] for digest in accepted}),
+        list_signers,
+        log is not None,
+        _SEAL,
+    )
+
+
+def _check_list(
+    bundle: UnverifiedBundle,
+    quorum: Quorum,
+    *,
+    product: str,
+    now: Milliseconds,
+    max_list_age: Milliseconds,
+    version_floor: int,
+) -> tuple[Signer, ...]:
+    """Clauses 5.2 to 5.6; who signed the list."""
+    listed = bundle.unverified_list
     # 5.2 k distinct signers, both signatures of each (3.3).
-    list_signers = _quorate(bundle.list, quorum, quorum.threshold)
+    signers = bundle.list.signers(quorum)
+    if len(signers) < quorum.threshold:
+        faults = "; ".join(bundle.list.faults(quorum))
+        raise ListRefused(
+            f"release list: expected {quorum.threshold} signers, got {len(signers)}: {faults}", code="list-threshold"
+        )
     # 5.3 Of another product it says nothing about this one.
     if listed.product != product:
         raise Mismatch("release list: product", expected=product, actual=listed.product, code="list-product")
@@ -147,38 +191,17 @@ def verify_releases(
             f"release list: version: expected at least {version_floor}, got {listed.version}", code="list-rolled-back"
         )
     # 5.6 The list is complete here.
-    named = set(listed.statements)
-    if missing := sorted(named - {statement_digest(one.signed) for one in bundle.statements}):
+    if missing := sorted(set(listed.statements) - {statement_digest(one.signed) for one in bundle.statements}):
         raise ListRefused(
             f"release list: expected every statement it names, missing {missing[0].hex()}", code="list-incomplete"
         )
-    # 5.7 A revocation needs no list and waits for nothing.
-    revoked = {one.digest for one in listed.revoked} | _revocations(bundle.revocations, quorum, product)
-    # 5.8 Each statement by itself.
-    judge = _Judge(quorum, product, now, log, named, revoked)
-    codes = [(one, judge.refusal(one)) for one in bundle.statements]
-    accepted = [one for one, code in codes if code is None]
-    refused = tuple((one.unverified_statement, code) for one, code in codes if code is not None)
-    # 5.9 An empty acceptance is no policy.
-    if not accepted:
-        raise NoAcceptedRelease(listed, refused)
-    return AcceptedReleases(
-        product,
-        listed.version,
-        listed.issued_at,
-        listed.digest,
-        tuple(one.unverified_statement for one in accepted),
-        refused,
-        MappingProxyType({statement_digest(one.signed): one.signed.signers(quorum) for one in accepted}),
-        list_signers,
-        log is not None,
-        _SEAL,
-    )
+    return signers
 
 
 @dataclass(frozen=True, slots=True)
 class _Judge:
-    quorum: Quorum
+    signers: Mapping[ReleaseDigest, tuple[Signer, ...]]
+    threshold: int
     product: str
     now: Milliseconds
     log: Vkey | None
@@ -195,7 +218,7 @@ class _Judge:
         if digest not in self.listed:
             return NOT_LISTED
         # 5.8.3 k distinct signers of its own; the list's do not stand for them.
-        if len(one.signed.signers(self.quorum)) < self.quorum.threshold:
+        if len(self.signers[digest]) < self.threshold:
             return NOT_SIGNED
         # 5.8.4 A statement of another product on this list.
         if statement.product != self.product:
@@ -210,16 +233,6 @@ class _Judge:
         if self.log is not None and not _logged(one, self.log):
             return NOT_LOGGED
         return None
-
-
-def _quorate(signed: UnverifiedSigned, quorum: Quorum, threshold: int) -> tuple[Signer, ...]:
-    signers = signed.signers(quorum)
-    if len(signers) < threshold:
-        faults = "; ".join(signed.faults(quorum))
-        raise ListRefused(
-            f"release list: expected {threshold} signers, got {len(signers)}: {faults}", code="list-threshold"
-        )
-    return signers
 
 
 def _check_age(issued_at: Milliseconds, now: Milliseconds, max_list_age: Milliseconds) -> None:

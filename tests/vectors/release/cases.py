@@ -248,6 +248,9 @@ def _list_rules() -> Iterator[Vector]:
     yield Vector("at-the-floor", "5.5", second, ONE, {"version_floor": 2})
     yield Vector("rolled-back", "5.5", second, refuses("list-rolled-back"), {"version_floor": 3})
     two = signed(FIRST, statement("2.0", "b"))
+    # In the order of the clauses: what is too old is said to be, whatever else is wrong with it.
+    both = {"version_floor": 3, "now": ISSUED + MAX_AGE + 1}
+    yield Vector("too-old-and-rolled-back", "5.4", second, refuses("list-too-old"), both)
     yield Vector("stripped", "5.6", replace(two, statements=two.statements[:1]).encode(), refuses("list-incomplete"))
     exchanged = signed(statement(fill="e")).statements[0].signed
     yield Vector("exchanged", "5.6", with_inner(exchanged), refuses("list-incomplete"))
