@@ -141,8 +141,8 @@ def _check_issuer(issuer: Certificate, subject: Certificate, *, below: int, name
 
 
 def _check_leaf(leaf: Certificate) -> None:
-    # 2.14 The leaf is at the end (AWS: pathLen undefined).
-    if leaf.constraints.ca or leaf.constraints.path_length is not None:
+    # 2.14 The leaf is at the end. AWS: pathLen undefined; a pathLen without CA is not even readable (2.2).
+    if leaf.constraints.ca:
         raise ChainInvalid("leaf certificate: expected no CA")
     # 2.15 Its key is for documents and for nothing else.
     if not leaf.usage.digital_signature or leaf.usage.key_cert_sign:

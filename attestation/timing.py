@@ -36,6 +36,10 @@ class TimeSource(Enum):
     CLOCK = "clock"
 
 
+def _has_no_zone(dated: datetime | None) -> bool:
+    return dated is not None and dated.tzinfo is None
+
+
 @dataclass(frozen=True, slots=True)
 class TimeEvidence:
     """A source and the time it gives; only the document's own word has none."""
@@ -48,7 +52,7 @@ class TimeEvidence:
         if (self.dated is None) != (self.source is TimeSource.DOCUMENT):
             raise ValueError(f"time evidence of source {self.source.value}: a time is needed unless it is the document")
         # 4.2 A time with its zone.
-        if self.dated is not None and self.dated.tzinfo is None:
+        if _has_no_zone(self.dated):
             raise ValueError("time evidence: expected a time with its zone")
 
     def judged_at(self, timestamp_ms: Milliseconds) -> datetime:
