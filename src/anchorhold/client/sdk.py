@@ -333,6 +333,7 @@ class Client:
         if self._loop.is_closed():
             return
         self._await(self._client.close())
+        self._await(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
