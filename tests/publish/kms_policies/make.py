@@ -68,12 +68,15 @@ def beside(*statements: Json) -> Json:
     return policy(ATTESTED, *statements)
 
 
-def faulty() -> dict[str, tuple[Json, list[str]]]:
-    """One fault each, and the codes it must be found under."""
-    root = aws(ACCOUNT + "root")
+Fault = tuple[Json, list[str]]
+ROOT = aws(ACCOUNT + "root")
+
+
+def ways() -> dict[str, Fault]:
+    """The eight ways round."""
     return {
         "1-second-allow": (beside(allow("Second", aws(ENCLAVE), "kms:Decrypt")), ["kms-unattested-allow"]),
-        "1-root-delegation": (beside(allow("Account", root, "kms:Decrypt")), ["kms-root-delegation"]),
+        "1-root-delegation": (beside(allow("Account", ROOT, "kms:Decrypt")), ["kms-root-delegation"]),
         "2-reencrypt": (beside(allow("Move", aws(OPS), "kms:ReEncrypt*")), ["kms-reencrypt"]),
         "3-create-grant": (beside(allow("Grants", aws(OPS), "kms:CreateGrant")), ["kms-create-grant"]),
         "4-put-key-policy": (beside(allow("Admin", aws(OPS), "kms:Put*")), ["kms-put-key-policy"]),
@@ -89,6 +92,12 @@ def faulty() -> dict[str, tuple[Json, list[str]]]:
         "6-alias": (beside(allow("Names", aws(OPS), "kms:UpdateAlias")), ["kms-alias"]),
         "7-import": (beside(allow("Material", aws(OPS), "kms:ImportKeyMaterial")), ["kms-import"]),
         "8-data-key": (beside(allow("Seal", aws(OTHER), "kms:GenerateDataKey*")), ["kms-data-key"]),
+    }  # fmt: skip
+
+
+def conditions() -> dict[str, Fault]:
+    """Operators that promise more than they hold."""
+    return {
         "if-exists": (policy(enclave(StringEqualsIgnoreCaseIfExists=PINS)), ["kms-if-exists"]),
         "for-all-values": (policy(enclave(**{"ForAllValues:StringEquals": PINS})), ["kms-if-exists"]),
         "configuration-if-exists": (
@@ -105,6 +114,12 @@ def faulty() -> dict[str, tuple[Json, list[str]]]:
             policy(enclave(StringLike=PINS | {RECIPIENT + "PCR2": "a2*"})),
             ["kms-wildcard-measurement"],
         ),
+    }  # fmt: skip
+
+
+def principals() -> dict[str, Fault]:
+    """Whom or what an Allow does not name."""
+    return {
         "wildcard-principal": (
             policy(allow("Anybody", "*", "kms:Decrypt", Condition={"StringEquals": PINS})),
             ["kms-wildcard-principal"],
@@ -134,6 +149,12 @@ def faulty() -> dict[str, tuple[Json, list[str]]]:
             ),
             ["kms-create-grant", "kms-not-action"],
         ),
+    }  # fmt: skip
+
+
+def registers() -> dict[str, Fault]:
+    """Registers left out."""
+    return {
         "image-only": (
             policy(enclave(StringEquals=without("PCR1", "PCR2"))),
             ["kms-partial-registers"],
@@ -142,7 +163,7 @@ def faulty() -> dict[str, tuple[Json, list[str]]]:
         "no-image": (policy(enclave(StringEquals=without("ImageSha384"))), ["kms-image-unpinned"]),
         "any-document": (
             beside(
-                allow("Account", root, "kms:Decrypt"),
+                allow("Account", ROOT, "kms:Decrypt"),
                 deny("NeedsDocument", "kms:Decrypt", Null={RECIPIENT + "ImageSha384": "true"}),
             ),
             ["kms-image-unpinned"],
@@ -155,6 +176,12 @@ def faulty() -> dict[str, tuple[Json, list[str]]]:
             ),
             ["kms-mixed-sets"],
         ),
+    }  # fmt: skip
+
+
+def denies() -> dict[str, Fault]:
+    """Denies that do not close what they seem to."""
+    return {
         "deny-joined": (
             policy(
                 allow("Enclave", aws(ENCLAVE), "kms:Decrypt"),
@@ -183,9 +210,15 @@ def faulty() -> dict[str, tuple[Json, list[str]]]:
             ),
             ["kms-unattested-allow"],
         ),
+    }  # fmt: skip
+
+
+def strange() -> dict[str, Fault]:
+    """Keys, values and registers that mean nothing or something else."""
+    return {
         "bare-key": (
             beside(
-                allow("Account", root, "kms:Decrypt"),
+                allow("Account", ROOT, "kms:Decrypt"),
                 deny("Nothing", "kms:Decrypt", Null={"kms:RecipientAttestation": "true"}),
             ),
             ["kms-root-delegation", "kms-unknown-key"],
@@ -206,6 +239,12 @@ def faulty() -> dict[str, tuple[Json, list[str]]]:
             policy(enclave(StringEquals={RECIPIENT + f"PCR{at}": f"d{at}" * 48 for at in (4, 7)})),
             ["kms-image-unpinned"],
         ),
+    }  # fmt: skip
+
+
+def whole() -> dict[str, Fault]:
+    """Policies as they are met."""
+    return {
         "iam-administrator": (
             {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]},
             [
@@ -214,13 +253,18 @@ def faulty() -> dict[str, tuple[Json, list[str]]]:
             ],
         ),
         "aws-default": (
-            {"Version": "2012-10-17", "Id": "key-default-1", "Statement": [allow("IAM", root, "kms:*")]},
+            {"Version": "2012-10-17", "Id": "key-default-1", "Statement": [allow("IAM", ROOT, "kms:*")]},
             [
                 "kms-alias", "kms-create-grant", "kms-data-key", "kms-import", "kms-put-key-policy", "kms-reencrypt",
                 "kms-replicate", "kms-root-delegation",
             ],
         ),
     }  # fmt: skip
+
+
+def faulty() -> dict[str, Fault]:
+    """One fault each, and the codes it must be found under."""
+    return ways() | conditions() | principals() | registers() | denies() | strange() | whole()
 
 
 def clean() -> dict[str, Json]:
