@@ -1,9 +1,11 @@
 """A policy that would accept more than its author can have meant is no policy."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import cbor2
 import jsonschema
 import pytest
 from hypothesis import given, settings
@@ -143,6 +145,22 @@ def test_the_digest_follows_what_is_accepted_and_not_how_it_is_written() -> None
         Policy(frozenset({Platform.NITRO_ENCLAVE}), (ONE,)),
     ]
     assert len({policy.digest for policy in different}) == len(different)
+
+
+def test_the_digest_is_the_one_that_the_specification_s_words_give() -> None:
+    policy = release_policy(SIMULATED, {"b": [OTHER, ONE], "a": [ONE]}, Milliseconds(1000), NonceRule.OPTIONAL)
+    one, other = ({str(index): value for index, value in which.items()} for which in (ONE, OTHER))
+    # docs/spec/evidence.md 3 and 12.4, by another encoder: sets in the order of their encodings, here by register 0.
+    members = {
+        "v": 1,
+        "platforms": ["simulated"],
+        "releases": {"a": [one], "b": [one, other]},
+        "max_age_ms": 1000,
+        "nonce": "optional",
+    }
+    parts = (b"anchorhold/v1/policy", cbor2.dumps(members, canonical=True))
+    by_hand = hashlib.sha384(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).digest()
+    assert policy.digest == by_hand
 
 
 def test_a_policy_cannot_be_changed_after_it_was_checked() -> None:
