@@ -24,13 +24,9 @@ class Truncated(Malformed):
     """The bytes end inside a value."""
 
 
-def read(raw: bytes, what: str, *, shortest: bool = True) -> NsmValue:
-    """The one value in `raw`. Raises Malformed, NotCanonical or TooLarge.
-
-    `shortest=False` is for answers of a local NSM, which nobody signs or hashes: QEMU's writes each number in the
-    width of its C type.
-    """
-    reader = Reader(raw, what, shortest=shortest)
+def read(raw: bytes, what: str) -> NsmValue:
+    """The one value in `raw`. Raises Malformed, NotCanonical or TooLarge."""
+    reader = Reader(raw, what)
     value = reader.outermost()
     reader.end()
     return value
@@ -39,10 +35,9 @@ def read(raw: bytes, what: str, *, shortest: bool = True) -> NsmValue:
 class Reader:
     """A position in bytes that only moves forward; every length is checked against what is left before it is used."""
 
-    def __init__(self, raw: bytes, what: str, *, shortest: bool = True) -> None:
+    def __init__(self, raw: bytes, what: str) -> None:
         self.raw = raw
         self.what = what
-        self.shortest = shortest
         self.at = 0
 
     def outermost(self) -> NsmValue:
@@ -123,7 +118,7 @@ class Reader:
             raise Malformed(f"{self.what}: indefinite length or reserved head at offset {start}")
         number = int.from_bytes(self.take(1 << (low - 24)), "big")
         # 1.8 The shortest head that holds the number: real documents never have a longer one.
-        if self.shortest and number < _LEAST[low]:
+        if number < _LEAST[low]:
             raise NotCanonical(f"{self.what}: head longer than needed for {number} at offset {start}")
         return major, number
 

@@ -155,7 +155,7 @@ class NsmClient:
         if len(raw) > MAX_RESPONSE:
             raise NsmError(name, "InvalidResponse")
         try:
-            answer = read(raw, "NSM answer", shortest=False)
+            answer = read(raw, "NSM answer")
         except EvidenceError as error:
             raise NsmError(name, "InvalidResponse") from error
         if isinstance(answer, dict) and answer.keys() == {"Error"}:

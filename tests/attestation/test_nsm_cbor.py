@@ -100,13 +100,6 @@ def test_each_limit_is_the_last_that_passes() -> None:
         read(endless, "value")
 
 
-@pytest.mark.parametrize("raw", [b"\x18\x01", b"\x19\x00\x01", b"\x1b" + bytes(7) + b"\x01"])
-def test_an_answer_of_a_local_module_may_have_longer_heads(raw: bytes) -> None:
-    assert read(raw, "NSM answer", shortest=False) == 1
-    with pytest.raises(NotCanonical):
-        read(raw, "document")
-
-
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_value_or_an_evidence_error_and_nothing_else(raw: bytes) -> None:
     try:
