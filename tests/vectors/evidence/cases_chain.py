@@ -83,9 +83,7 @@ def roots() -> Iterator[Case]:
 
 
 def forms() -> Iterator[Case]:
-    """Version 3, P-384, ecdsa-with-SHA384, no unknown critical extension: each certificate."""
-    unknown = (der.INHIBIT_ANY_POLICY, True, der.integer(0))
-    twice = (der.BASIC_CONSTRAINTS, True, der.sequence())
+    """Version 3, P-384, ecdsa-with-SHA384: each certificate."""
     ed25519 = Ed25519PrivateKey.from_private_bytes(b"k" * 32).public_key()
     other_key = ed25519.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     no_point = der.spki(der.key("leaf"))[:-1] + b"\x00"
@@ -107,6 +105,16 @@ def forms() -> Iterator[Case]:
             "leaf",
             {"algorithm": der.ECDSA_WITH_SHA256, "outer_algorithm": der.ECDSA_WITH_SHA384},
         ),
+    )
+    for name, expect, fault, level, change in rows:
+        yield _case(f"chain-{name}", expect, f"{level}: {fault}", chain(**{level: change}))
+
+
+def contents() -> Iterator[Case]:
+    """Readable to the last byte, within RFC 5280's bounds, no unknown critical extension: each certificate."""
+    unknown = (der.INHIBIT_ANY_POLICY, True, der.integer(0))
+    twice = (der.BASIC_CONSTRAINTS, True, der.sequence())
+    rows: tuple[tuple[str, str, str, str, Mapping[str, Any]], ...] = (
         ("critical-leaf", "chain", "an unknown critical extension", "leaf", {"extras": (unknown,)}),
         ("critical-regional", "chain", "an unknown critical extension", "regional", {"extras": (unknown,)}),
         ("extension-twice", "malformed", "basicConstraints twice", "leaf", {"extras": (twice,)}),
@@ -230,6 +238,7 @@ def cases() -> Iterator[Case]:
         accepted,
         roots,
         forms,
+        contents,
         times,
         issuers,
         orders,

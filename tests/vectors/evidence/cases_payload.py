@@ -94,6 +94,14 @@ def encodings() -> Iterator[Case]:
         ("inner-list-huge", "too-large", "a list of 2^62", {"user_data": Raw(head(4, 1 << 62))}),
         ("inner-map-huge", "too-large", "pcrs of 2^32", {"pcrs": Raw(head(5, 1 << 32))}),
         ("inner-deep", "too-large", "lists in lists", {"user_data": nest}),
+    )
+    for name, expect, fault, changes in rows:
+        yield _case(name, expect, fault, document(changes))
+
+
+def values() -> Iterator[Case]:
+    """Kinds of value that no field has."""
+    rows: tuple[tuple[str, str, str, Mapping[str, object]], ...] = (
         ("inner-tag", "malformed", "a tagged timestamp", {"timestamp": Raw(b"\xc1" + dump(TIMESTAMP))}),
         (
             "inner-big-number",
@@ -109,6 +117,16 @@ def encodings() -> Iterator[Case]:
         ("inner-negative", "malformed", "a negative number", {"timestamp": -TIMESTAMP}),
         ("inner-not-utf8", "malformed", "text that is no UTF-8", {"module_id": Raw(b"\x62\xc3\x28")}),
         ("inner-surrogate", "malformed", "text with a surrogate", {"module_id": Raw(b"\x63\xed\xa0\x80")}),
+    )
+    for name, expect, fault, changes in rows:
+        yield _case(name, expect, fault, document(changes))
+
+
+def widths() -> Iterator[Case]:
+    """Heads longer than needed, and what they would hide: one register under two encodings of its index."""
+    pcrs = dict(REGISTERS)
+    bundle = list(good_chain().cabundle)
+    rows: tuple[tuple[str, str, str, Mapping[str, object]], ...] = (
         ("inner-wide-length", "not-canonical", "a length in more bytes", {"user_data": Raw(head(2, 1, 2) + b"u")}),
         (
             "inner-wide-count",
@@ -219,6 +237,8 @@ def cases() -> Iterator[Case]:
     """All of these."""
     yield from maps()
     yield from encodings()
+    yield from values()
+    yield from widths()
     yield from texts()
     yield from registers()
     yield from byte_fields()
