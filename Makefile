@@ -47,8 +47,8 @@ bench: $(SETUP)  ## ratios in one run; exits 1 when a limit is missed
 soak: $(SETUP)  ## long runs: property tests with many more examples
 	@ANCHORHOLD_SOAK=1 $(PYTEST) -q tests/properties
 
-fuzz: $(SETUP)  ## coverage-guided fuzzing of every reader of evidence, FUZZ_SECONDS each
-	@$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
+fuzz: $(SETUP)  ## coverage-guided fuzzing of every reader, FUZZ_SECONDS each, two at a time
+	@$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS) --jobs 2
 
 mutation: $(SETUP)  ## take each numbered check of the verifier away; a test must notice
 	@$(BIN)/python -m tests.mutation
