@@ -26,6 +26,7 @@ from tests.mutation.steps import Module, Step, faults, load, numbers, parts, wit
 TIME_LIMIT_S = 240  # for one run of the suite, twenty times what it takes: a mutant that hangs was killed by no test
 JOBS = 2  # CPUs of a small CI machine
 _NOT_COPIED = (".*", "__pycache__", "node_modules", "dist", "build", "*.egg-info")
+_READS_SOURCES = ("test_codes", "test_spec")  # what they notice is a text that changed, not a check that is gone
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+::.*?)(?: - .*)?$", re.MULTILINE)
 _TESTS_FAILED = 1  # pytest's own exit code; 2 and up are its own troubles, which kill nothing
 
@@ -85,7 +86,8 @@ class Copy:
 
     def suite(self, first: str) -> list[list[str]]:
         """The test files in two parts: those that should notice `first`, then the rest."""
-        files = sorted(str(path.relative_to(self.root)) for one in self.subject.suite for path in self.root.glob(one))
+        found = [path for one in self.subject.suite for path in self.root.glob(one) if path.stem not in _READS_SOURCES]
+        files = sorted(str(path.relative_to(self.root)) for path in found)
         likely = [name for name in files if _is_likely(Path(name).stem, first)]
         return [part for part in (likely, [name for name in files if name not in likely]) if part]
 
