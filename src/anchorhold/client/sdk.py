@@ -12,12 +12,11 @@ import secrets
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self, TypeVar
 
-from anchorhold.attestation.channel.body import MAX_TOP_P, Finish, Sampling
 from anchorhold.attestation.channel.client import (
     ClientExchange,
     Delta,
@@ -26,95 +25,28 @@ from anchorhold.attestation.channel.client import (
     Finished,
     Options,
     TenantKey,
-    VerifiedReceipt,
 )
 from anchorhold.attestation.channel.codes import Code
 from anchorhold.attestation.channel.enclave import Entropy
 from anchorhold.attestation.channel.errors import Truncated
-from anchorhold.attestation.channel.header import MAX_DEADLINE
-from anchorhold.attestation.channel.padding import Padding
 from anchorhold.attestation.channel.pieces import Embedding
-from anchorhold.attestation.types import Milliseconds
+from anchorhold.client.answers import Answer, Embeddings
 from anchorhold.client.conversation import Conversation, Inputs, request_of
 from anchorhold.client.errors import Hinted, LeaseEnded, Refused, Unavailable
 from anchorhold.client.gateway import Gateway, GatewayBroke, GrpcGateway
 from anchorhold.client.releases import Releases
 from anchorhold.client.session import NONCE, AttestAnswer, Session, open_session
+from anchorhold.client.settings import DEFAULT_MAX_TOKENS, DEFAULTS, Settings
 from anchorhold.client.trust import Trust
 
-DEFAULT_MAX_TOKENS = 256
+__all__ = ["DEFAULTS", "DEFAULT_MAX_TOKENS", "Answer", "AsyncClient", "Client", "Embeddings", "Settings", "utc_now"]
+
 GRACE_S = 15.0  # beyond the request's own deadline, for an enclave that says so itself
 T = TypeVar("T")
 
 
 def utc_now() -> datetime:
     return datetime.now(UTC)  # noqa: TID251 - the SDK's default clock; every check below takes time as an argument
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How to ask. Numbers are thousandths where they say milli; reason None takes the deployment's first purpose."""
-
-    max_tokens: int = DEFAULT_MAX_TOKENS
-    temperature_milli: int = 0
-    top_p_milli: int = MAX_TOP_P
-    reason: str | None = None
-    deadline: Milliseconds = MAX_DEADLINE
-    padding: Padding = Padding.BASIC
-    partition: bytes | None = None
-    seed: int | None = None
-    """The same seed and request give the same answer, but for rounding that depends on who shares the batch."""
-    stop: tuple[str, ...] = ()
-    logprobs: int | None = None
-    """How many alternatives are told with each token; None for no probabilities at all."""
-    frequency_penalty_milli: int = 0
-    presence_penalty_milli: int = 0
-    tools: str | None = None
-    """Compact JSON (`compact_json`), a list of objects, for a model whose template takes tools."""
-
-    @property
-    def sampling(self) -> Sampling:
-        """As the request carries it."""
-        return Sampling(
-            self.max_tokens,
-            self.temperature_milli,
-            self.top_p_milli,
-            self.seed,
-            self.stop,
-            self.logprobs,
-            self.frequency_penalty_milli,
-            self.presence_penalty_milli,
-        )
-
-
-DEFAULTS = Settings()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer with its verified receipt. `resealed` counts sends that only a hint had answered."""
-
-    text: str = field(repr=False)
-    finish: Finish
-    receipt: VerifiedReceipt
-    session: Session
-    resealed: int
-
-    @property
-    def simulated(self) -> bool:
-        """True where the evidence hangs under a root that no silicon stands behind."""
-        return self.session.channel.evidence.simulated
-
-
-@dataclass(frozen=True, slots=True)
-class Embeddings:
-    """A vector for each text, in their order, with the verified receipt over all of them."""
-
-    vectors: tuple[Embedding, ...] = field(repr=False)
-    finish: Finish
-    receipt: VerifiedReceipt
-    session: Session
-    resealed: int
 
 
 @dataclass(frozen=True, slots=True)
