@@ -25,8 +25,9 @@ from anchorhold.enclave.keys.clock import ClockDoubt
 from anchorhold.enclave.keys.gate import Gate
 from anchorhold.enclave.keys.keeper import LeaseKeeper
 from anchorhold.enclave.keys.lease import Cause, Event
+from anchorhold.enclave.model.any_engine import load_engine
+from anchorhold.enclave.model.engine import Engine
 from anchorhold.enclave.model.sealed_files import OpenedModel, open_sealed, unlock
-from anchorhold.enclave.model.transformers_engine import TransformersEngine
 from anchorhold.enclave.parent_ports import fetch_ahead
 from anchorhold.enclave.phases import Phase, Step
 from anchorhold.enclave.refusal import offer_refusal
@@ -121,12 +122,12 @@ class Life:
             ending = asyncio.run(self._serve(service, wipes))
         return self._end(ending)
 
-    def _engine(self, opened: OpenedModel) -> TransformersEngine:
+    def _engine(self, opened: OpenedModel) -> Engine:
         wanted = self.booted.configuration.engine
         settings = EngineSettings(wanted.dtype, wanted.cache_tokens, wanted.max_requests, wanted.threads)
-        return TransformersEngine.load(opened.files, settings, may_step=self.gate.require)
+        return load_engine(opened.files, settings, may_step=self.gate.require)
 
-    def _service(self, engine: TransformersEngine) -> Service:
+    def _service(self, engine: Engine) -> Service:
         booted, epochs = self.booted, self._epochs()
         return Service(
             engine=engine,

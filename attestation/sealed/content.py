@@ -1,15 +1,18 @@
 """What a model's settings may say: data alone. Sealing and loading both ask here (DESIGN 4).
 
 Refused: code (`auto_map` and its kin), a reference to another repository or a file elsewhere, an architecture not on
-the list, a quantiser that is not on the list, an index that names a file that is not there.
+the list, a quantiser that is not on the list, an index that names a file that is not there, an encoder that does not
+say how it makes a vector.
 """
 
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from anchorhold.attestation.sealed.names import (
     CHAT_TEMPLATE,
     CONFIGURATION,
+    ENCODER,
     INDEX,
     MAX_SETTING,
     MAX_TEMPLATE,
@@ -17,9 +20,11 @@ from anchorhold.attestation.sealed.names import (
     NotAllowed,
     is_weights,
 )
-from anchorhold.attestation.sealed.strict_json import Json, load_object
+from anchorhold.attestation.sealed.strict_json import Json, exact, load_json, load_object
 
-ARCHITECTURES: Mapping[str, str] = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
+ARCHITECTURES: Mapping[str, str] = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "bert": "BertModel"}
+ENCODERS = frozenset({"bert"})  # the architectures that embed texts and continue none
+MAX_ENCODER_TOKENS = 8_192
 QUANTISERS: frozenset[str] = frozenset()  # none yet: every one brings code of its own
 CODE_KEYS = frozenset({"auto_map", "custom_pipelines", "trust_remote_code", "custom_generate"})
 QUANTISER_KEYS = frozenset({"quantization_config", "compression_config", "quantization"})
@@ -45,10 +50,35 @@ def check_settings(settings: Mapping[str, bytes | memoryview], names: Collection
             _check_keys(name, dict.fromkeys(value))  # its inside is vocabulary, where any text may stand
         else:
             _walk(name, value, 0)
-    _check_architecture(load_object(settings[CONFIGURATION], CONFIGURATION, limit=MAX_SETTING))
+    kind = _check_architecture(load_object(settings[CONFIGURATION], CONFIGURATION, limit=MAX_SETTING))
+    if (kind in ENCODERS) != (ENCODER in settings):
+        expected = f"{ENCODER} for one of {sorted(ENCODERS)}, and for no other"
+        raise NotAllowed(f"expected {expected}, got {sorted(settings)} for {kind!r}", code="encoder")
+    if ENCODER in settings:
+        read_encoder(settings[ENCODER])
 
 
-def _check_architecture(config: Mapping[str, Json]) -> None:
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """How a text becomes one vector: mean over its tokens, then length one. The only recipe there is so far."""
+
+    max_tokens: int
+    """Of one text, the tokenizer's own marks among them; a longer one is refused, never cut."""
+
+
+def read_encoder(raw: bytes | memoryview) -> Encoder:
+    """Raises NotAllowed, Malformed or TooLarge. Nothing is a default: another recipe makes other vectors, unseen."""
+    value = exact(load_json(raw, ENCODER, limit=MAX_SETTING), ENCODER, {"pooling", "normalise", "max_tokens"})
+    if value["pooling"] != "mean" or value["normalise"] is not True:
+        actual = f"{value['pooling']!r} and {value['normalise']!r}"
+        raise NotAllowed(f"{ENCODER}: expected pooling 'mean' and normalise true, got {actual}", code="encoder")
+    longest = value["max_tokens"]
+    if type(longest) is not int or not 1 <= longest <= MAX_ENCODER_TOKENS:
+        raise NotAllowed(f"{ENCODER}: max_tokens: expected 1 to {MAX_ENCODER_TOKENS}, got {longest!r}", code="encoder")
+    return Encoder(longest)
+
+
+def _check_architecture(config: Mapping[str, Json]) -> str:
     kind = config.get("model_type")
     wanted = ARCHITECTURES.get(kind) if isinstance(kind, str) else None
     if wanted is None:
@@ -56,6 +86,7 @@ def _check_architecture(config: Mapping[str, Json]) -> None:
     if config.get("architectures") != [wanted]:
         actual = config.get("architectures")
         raise NotAllowed(f"architectures: expected [{wanted!r}] for {kind!r}, got {actual!r}", code="architecture")
+    return str(kind)
 
 
 def _check_index(index: Mapping[str, Json], names: Collection[str]) -> None:

@@ -8,6 +8,7 @@ CONFIGURATION = "config.json"
 TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 INDEX = "model.safetensors.index.json"
+ENCODER = "encoder.json"  # ours: how an encoder makes one vector of a text
 SETTINGS = frozenset({
     CONFIGURATION,
     "generation_config.json",
@@ -15,6 +16,7 @@ SETTINGS = frozenset({
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    ENCODER,
 })  # fmt: skip
 REQUIRED = frozenset({CONFIGURATION, TOKENIZER})
 MAX_SETTING = 32 << 20  # bytes; the largest tokenizer.json in use takes about 20 MiB

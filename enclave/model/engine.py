@@ -1,4 +1,4 @@
-"""The seam between serving and whatever turns a conversation into tokens (DESIGN 8).
+"""The seam between serving and whatever turns a conversation into tokens, or texts into vectors (DESIGN 8).
 
 An engine is made from buffers only and reaches no file, network or environment. Prompts of distrusting tenants share
 one batch and never a cache block. What Python cannot promise: a request's strings and token lists are freed, not wiped.
@@ -6,7 +6,7 @@ one batch and never a cache block. What Python cannot promise: a request's strin
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from anchorhold.attestation.configuration import EngineSettings
 
@@ -14,9 +14,13 @@ __all__ = [
     "MAX_CONTENT_BYTES",
     "MAX_MESSAGES",
     "ChatMessage",
+    "EmbeddingChunk",
+    "EmbeddingRequest",
     "Engine",
+    "EngineChunk",
     "EngineFailed",
     "EngineRefused",
+    "EngineRequest",
     "EngineSettings",
     "EngineStats",
     "GenerationRequest",
@@ -27,6 +31,7 @@ __all__ = [
 MAX_MESSAGES = 256  # turns of one conversation; a template walks them all
 MAX_CONTENT_BYTES = 1 << 20  # UTF-8 of all turns together: one window frame
 MAX_ROLE_BYTES = 32
+MAX_INPUTS = 256  # texts of one embedding request
 MAX_NEW_TOKENS = 1 << 16
 MAX_TEMPERATURE = 2.0
 MAX_ID_BYTES = 64
@@ -81,6 +86,29 @@ class TokenChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """Texts to embed, each by itself."""
+
+    id: str
+    inputs: Sequence[str]
+    namespace: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingChunk:
+    """The vector of input `index`, float32 little-endian; `prompt_tokens` are those of all inputs so far."""
+
+    index: int
+    vector: bytes
+    last: bool
+    prompt_tokens: int
+
+
+EngineRequest: TypeAlias = GenerationRequest | EmbeddingRequest
+EngineChunk: TypeAlias = TokenChunk | EmbeddingChunk
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStats:
     """Counts that may leave the enclave."""
 
@@ -95,8 +123,11 @@ class EngineStats:
 class Engine(Protocol):
     """What serving needs of an engine."""
 
-    def submit(self, request: GenerationRequest) -> AsyncIterator[TokenChunk]:
-        """Chunks as they come; leaving the iterator cancels. The first step raises EngineRefused if not admitted."""
+    def submit(self, request: EngineRequest) -> AsyncIterator[EngineChunk]:
+        """Chunks as they come; leaving the iterator cancels. The first step raises EngineRefused if not admitted.
+
+        A request of the other kind, or for what the model cannot do, is refused with `unsupported`.
+        """
 
     def cancel(self, request_id: str) -> None:
         """End that stream with EngineRefused `cancelled` and free its cache. Unknown ids are ignored."""
@@ -111,12 +142,19 @@ class Engine(Protocol):
         """The same: an engine that has stopped holds nothing."""
 
 
+def check_inputs(request: EmbeddingRequest) -> None:
+    """Bounds that need no model. Raises EngineRefused."""
+    _check_id(request.id)
+    if not 1 <= len(request.inputs) <= MAX_INPUTS or not all(request.inputs):
+        raise EngineRefused("bad-request", f"inputs: expected 1 to {MAX_INPUTS} texts, none empty")
+    size = sum(len(text.encode()) for text in request.inputs)
+    if size > MAX_CONTENT_BYTES:
+        raise EngineRefused("prompt-too-long", f"inputs: expected at most {MAX_CONTENT_BYTES} bytes, got {size}")
+
+
 def check_request(request: GenerationRequest) -> None:
     """Bounds that need no model. Raises EngineRefused."""
-    if not 1 <= len(request.id) <= MAX_ID_BYTES:
-        raise EngineRefused(
-            "bad-request", f"request id: expected 1 to {MAX_ID_BYTES} characters, got {len(request.id)}"
-        )
+    _check_id(request.id)
     if not 1 <= len(request.messages) <= MAX_MESSAGES:
         raise EngineRefused("bad-request", f"messages: expected 1 to {MAX_MESSAGES}, got {len(request.messages)}")
     if any(len(message.role.encode()) > MAX_ROLE_BYTES for message in request.messages):
@@ -130,3 +168,10 @@ def check_request(request: GenerationRequest) -> None:
         raise EngineRefused("bad-request", f"temperature: expected 0 to {MAX_TEMPERATURE}, got {request.temperature}")
     if not 0.0 < request.top_p <= 1.0:
         raise EngineRefused("bad-request", f"top_p: expected over 0 to 1, got {request.top_p}")
+
+
+def _check_id(request_id: str) -> None:
+    if not 1 <= len(request_id) <= MAX_ID_BYTES:
+        raise EngineRefused(
+            "bad-request", f"request id: expected 1 to {MAX_ID_BYTES} characters, got {len(request_id)}"
+        )

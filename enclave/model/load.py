@@ -5,8 +5,9 @@ Weights stay where they were decrypted: parameters are views of those buffers wh
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 # Before the import of transformers: its hub library fixes them at import, and the enclave has no network to ask.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -17,12 +18,14 @@ os.environ["TORCHINDUCTOR_CACHE_DIR"] = "/proc"
 import tokenizers
 import torch
 import transformers
+from transformers.models.bert.modeling_bert import BertEmbeddings
 
 from anchorhold.attestation.errors import EvidenceError
-from anchorhold.attestation.sealed.content import check_settings
+from anchorhold.attestation.sealed.content import ENCODERS, check_settings, read_encoder
 from anchorhold.attestation.sealed.names import (
     CHAT_TEMPLATE,
     CONFIGURATION,
+    ENCODER,
     INDEX,
     MAX_SETTING,
     TOKENIZER,
@@ -57,55 +60,112 @@ class LoadedModel:
 
     def wipe(self) -> None:
         """Zero every weight and every file. What transformers or torch copied on the way is freed, not wiped."""
-        for tensor in [*self.model.parameters(), *self.model.buffers()]:
-            tensor.data.zero_()
-        for buffer in self._buffers:
-            zero(buffer)
+        _wipe(self.model, self._buffers)
+
+
+@dataclass(slots=True)
+class LoadedEncoder:
+    """An encoder ready to embed; `wipe` ends it."""
+
+    model: "transformers.PreTrainedModel"
+    tokenizer: "tokenizers.Tokenizer"
+    max_tokens: int
+    _buffers: list[Buffer] = field(default_factory=list)
+
+    def wipe(self) -> None:
+        """As a model's."""
+        _wipe(self.model, self._buffers)
+
+
+def is_encoder(files: Mapping[str, Buffer]) -> bool:
+    """Whether these files say that they are an encoder's. Raises ModelRefused."""
+    try:
+        return _json(files, CONFIGURATION).get("model_type") in ENCODERS
+    except EvidenceError as error:
+        raise ModelRefused(str(error)) from error
 
 
 def load(files: Mapping[str, Buffer], settings: EngineSettings) -> LoadedModel:
-    """The model out of a sealed folder's files. Raises ModelRefused."""
-    if any(memoryview(files[name]).readonly for name in files):
-        raise ValueError("expected writable buffers: a model that cannot be wiped is not loaded")
+    """The language model out of a sealed folder's files. Raises ModelRefused."""
+    _require_writable(files)
     try:
         return _load(files, settings)
     except EvidenceError as error:
         raise ModelRefused(str(error)) from error
 
 
+def load_encoder(files: Mapping[str, Buffer], settings: EngineSettings) -> LoadedEncoder:
+    """The encoder out of a sealed folder's files. Raises ModelRefused."""
+    _require_writable(files)
+    try:
+        return _load_encoder(files, settings)
+    except EvidenceError as error:
+        raise ModelRefused(str(error)) from error
+
+
+def _require_writable(files: Mapping[str, Buffer]) -> None:
+    if any(memoryview(files[name]).readonly for name in files):
+        raise ValueError("expected writable buffers: a model that cannot be wiped is not loaded")
+
+
+def _wipe(model: "transformers.PreTrainedModel", buffers: list[Buffer]) -> None:
+    for tensor in [*model.parameters(), *model.buffers()]:
+        tensor.data.zero_()
+    for buffer in buffers:
+        zero(buffer)
+
+
 def _load(files: Mapping[str, Buffer], settings: EngineSettings) -> LoadedModel:
+    model, tokenizer, raw_config = _open(files, settings, encoder=False)
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        template=_template(files, _json(files, _TOKENIZER_CONFIG)),
+        eos=_eos(raw_config, _json(files, _GENERATION)),
+        context=int(model.config.max_position_embeddings),
+        vocabulary=int(model.config.vocab_size),
+        _buffers=list(files.values()),
+    )
+
+
+def _load_encoder(files: Mapping[str, Buffer], settings: EngineSettings) -> LoadedEncoder:
+    model, tokenizer, _ = _open(files, settings, encoder=True)
+    longest = read_encoder(memoryview(files[ENCODER])).max_tokens
+    if longest > model.config.max_position_embeddings:
+        raise ModelRefused(
+            f"{ENCODER}: expected at most {model.config.max_position_embeddings} tokens, the model's, got {longest}"
+        )
+    return LoadedEncoder(model, tokenizer, longest, list(files.values()))
+
+
+def _open(
+    files: Mapping[str, Buffer], settings: EngineSettings, *, encoder: bool
+) -> tuple["transformers.PreTrainedModel", "tokenizers.Tokenizer", dict[str, object]]:
     # 1. What the folder says of itself: known files, a known architecture, no code, no other repository.
     for name in files:
         check_name(name)
     if CONFIGURATION not in files or TOKENIZER not in files:
         raise ModelRefused(f"expected {CONFIGURATION} and {TOKENIZER}, got {sorted(files)}")
     check_settings({name: memoryview(files[name]) for name in files if not is_weights(name)}, files)
-    raw_config, tokenizer_config = _json(files, CONFIGURATION), _json(files, _TOKENIZER_CONFIG)
+    raw_config = _json(files, CONFIGURATION)
     config = _config(raw_config)
+    if is_encoder(files) is not encoder:
+        raise ModelRefused(f"{raw_config['model_type']!r} is not {'an encoder' if encoder else 'a language model'}")
     # 2. Every header before any tensor.
     places = [(name, _header(memoryview(files[name]).cast("B"))) for name in sorted(files) if is_weights(name)]
     _check_names(places, files)
     # 3. The module without memory.
     dtype = DTYPES[settings.dtype]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = _empty_model(config, dtype)
+    model = _empty_model(config, dtype, transformers.AutoModel if encoder else transformers.AutoModelForCausalLM)
     # 4. Tensors.
     _assign(model, {p.name: _tensor(files[name], p, dtype, device) for name, group in places for p in group})
     # 5. Buffers computed from the configuration.
     _rebuild_buffers(model, device)
     model.requires_grad_(requires_grad=False)
     model.eval()
-    # 6. Tokenizer and template.
-    tokenizer = _tokenizer(files, model.config.vocab_size)
-    return LoadedModel(
-        model=model,
-        tokenizer=tokenizer,
-        template=_template(files, tokenizer_config),
-        eos=_eos(raw_config, _json(files, _GENERATION)),
-        context=int(config.max_position_embeddings),
-        vocabulary=int(config.vocab_size),
-        _buffers=list(files.values()),
-    )
+    # 6. Tokenizer.
+    return model, _tokenizer(files, model.config.vocab_size), raw_config
 
 
 def zero(buffer: Buffer) -> None:
@@ -129,6 +189,8 @@ def _config(raw: dict[str, object]) -> "transformers.PreTrainedConfig":
     model_type = raw["model_type"]
     if raw.get("use_sliding_window"):
         raise ModelRefused("sliding windows are not served: the cache's admission rule does not hold for them")
+    if raw.get("is_decoder") or raw.get("add_cross_attention"):
+        raise ModelRefused("an encoder that is set up as a decoder is not served")
     settings = {name: value for name, value in raw.items() if name not in {"model_type", "_name_or_path"}}
     try:
         return transformers.AutoConfig.for_model(model_type, **settings)
@@ -136,12 +198,12 @@ def _config(raw: dict[str, object]) -> "transformers.PreTrainedConfig":
         raise ModelRefused(f"config.json does not make a {model_type} configuration: {type(error).__name__}") from None
 
 
-def _empty_model(config: "transformers.PreTrainedConfig", dtype: torch.dtype) -> "transformers.PreTrainedModel":
+def _empty_model(
+    config: "transformers.PreTrainedConfig", dtype: torch.dtype, kind: Any
+) -> "transformers.PreTrainedModel":
     try:
         with torch.device("meta"):
-            return transformers.AutoModelForCausalLM.from_config(
-                config, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False
-            )
+            return kind.from_config(config, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False)
     except Exception as error:  # noqa: BLE001 - modules assert and raise many kinds, all the folder's fault
         raise ModelRefused(f"config.json does not make a model: {type(error).__name__}") from None
 
@@ -185,12 +247,19 @@ def _rebuild_buffers(model: "transformers.PreTrainedModel", device: torch.device
     """Rotary tables are in no file; the module that owns them makes them again from its configuration."""
     for module in model.modules():
         if any(buffer.is_meta for buffer in module.buffers(recurse=False)):
-            fresh = type(module)(config=module.config).to(device)
-            for name, buffer in fresh.named_buffers(recurse=False):
-                module.register_buffer(name, buffer, persistent=False)
+            for name, buffer in _fresh_buffers(module, model.config):
+                module.register_buffer(name, buffer.to(device), persistent=False)
     left = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
     if left:
         raise ModelRefused(f"expected every tensor to be loaded, {left[:4]} are not")
+
+
+def _fresh_buffers(module: Any, config: "transformers.PreTrainedConfig") -> Iterable[tuple[str, torch.Tensor]]:
+    if isinstance(module, BertEmbeddings):
+        # Making the module again would make its tables again, which are the largest of the model.
+        positions = torch.arange(config.max_position_embeddings).unsqueeze(0)
+        return [("position_ids", positions), ("token_type_ids", torch.zeros_like(positions))]
+    return list(type(module)(config=module.config).named_buffers(recurse=False))
 
 
 def _tokenizer(files: Mapping[str, Buffer], vocabulary: int) -> "tokenizers.Tokenizer":

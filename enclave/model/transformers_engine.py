@@ -20,6 +20,7 @@ from typing import Any
 from anchorhold.enclave.model.engine import (
     EngineFailed,
     EngineRefused,
+    EngineRequest,
     EngineSettings,
     EngineStats,
     GenerationRequest,
@@ -99,8 +100,10 @@ class TransformersEngine:
         torch.set_num_threads(settings.threads)
         return cls(load(files, settings), settings, may_step=may_step)
 
-    async def submit(self, request: GenerationRequest) -> AsyncIterator[TokenChunk]:
-        """See `Engine`. Codes: bad-request, prompt-too-long, busy, template-*, engine-closed, engine-failed."""
+    async def submit(self, request: EngineRequest) -> AsyncIterator[TokenChunk]:
+        """See `Engine`. Codes: unsupported, bad-request, prompt-too-long, busy, template-*, engine-closed, -failed."""
+        if not isinstance(request, GenerationRequest):
+            raise EngineRefused("unsupported", "this model continues text and embeds none")
         self._enter()
         check_request(request)
         if request.id in self._streams:

@@ -6,17 +6,20 @@ proves nothing.
 """
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from anchorhold.attestation.channel.body import Chat, Finish, FinishReason, Role
+from anchorhold.attestation.channel.body import Finish, FinishReason
 from anchorhold.attestation.channel.codes import Code
 from anchorhold.attestation.channel.enclave import EnclaveExchange, Received
 from anchorhold.attestation.channel.errors import NotYet, UnknownKey
+from anchorhold.attestation.channel.pieces import Embedding
 from anchorhold.attestation.channel.receipt import Asserted, Receipt, sign_receipt
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.enclave.keys.lease import LeaseEnded
-from anchorhold.enclave.model.engine import EngineRefused, GenerationRequest
+from anchorhold.enclave.model.engine import EmbeddingChunk, EngineChunk, EngineRefused, EngineRequest
+from anchorhold.enclave.serve.asked import engine_request
 from anchorhold.enclave.serve.egress import EgressClass
 from anchorhold.enclave.serve.replay import MemoryFull, Replayed
 from anchorhold.enclave.serve.service import Service
@@ -35,6 +38,7 @@ _ENGINE_CODES = {
     "prompt-too-long": Code.TOO_LONG,
     "too-long": Code.TOO_LONG,
     "template-refused": Code.BAD_REQUEST,
+    "unsupported": Code.UNSUPPORTED,
 }
 
 
@@ -59,14 +63,6 @@ async def serve_infer(
     answer = _Answer(writer, service, exchange, received, arrived)
     await _until_gone(reader, answer)
     return None
-
-
-def _plain(asked: Chat) -> bool:
-    """Whether it asks for nothing but text from messages of the three old roles."""
-    beside = (asked.sampling.seed, asked.sampling.logprobs, asked.tools)
-    penalties = (asked.sampling.frequency_penalty_milli, asked.sampling.presence_penalty_milli)
-    tools = any(one.role is Role.TOOL or one.calls is not None for one in asked.messages)
-    return not tools and not asked.sampling.stop and beside == (None, None, None) and penalties == (0, 0)
 
 
 class _CutOff(FrameError):
@@ -207,14 +203,12 @@ class _Answer:
         return None
 
     async def _generate(self) -> Finish | Code:
-        asked = self._received.request
-        if not isinstance(asked, Chat) or not _plain(asked):
-            return Code.UNSUPPORTED
         left = self._received.header.deadline / 1000 - (self._service.boottime() - self._arrived)
-        request = self._generation(asked)
+        party = self._progress.party
+        assert party is not None, "admitted"
         try:
             async with asyncio.timeout(max(0.0, left)):
-                return await self._stream(request)
+                return await self._stream(engine_request(self._received, party.namespace))
         except TimeoutError:
             return Code.DEADLINE
         except LeaseEnded as error:
@@ -234,28 +228,28 @@ class _Answer:
         except Exception:  # noqa: BLE001 - of whatever kind: its text may quote the prompt, so only a code goes on
             return self._lease_code() or Code.ENGINE
         finally:
-            self._service.engine.cancel(request.id)
+            self._service.engine.cancel(self._received.digest[:16].hex())
 
-    async def _stream(self, request: GenerationRequest) -> Finish | Code:
+    async def _stream(self, request: EngineRequest) -> Finish | Code:
         async for chunk in self._service.engine.submit(request):
-            for at in range(0, len(chunk.text), MAX_DELTA):
-                self._service.gate.check()
-                await self._send(self._exchange.delta(chunk.text[at : at + MAX_DELTA]))
-            if chunk.finish_reason is not None:
+            for frame in self._frames(chunk):
+                await self._send(frame)
+            if isinstance(chunk, EmbeddingChunk):
+                if chunk.last:
+                    return Finish(FinishReason.STOP, chunk.prompt_tokens, 0)
+            elif chunk.finish_reason is not None:
                 return Finish(FinishReason(chunk.finish_reason), chunk.prompt_tokens, chunk.completion_tokens)
         return self._lease_code() or Code.ENGINE
 
-    def _generation(self, asked: Chat) -> GenerationRequest:
-        party = self._progress.party
-        assert party is not None, "admitted"
-        return GenerationRequest(
-            id=self._received.digest[:16].hex(),
-            messages=asked.messages,
-            max_tokens=asked.sampling.max_tokens,
-            temperature=asked.sampling.temperature_milli / 1000,
-            top_p=asked.sampling.top_p_milli / 1000,
-            namespace=party.namespace,
-        )
+    def _frames(self, chunk: EngineChunk) -> Iterator[bytes]:
+        """Sealed one at a time as they are sent, and each only under a lease."""
+        if isinstance(chunk, EmbeddingChunk):
+            self._service.gate.check()
+            yield self._exchange.embedding(Embedding(chunk.index, chunk.vector))
+            return
+        for at in range(0, len(chunk.text), MAX_DELTA):
+            self._service.gate.check()
+            yield self._exchange.delta(chunk.text[at : at + MAX_DELTA])
 
     def _still_leased(self, finish: Finish) -> Finish | Code:
         return self._lease_code() or finish

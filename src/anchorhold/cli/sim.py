@@ -81,12 +81,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def add_stack_options(parser: argparse.ArgumentParser) -> None:
     """The options that shape a stack."""
     add = parser.add_argument
-    add("--model", default="smollm2", metavar="NAME", help="smollm2, tiny (random weights), or a model folder to seal")
+    add("--model", default="smollm2", metavar="NAME", help="smollm2, minilm (an encoder, for embeddings), "
+        "tiny (random weights), or a model folder to seal")  # fmt: skip
     add("--cache", type=Path, default=Path(".cache"), metavar="DIR", help="where fetched models are kept")
     add("--lease", type=_span(LEASE_TTL_MS), default=60.0, metavar="SECONDS", help="key lease, from 2 to 3600")
     add("--log-lease", type=_span(LOG_LEASE_MS), default=60.0, metavar="SECONDS", help="log lease, from 2 to 3600")
     add("--epoch", type=_span(EPOCH_MS), default=600.0, metavar="SECONDS", help="life of a channel key")
-    add("--dtype", choices=DTYPES, default="bfloat16", help="what the engine computes in")
+    add("--dtype", choices=DTYPES, help="what the engine computes in (default: bfloat16; float32 for minilm)")
     add("--cache-tokens", type=whole(*CACHE_TOKENS), default=8_192, metavar="N", help="KV cache of the engine, tokens")
     add("--threads", type=whole(*THREADS), default=2, metavar="N", help="threads of the engine")
 
@@ -153,11 +154,13 @@ def _stack(options: argparse.Namespace, steps: Steps) -> "Stack":
     from anchorhold.sim.deploy import Settings
     from anchorhold.sim.stack import Options, Stack
 
+    # An encoder is small, and what is compared by the distance of vectors has no digits to give away.
+    dtype = options.dtype or ("float32" if options.model == "minilm" else "bfloat16")
     settings = Settings(
         lease_ms=int(options.lease * 1000),
         log_lease_ms=int(options.log_lease * 1000),
         epoch_ms=int(options.epoch * 1000),
-        engine=EngineSettings(options.dtype, options.cache_tokens, 16, options.threads),
+        engine=EngineSettings(dtype, options.cache_tokens, 16, options.threads),
     )
     return Stack(
         Options(

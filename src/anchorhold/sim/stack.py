@@ -26,7 +26,7 @@ from anchorhold.attestation.transcript.checkpoint import Vkey
 from anchorhold.attestation.types import Milliseconds, Platform
 from anchorhold.authority.kms import setup as kms_setup
 from anchorhold.authority.owner import setup as owner_setup
-from anchorhold.publish import smollm
+from anchorhold.publish import minilm, smollm
 from anchorhold.publish.errors import PublishError
 from anchorhold.publish.image import build_image, read_trees
 from anchorhold.publish.providers import KmsShares, OwnerShares, ShareProvider
@@ -53,7 +53,7 @@ from anchorhold.sim.release_desk import ReleaseDesk
 __all__ = ["MODELS", "Options", "Stack", "down", "enclave_pids", "phase_of", "running"]
 
 SERVING_SECONDS = 180.0  # a cold start on a loaded machine: imports, hashing, keys, weights
-MODELS = ("smollm2", "tiny")
+MODELS = ("smollm2", "minilm", "tiny")
 OWNER_NAME, OWNER_CUSTODIAN = "owner", "model-owner"
 MAX_WINDOW = 90  # characters of the window's path; sun_path holds 107 and the ports are appended
 POLL_SECONDS = 0.1
@@ -258,6 +258,10 @@ class Stack:
             folder = self.options.cache / smollm.MODEL_ID
             smollm.fetch_smollm(folder, self.options.progress)
             return folder, smollm.MODEL_ID
+        if chosen == "minilm":
+            folder = self.options.cache / minilm.MODEL_ID
+            minilm.fetch_minilm(folder, self.options.progress)
+            return folder, minilm.MODEL_ID
         if chosen == "tiny":
             folder = self.state / "tiny-plaintext"
             if not folder.exists():

@@ -343,3 +343,27 @@ def test_the_next_epoch_is_an_attest_away(enclave: LoopbackEnclave) -> None:
         assert link.attests == 2
 
     asyncio.run(run())
+
+
+# What is asked
+
+
+def test_vectors_come_one_record_each_under_one_receipt(enclave: LoopbackEnclave) -> None:
+    client = AsyncClient(loopback_trust(enclave), gateway=Link(enclave), now=enclave.clock.utc)
+    answer = asyncio.run(client.embed(["one", "three"], Settings(partition=b"p")))
+    assert [one.vector for one in answer.vectors] == [(3.0, 0.0), (5.0, 1.0)]
+    assert (answer.finish.prompt_tokens, answer.finish.completion_tokens) == (2, 0)
+    assert answer.receipt.receipt.records == 3
+    asked = enclave.engine.embedded[0]
+    assert tuple(asked.inputs) == ("one", "three")
+    assert len(asked.namespace) == 32
+
+
+def test_no_vector_leaves_after_the_lease() -> None:
+    clock = ManualClock()
+    enclave = LoopbackEnclave(PKI, clock=clock, engine=TimePasses(clock, 0.9), lease_s=2.0)
+    client = AsyncClient(loopback_trust(enclave), gateway=Link(enclave), now=clock.utc)
+    with pytest.raises(LeaseEnded) as ended:
+        asyncio.run(client.embed(["a", "b", "c"]))
+    assert ended.value.receipt is not None
+    assert ended.value.receipt.receipt.records == 3, "two vectors and the error"
