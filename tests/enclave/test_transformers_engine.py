@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from anchorhold.enclave.model.engine import EngineRefused, EngineSettings, GenerationRequest, TokenChunk
+from anchorhold.publish import smollm
 from anchorhold.publish.tiny import make_tiny_model
 
 from .engine_harness import (
@@ -151,10 +152,10 @@ def test_more_requests_than_admitted_are_refused_as_busy_and_an_id_in_use_as_bad
 
 @pytest.fixture
 def real() -> Path:
-    found = sorted(REAL.glob("**/model.safetensors"))
-    if not found:
+    folder = REAL / smollm.MODEL_ID
+    if not folder.is_dir():
         pytest.skip("the real model is not in .cache (anchorhold model fetch)")
-    return found[0].parent
+    return folder
 
 
 def test_the_real_model_answers_in_fp32_exactly_as_generate_does(real: Path) -> None:
