@@ -120,6 +120,11 @@ def nsm_nonce(kind: type[Statement], caller: bytes) -> bytes:
     return labelled(labels.NSM_NONCE, _form(kind).name.encode(), caller)
 
 
+def nsm_batch_nonce(root: Sha384, size: int) -> bytes:
+    """The 48 bytes that stand for `size` callers at once, whose nonces are under `root`; in `serve` documents only."""
+    return labelled(labels.NSM_NONCE_BATCH, _form(Serve).name.encode(), size.to_bytes(2, "big"), root)
+
+
 def bind(evidence: Evidence, raw_statement: bytes, kind: type[Kind]) -> Kind:
     """The statement that this evidence vouches for. Raises Malformed or Mismatch.
 
