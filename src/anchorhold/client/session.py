@@ -8,8 +8,9 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from anchorhold.attestation.binding import Serve, nsm_nonce
+from anchorhold.attestation.binding import Serve
 from anchorhold.attestation.channel.client import Channel
+from anchorhold.attestation.channel.nonces import bound_nonce
 from anchorhold.attestation.configuration import (
     Configuration,
     Source,
@@ -39,6 +40,8 @@ class AttestAnswer:
     owner_lease: bytes
     kms_lease: bytes
     configuration: bytes
+    nonce_proof: bytes = b""
+    """The path from our nonce to the one in the document; empty where ours alone is in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,8 @@ def open_session(
 ) -> Session:
     """Raises EvidenceError, NotReleased, or LeaseEnded where all holds but the leave to serve is over.
 
-    1. the document verifies live under the trust file's root, policy (of `releases` where it names them) and our nonce;
+    1. the document verifies live under the trust file's root, policy (of `releases` where it names them) and our nonce,
+       which the path in the answer may lead to with those of other callers;
     2. it attests this `serve` statement, with the suite, D and C we want;
     3. the configuration's bytes are those of C;
     4. each source of that configuration has granted a lease to exactly this boot;
@@ -120,7 +124,8 @@ def open_session(
 
 
 def _verify(answer: AttestAnswer, trust: Trust, policy: Policy, nonce: bytes, now: datetime) -> Evidence:
-    return verify_live(answer.document, policy, trust.anchor, now, nsm_nonce(Serve, nonce))
+    bound = bound_nonce(nonce, answer.nonce_proof)
+    return verify_live(answer.document, policy, trust.anchor, now, bound)
 
 
 def _say_which(
