@@ -17,6 +17,7 @@ from tests.client.desk import ORIGIN, Desk
 
 from anchorhold.attestation.transcript.checkpoint import Vkey
 from anchorhold.client.errors import TrustFileInvalid
+from anchorhold.client.tiers import STANDARD
 from anchorhold.client.trust import LogPin, encode_trust, parse_trust
 from anchorhold.sim.link import loopback_trust
 from anchorhold.sim.loopback import LoopbackEnclave, ManualClock
@@ -33,10 +34,20 @@ RELEASED: dict[str, Any] = json.loads(
 )
 PIN: dict[str, Any] = RELEASED["releases"]
 SIGNER: dict[str, Any] = PIN["signers"][0]
+TIER: dict[str, Any] = STANDARD["secret"].as_json()
+TLS: dict[str, Any] = {"server": "gateway.example", "certificates": BY_HAND["root"]}
 
 
 def pinned(**changes: object) -> dict[str, Any]:
     return {"releases": {**PIN, **changes}}
+
+
+OPTIONAL: dict[str, Any] = {"tls": TLS, "require_pq": "all", "tiers": {"secret": TIER}}
+WHOLE: dict[str, Any] = {**BY_HAND, **OPTIONAL}
+
+
+def tiered(**changes: object) -> dict[str, Any]:
+    return {**BY_HAND, "tiers": {"secret": {**TIER, **changes}}}
 
 
 def without(members: dict[str, Any], name: str) -> dict[str, Any]:
@@ -64,6 +75,11 @@ def test_the_schema_is_a_schema() -> None:
         {**RELEASED, "releases": without(PIN, "max_list_age_s")},
         {**RELEASED, **pinned(source="releases.cbor")},
         {**RELEASED, **pinned(threshold=3, revocation_threshold=3)},
+        {**RELEASED, "tls": TLS, "require_pq": "all", "tiers": {"secret": TIER}},
+        {**BY_HAND, "require_pq": "none"},
+        {**BY_HAND, "tls": {**TLS, "certificates": 2 * TLS["certificates"]}},
+        tiered(regions=["eu-central-1"], time_grade="T3", padding="off", require_pq="none", split=False),
+        {**BY_HAND, "tiers": {f"t{index}": TIER for index in range(16)}},
     ],
 )
 def test_reader_and_schema_both_take(members: dict[str, Any]) -> None:
@@ -105,6 +121,34 @@ def test_reader_and_schema_both_take(members: dict[str, Any]) -> None:
         {**RELEASED, **pinned(signers=[{**SIGNER, "ed25519": SIGNER["ed25519"][:-2]}, *PIN["signers"][1:]])},
         {**RELEASED, **pinned(signers=[{**SIGNER, "ml_dsa_65": SIGNER["ml_dsa_65"].upper()}, *PIN["signers"][1:]])},
         {**RELEASED, **pinned(signers=[{**SIGNER, "more": 1}, *PIN["signers"][1:]])},
+        *({**BY_HAND, "version": 1, name: value} for name, value in OPTIONAL.items()),
+        {**BY_HAND, "tls": None},
+        {**BY_HAND, "tls": without(TLS, "server")},
+        {**BY_HAND, "tls": {**TLS, "more": 1}},
+        {**BY_HAND, "tls": {**TLS, "server": ""}},
+        {**BY_HAND, "tls": {**TLS, "certificates": ""}},
+        {**BY_HAND, "require_pq": "some"},
+        {**BY_HAND, "require_pq": True},
+        {**BY_HAND, "tiers": {}},
+        {**BY_HAND, "tiers": {f"t{index}": TIER for index in range(17)}},
+        {**BY_HAND, "tiers": {"Secret": TIER}},
+        {**BY_HAND, "tiers": {"secret": {**TIER, "more": 1}}},
+        *({**BY_HAND, "tiers": {"secret": without(TIER, name)}} for name in TIER),
+        tiered(platforms=[]),
+        tiered(platforms=["nitro-enclave", "nitro-enclave"]),
+        tiered(platforms=["sgx"]),
+        tiered(debug="always"),
+        tiered(split="yes"),
+        tiered(max_lease_s=0),
+        tiered(max_lease_s=3_601),
+        tiered(max_log_lease_s=True),
+        tiered(require_pq="some"),
+        tiered(padding="lots"),
+        tiered(time_grade="T0"),
+        tiered(regions=[]),
+        tiered(regions=["EU"]),
+        tiered(regions=[7]),
+        tiered(regions=["eu-central-1", "eu-central-1"]),
     ],
 )
 def test_reader_and_schema_both_refuse(members: dict[str, Any]) -> None:
@@ -124,6 +168,8 @@ def test_reader_and_schema_both_refuse(members: dict[str, Any]) -> None:
         {**RELEASED, "root": None},
         {**RELEASED, "platforms": ["nitro-enclave"]},
         {**RELEASED, **pinned(source="a\nb")},
+        {**BY_HAND, "tls": {**TLS, "certificates": "none"}},
+        {**BY_HAND, "tls": {**TLS, "server": "a\nb"}},
     ],
 )
 def test_the_reader_refuses_what_a_schema_cannot_say(members: dict[str, Any]) -> None:
@@ -138,7 +184,7 @@ ODD: st.SearchStrategy[object] = st.sampled_from(
 
 @given(data=st.data())
 def test_whatever_the_reader_takes_the_schema_takes(data: st.DataObject) -> None:
-    members = copy.deepcopy(data.draw(st.sampled_from([BY_HAND, RELEASED])))
+    members = copy.deepcopy(data.draw(st.sampled_from([BY_HAND, RELEASED, WHOLE])))
     holder: dict[str, Any] = members
     step = data.draw(st.sampled_from([*sorted(holder), "version", "more"]))
     while isinstance(holder.get(step), dict) and data.draw(st.booleans()):
@@ -151,3 +197,15 @@ def test_whatever_the_reader_takes_the_schema_takes(data: st.DataObject) -> None
     with contextlib.suppress(TrustFileInvalid):
         parse_trust(json.dumps(members).encode())
         VALIDATOR.validate(members)
+
+
+@pytest.mark.parametrize("members", [WHOLE, {**RELEASED, **OPTIONAL}, tiered(regions=["eu-central-1", "eu-west-1"])])
+def test_what_was_written_is_read_back(members: dict[str, Any]) -> None:
+    trust = parse_trust(json.dumps(members).encode())
+    assert json.loads(encode_trust(trust)) == members
+    assert parse_trust(encode_trust(trust)) == trust
+
+
+def test_a_file_that_names_no_tiers_has_the_standard_ones() -> None:
+    assert parse_trust(json.dumps(BY_HAND).encode()).tiers == STANDARD
+    assert set(parse_trust(json.dumps(tiered()).encode()).tiers) == {"secret"}

@@ -26,6 +26,7 @@ from anchorhold.attestation.release.verify import AcceptedReleases
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.attestation.verify import Evidence, verify_live
 from anchorhold.client.errors import LeaseEnded, NotReleased
+from anchorhold.client.region import region_of
 from anchorhold.client.trust import Trust, milliseconds
 
 NONCE = 32
@@ -62,6 +63,8 @@ class Session:
     leases: tuple[HeldLease, ...]
     release: str | None = None
     """The release it runs, where the trust file names whose releases count."""
+    region: str | None = None
+    """Where it runs, by the certificates that vouch for its document; None where they name no region."""
 
     @property
     def lease_end(self) -> Milliseconds:
@@ -118,7 +121,7 @@ def open_session(
     # 5.
     accepted = () if releases is None else releases.accepted
     release = next((one.release for one in accepted if one.holds(evidence.pcrs)), None)
-    session = Session(channel, configuration, leases, release)
+    session = Session(channel, configuration, leases, release, region_of(answer.document))
     session.check(now)
     return session
 

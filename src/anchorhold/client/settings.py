@@ -30,6 +30,8 @@ class Settings:
     presence_penalty_milli: int = 0
     tools: str | None = None
     """Compact JSON (`compact_json`), a list of objects, for a model whose template takes tools."""
+    tier: str | None = None
+    """A tier of the trust file: the request is sealed only to enclaves that prove to meet all it demands."""
 
     @property
     def sampling(self) -> Sampling:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 from anchorhold.attestation.anchors import AWS_NITRO_G1, Anchor, anchor_from_pem
 from anchorhold.attestation.configuration import pcr16
@@ -21,6 +22,8 @@ from anchorhold.attestation.release.verify import AcceptedReleases
 from anchorhold.attestation.transcript.checkpoint import Vkey
 from anchorhold.attestation.types import SHA384_BYTES, ConfigDigest, Milliseconds, ModelDigest, Platform
 from anchorhold.client.errors import TrustFileInvalid
+from anchorhold.client.tiers import PQ, STANDARD, Tier, tiers_from_json
+from anchorhold.client.tls import TlsPin
 
 VERSION = 2
 PINNED_BY_HAND = 1  # the version that knew no release lists: read as what it says, never written
@@ -53,6 +56,11 @@ class Trust:
     max_age_s: int
     log: LogPin
     releases: ReleasePin | None = None
+    tls: TlsPin | None = None
+    """Whose certificate the gateway must show; None for a gateway without TLS."""
+    require_pq: bool = False
+    """Every hop of every request must hold against a quantum computer."""
+    tiers: Mapping[str, Tier] = field(default_factory=lambda: STANDARD)
     file: Path | None = field(default=None, compare=False)
     """Where it was read: what a client remembers is kept beside it."""
 
@@ -93,9 +101,11 @@ def parse_trust(raw: bytes) -> Trust:
     except (ValueError, RecursionError) as error:
         raise TrustFileInvalid("trust file: not JSON, or a name stands twice") from error
     released = isinstance(members, dict) and "releases" in members
-    _fields("trust file", members, _RELEASED if released else _BY_HAND)
+    _fields("trust file", members, _RELEASED if released else _BY_HAND, _OPTIONAL)
     if members["version"] not in ({VERSION} if released else {VERSION, PINNED_BY_HAND}):
         raise TrustFileInvalid(f"trust file: expected version {VERSION}, got {members['version']!r}")
+    if members["version"] == PINNED_BY_HAND and members.keys() & _OPTIONAL.keys():
+        raise TrustFileInvalid(f"trust file: expected no {sorted(_OPTIONAL)} in version {PINNED_BY_HAND}")
     log = members["log"]
     _fields("trust file: log", log, {"origin": (str,), "key": (str,)})
     if len(members["platforms"]) != len({str(one) for one in members["platforms"]}):
@@ -113,6 +123,9 @@ def parse_trust(raw: bytes) -> Trust:
             max_age_s=members["max_age_s"],
             log=LogPin(log["origin"], log["key"]),
             releases=pin_from_json(members["releases"]) if released else None,
+            tls=_tls(members["tls"]) if "tls" in members else None,
+            require_pq=_require_pq(members.get("require_pq", "none")),
+            tiers=tiers_from_json(members["tiers"]) if "tiers" in members else STANDARD,
         )
         _consistent(trust)
     except (EvidenceError, ValueError) as error:
@@ -160,8 +173,21 @@ def encode_trust(trust: Trust) -> bytes:
         "alias": trust.alias,
         "max_age_s": trust.max_age_s,
         "log": {"origin": trust.log.origin, "key": trust.log.key},
+        **_optional(trust),
     }
     return json.dumps(members, indent=2).encode() + b"\n"
+
+
+def _optional(trust: Trust) -> dict[str, object]:
+    """What a file that does not say so has in the usual way is left out."""
+    members: dict[str, object] = {}
+    if trust.tls is not None:
+        members["tls"] = {"server": trust.tls.server, "certificates": trust.tls.certificates}
+    if trust.require_pq:
+        members["require_pq"] = "all"
+    if trust.tiers != STANDARD:
+        members["tiers"] = {name: tier.as_json() for name, tier in trust.tiers.items()}
+    return members
 
 
 def milliseconds(at: datetime) -> Milliseconds:
@@ -203,6 +229,17 @@ def _consistent_releases(trust: Trust) -> None:
         raise ValueError(f"log: origin differs: expected {key.name!r} from its key, got {trust.log.origin!r}")
 
 
+def _tls(value: Mapping[str, str]) -> TlsPin:
+    _fields("trust file: tls", value, {"server": (str,), "certificates": (str,)})
+    return TlsPin(value["server"], value["certificates"])
+
+
+def _require_pq(value: str) -> bool:
+    if value not in PQ:
+        raise ValueError(f"require_pq: expected {' or '.join(PQ)}, got {value!r}")
+    return PQ[value]
+
+
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):
@@ -210,16 +247,21 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return members
 
 
-def _fields(what: str, members: object, fields: Mapping[str, tuple[type, ...]]) -> None:
-    if not isinstance(members, dict) or members.keys() != fields.keys():
+def _fields(
+    what: str,
+    members: object,
+    fields: Mapping[str, tuple[type, ...]],
+    optional: Mapping[str, tuple[type, ...]] = MappingProxyType({}),
+) -> None:
+    if not isinstance(members, dict) or members.keys() - optional.keys() != fields.keys():
         got = sorted(members) if isinstance(members, dict) else type(members).__name__
         raise TrustFileInvalid(f"{what}: expected fields {sorted(fields)}, got {got}")
-    for name, kinds in fields.items():
-        value = members[name]
+    for name, value in members.items():
+        kinds = fields.get(name) or optional[name]
         if type(value) not in kinds:
             wanted = " or ".join(kind.__name__ for kind in kinds)
             raise TrustFileInvalid(f"{what}: {name}: expected {wanted}, got {type(value).__name__}")
-        if isinstance(value, str) and name != "root" and (not value.isprintable() or not 1 <= len(value) <= MAX_TEXT):
+        if isinstance(value, str) and name not in _PEM and (not value.isprintable() or not 1 <= len(value) <= MAX_TEXT):
             raise TrustFileInvalid(f"{what}: {name}: expected 1 to {MAX_TEXT} printable characters")
 
 
@@ -230,6 +272,7 @@ def _hex48(members: Mapping[str, str], name: str) -> bytes:
     return raw
 
 
+_PEM = ("root", "certificates")  # text of several lines, judged by its own reader
 _COMMON: dict[str, tuple[type, ...]] = {
     "version": (int,),
     "name": (str,),
@@ -244,3 +287,4 @@ _COMMON: dict[str, tuple[type, ...]] = {
 }
 _BY_HAND = {**_COMMON, "measurements": (dict,)}
 _RELEASED = {**_COMMON, "releases": (dict,)}
+_OPTIONAL: dict[str, tuple[type, ...]] = {"tls": (dict,), "require_pq": (str,), "tiers": (dict,)}
