@@ -1,0 +1,205 @@
+"""One request of OpenAI's API, answered over the verified channel. The proxy and the transports hand requests in here.
+
+Nothing is sent before the evidence holds, and nothing in clear text ever. The head of an answer leaves only once the
+enclave's first authenticated record is there, so what is refused before is an HTTP error. What breaks later is an error
+event, and then the stream is broken off: it never ends as a whole answer ends.
+"""
+
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from anchorhold.attestation.channel.client import Delta, Finished
+from anchorhold.attestation.types import Milliseconds
+from anchorhold.client.errors import LeaseEnded, Refused
+from anchorhold.client.openai_api.answers import DONE, Head, Object, embeddings, encode, event, model, models
+from anchorhold.client.openai_api.errors import INVALID, ApiError, said, unsupported
+from anchorhold.client.openai_api.fields import Fields, load_body
+from anchorhold.client.openai_api.kept import Receipts
+from anchorhold.client.openai_api.merge import merged
+from anchorhold.client.openai_api.requests import Generation, chat_request, completion_request, embeddings_request
+from anchorhold.client.openai_api.writer import Writer
+from anchorhold.client.sdk import DEFAULTS, AsyncClient, Settings, utc_now
+from anchorhold.client.session import Session
+from anchorhold.client.trust import Trust, milliseconds
+
+JSON = ("content-type", "application/json")
+EVENTS = (("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-store"))
+RECEIPTS_HEADER = "anchorhold-receipts"
+Note = Callable[[Exception | None], None]
+Events = AsyncGenerator[tuple[int, Delta | Finished], None]
+
+
+class Broken(Exception):
+    """After the error event: whoever carries the stream breaks it off here and does not end it."""
+
+
+class Body:
+    """An answer in pieces. To be closed, read or not: that cancels the request."""
+
+    def __init__(self, pieces: AsyncGenerator[bytes, None], events: Events) -> None:
+        self._pieces = pieces
+        self._events = events
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._pieces
+
+    async def aclose(self) -> None:
+        """Idempotent."""
+        await self._pieces.aclose()
+        await self._events.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes | Body = field(repr=False)
+
+
+async def _client_verifies() -> None:
+    """Where nobody else watches: the SDK verifies before it seals, and again when epoch or lease is over."""
+
+
+class Api:
+    """The routes. `ready` raises where the deployment is not verified; `note` hears how each request ended."""
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        trust: Trust,
+        *,
+        base: Settings = DEFAULTS,
+        ready: Callable[[], Awaitable[object]] = _client_verifies,
+        note: Note = lambda _: None,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.receipts = Receipts()
+        self._client = client
+        self._trust = trust
+        self._base = base
+        self._ready = ready
+        self._note = note
+        self._now = now
+        self._routes: dict[str, Callable[[Fields], Awaitable[Reply]]] = {
+            "/v1/chat/completions": self._chat,
+            "/v1/completions": self._complete,
+            "/v1/embeddings": self._embed,
+        }
+
+    async def handle(self, method: str, path: str, body: bytes) -> Reply:
+        """Always a reply: what goes wrong before the first byte is one too."""
+        try:
+            reply = await self._route(method, path, body)
+        except Exception as error:  # noqa: BLE001 - an answer in the one form, whatever it was
+            told = self._failed(error)
+            return Reply(told.status, (JSON, *told.headers()), told.body())
+        if isinstance(reply.body, bytes):
+            self._note(None)
+        return reply
+
+    async def _route(self, method: str, path: str, body: bytes) -> Reply:
+        models_path, _, named = path.partition("/v1/models")
+        if method == "GET" and not models_path and (not named or named.startswith("/")):
+            return await self._models(named.removeprefix("/"))
+        route = self._routes.get(path)
+        if route is None:
+            raise ApiError(404, INVALID, "not-found", f"no such route: {method} {path!r:.120}")
+        if method != "POST":
+            raise ApiError(405, INVALID, "method-not-allowed", f"{method}: expected POST")
+        return await route(load_body(body))
+
+    async def _models(self, named: str) -> Reply:
+        await self._ready()
+        session = self._client.session or await self._client.verify()
+        alias, extension = self._trust.alias, self._extension(session)
+        if named and named != alias:
+            raise ApiError(404, INVALID, "model-not-found", f"no such model: {named!r:.80}", param="model")
+        return _whole(model(alias, extension) if named else models(alias, extension))
+
+    async def _chat(self, fields: Fields) -> Reply:
+        return await self._generate(chat_request(fields, self._trust.alias, self._base))
+
+    async def _complete(self, fields: Fields) -> Reply:
+        return await self._generate(completion_request(fields, self._trust.alias, self._base))
+
+    async def _embed(self, fields: Fields) -> Reply:
+        wanted = embeddings_request(fields, self._trust.alias)
+        await self._ready()
+        done = await self._client.embed(wanted.texts, self._base)
+        kept = self._keep("embed", Finished(done.finish, done.receipt))
+        size = len(done.vectors[0].vector)
+        if wanted.dimensions not in (None, size):
+            raise unsupported("dimensions", f"this model's vectors have {size}")
+        value = embeddings(self._trust.alias, done.vectors, done.finish, as_base64=wanted.base64)
+        return _whole(value | self._told([kept]), [kept])
+
+    async def _generate(self, wanted: Generation) -> Reply:
+        await self._ready()
+        events = merged([self._client.stream(wanted.asked, wanted.settings_of(at)) for at in range(wanted.choices)])
+        task = "chat" if wanted.chat else "complete"
+        writer = Writer(wanted, self._head(wanted), keep=lambda one: self._keep(task, one), told=self._told)
+        try:
+            # Whatever is refused is refused before the head of an answer leaves.
+            first = await anext(events)
+            if wanted.stream:
+                return Reply(200, EVENTS, Body(self._streamed(writer, first, events), events))
+            writer.take(*first)
+            async for one in events:
+                writer.take(*one)
+        except BaseException:
+            await events.aclose()
+            raise
+        return _whole(writer.whole(), writer.receipts)
+
+    async def _streamed(
+        self, writer: Writer, first: tuple[int, Delta | Finished], events: Events
+    ) -> AsyncGenerator[bytes, None]:
+        try:
+            for value in writer.take(*first):
+                yield event(value)
+            async for one in events:
+                for value in writer.take(*one):
+                    yield event(value)
+            for value in writer.end():
+                yield event(value)
+        except Exception as error:
+            told = self._failed(error)
+            yield b"data: " + told.body() + b"\n\n"
+            raise Broken(told.code) from error
+        self._note(None)
+        yield DONE
+
+    def _head(self, wanted: Generation) -> Head:
+        named = f"{'chatcmpl' if wanted.chat else 'cmpl'}-{secrets.token_hex(12)}"
+        fingerprint = f"ah_{self._trust.model.hex()[:16]}"
+        return Head(named, self._at() // 1000, self._trust.alias, fingerprint, wanted.chat)
+
+    def _keep(self, task: str, finished: Finished) -> str:
+        finish = finished.finish
+        tokens = (finish.prompt_tokens, finish.completion_tokens)
+        return self.receipts.keep(task, finish.reason.value, tokens, finished.receipt, self._at())
+
+    def _failed(self, error: Exception) -> ApiError:
+        self._note(error)
+        if isinstance(error, (Refused, LeaseEnded)) and error.receipt is not None:
+            self.receipts.keep("refused", error.code, None, error.receipt, self._at())
+        return said(error)
+
+    def _at(self) -> Milliseconds:
+        return milliseconds(self._now())
+
+    def _extension(self, session: Session) -> Object:
+        simulated = session.channel.evidence.simulated
+        return {"simulated": simulated, "model": self._trust.model.hex(), "release": session.release}
+
+    def _told(self, receipts: list[str]) -> Object:
+        return {"anchorhold": {"receipts": receipts, "simulated": self._trust.simulated}}
+
+
+def _whole(value: Object, receipts: Sequence[str] = ()) -> Reply:
+    named = ((RECEIPTS_HEADER, ",".join(receipts)),) if receipts else ()
+    return Reply(200, (JSON, *named), encode(value))

@@ -1,0 +1,142 @@
+"""`httpx` transports: any client built on httpx becomes confidential without a proxy.
+
+    openai.OpenAI(base_url="http://anchorhold/v1", api_key="none", http_client=httpx.Client(transport=Transport(trust)))
+
+Whatever the URL's host, a request goes nowhere but through the sealed channel. `transport2` is the same for httpx2.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+from anyio.from_thread import start_blocking_portal
+
+from anchorhold.client.inprocess import Cut, InProcess, MakeClient, Pieces, TimedOut, read_timeout
+from anchorhold.client.openai_api.core import Reply
+from anchorhold.client.openai_api.kept import Receipts
+from anchorhold.client.sdk import DEFAULTS, AsyncClient, Settings
+from anchorhold.client.trust import Trust
+
+
+class AsyncTransport(httpx.AsyncBaseTransport):
+    """For `httpx.AsyncClient`. One event loop uses it."""
+
+    def __init__(
+        self, trust: Trust | Path | str, *, settings: Settings = DEFAULTS, make_client: MakeClient = AsyncClient
+    ) -> None:
+        """Raises TrustFileInvalid."""
+        self._inside = InProcess(trust, settings=settings, make_client=make_client)
+
+    @property
+    def receipts(self) -> Receipts:
+        """The last receipts."""
+        return self._inside.receipts
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        timeout_s = read_timeout(request.extensions)
+        body = await request.aread()
+        try:
+            reply = await self._inside.handle(request.method, request.url.path, body, timeout_s)
+        except TimedOut as error:
+            raise httpx.ReadTimeout(str(error), request=request) from error
+        return _response(reply, _AsyncStream(Pieces(reply, timeout_s), request), request)
+
+    async def aclose(self) -> None:
+        await self._inside.close()
+
+
+class Transport(httpx.BaseTransport):
+    """For `httpx.Client`: one thread of its own runs an event loop."""
+
+    def __init__(
+        self, trust: Trust | Path | str, *, settings: Settings = DEFAULTS, make_client: MakeClient = AsyncClient
+    ) -> None:
+        """Raises TrustFileInvalid."""
+        self._inside = InProcess(trust, settings=settings, make_client=make_client)
+        self._running = start_blocking_portal()
+        self._portal = self._running.__enter__()
+        self._closed = False
+
+    @property
+    def receipts(self) -> Receipts:
+        """The last receipts."""
+        return self._inside.receipts
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        timeout_s = read_timeout(request.extensions)
+        body = request.read()
+        try:
+            reply = self._portal.call(self._inside.handle, request.method, request.url.path, body, timeout_s)
+        except TimedOut as error:
+            raise httpx.ReadTimeout(str(error), request=request) from error
+        return _response(reply, _Stream(Pieces(reply, timeout_s), request, self), request)
+
+    def next(self, pieces: Pieces) -> bytes | None:
+        """For the stream, which lives in another thread than its source."""
+        return self._portal.call(pieces.next)
+
+    def stop(self, pieces: Pieces) -> None:
+        """For the stream that is closed; nothing where the transport is closed already."""
+        if not self._closed:
+            self._portal.call(pieces.close)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._portal.call(self._inside.close)
+        self._running.__exit__(None, None, None)
+
+
+class _AsyncStream(httpx.AsyncByteStream):
+    def __init__(self, pieces: Pieces, request: httpx.Request) -> None:
+        self._pieces = pieces
+        self._request = request
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _Said(self._request):
+            while (piece := await self._pieces.next()) is not None:
+                yield piece
+
+    async def aclose(self) -> None:
+        await self._pieces.close()
+
+
+class _Stream(httpx.SyncByteStream):
+    def __init__(self, pieces: Pieces, request: httpx.Request, transport: Transport) -> None:
+        self._pieces = pieces
+        self._request = request
+        self._transport = transport
+
+    def __iter__(self) -> Iterator[bytes]:
+        with _Said(self._request):
+            while (piece := self._transport.next(self._pieces)) is not None:
+                yield piece
+
+    def close(self) -> None:
+        self._transport.stop(self._pieces)
+
+
+class _Said:
+    """Our reasons as the errors that httpx's callers know."""
+
+    def __init__(self, request: httpx.Request) -> None:
+        self._request = request
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, TimedOut):
+            raise httpx.ReadTimeout(str(error), request=self._request) from error
+        if isinstance(error, Cut):
+            raise httpx.RemoteProtocolError(str(error), request=self._request) from error
+
+
+def _response(
+    reply: Reply, stream: httpx.AsyncByteStream | httpx.SyncByteStream, request: httpx.Request
+) -> httpx.Response:
+    headers = list(reply.headers)
+    if isinstance(reply.body, bytes):
+        headers.append(("content-length", str(len(reply.body))))
+    return httpx.Response(reply.status, headers=headers, stream=stream, request=request)
