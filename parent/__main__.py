@@ -8,10 +8,12 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from anchorhold.parent.blobs import Blobs, BootFiles
-from anchorhold.parent.config import ConfigError, ParentConfig, load_config
+from anchorhold.parent.cell import Cell, Member
+from anchorhold.parent.config import ConfigError, ParentConfig, VsockWindow, load_config
 from anchorhold.parent.egress import Egress
 from anchorhold.parent.gateway import CannotListen, Gateway, bind, make_server
 from anchorhold.parent.health import Event, Health, write_json
@@ -44,19 +46,26 @@ async def run(config: ParentConfig) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     health, log = Health(), LogClient(config.log)
-    relay = Relay(config.window, health)
-    lifecycle = Lifecycle(config.enclave, config.alias, relay, health)
+    relays = [Relay(one.window, health) for one in config.enclaves]
+    lives = [
+        Lifecycle(one, config.alias, relay, health, place)
+        for place, (one, relay) in enumerate(zip(config.enclaves, relays, strict=True), 1)
+    ]
+    cell = Cell([Member(relay, life.listed) for relay, life in zip(relays, lives, strict=True)], health)
     async with contextlib.AsyncExitStack() as stack:
-        for port, handler in _ports(config, lifecycle, log, health).items():
-            stack.callback((await listen(config.window, port, handler)).close)
+        for one, life in zip(config.enclaves, lives, strict=True):
+            for port, handler in _ports(config, life, log, health).items():
+                stack.callback((await listen(one.window, port, handler)).close)
+            if isinstance(one.window, VsockWindow):
+                break  # a vsock port of the parent is one for all its enclaves
         stack.callback(lambda: write_json(config.counters_file, health.snapshot()))
-        server = make_server(Gateway(relay, LogClient(config.log), health, lifecycle.hints))
+        server = make_server(Gateway(cell, LogClient(config.log), health))
         public = bind(server, str(config.listen))
         await server.start()
         # Unwound from the last: supervision, open exchanges, the enclave with its last record, then the ports.
-        stack.push_async_callback(lifecycle.stop)
+        stack.push_async_callback(_stopped, lives)
         stack.push_async_callback(server.stop, GRACE_S)
-        starting = asyncio.create_task(_supervise(config, lifecycle, health))
+        starting = asyncio.create_task(_supervise(config, lives, health))
         stack.push_async_callback(_cancelled, starting)
         write_json(config.ready_file, {"port": public})
         health.event(Event.STARTED, port=public)
@@ -79,15 +88,19 @@ def _ports(config: ParentConfig, lifecycle: Lifecycle, log: LogClient, health: H
     }
 
 
-async def _supervise(config: ParentConfig, lifecycle: Lifecycle, health: Health) -> None:
-    await lifecycle.start()
-    watching = asyncio.create_task(lifecycle.watch())
+async def _stopped(lives: Sequence[Lifecycle]) -> None:
+    await asyncio.gather(*(life.stop() for life in lives))
+
+
+async def _supervise(config: ParentConfig, lives: Sequence[Lifecycle], health: Health) -> None:
+    await asyncio.gather(*(life.start() for life in lives))
+    watching = [asyncio.create_task(life.watch()) for life in lives]
     try:
         while True:
             write_json(config.counters_file, health.snapshot())
             await asyncio.sleep(COUNTERS_S)
     finally:
-        await _cancelled(watching)
+        await asyncio.gather(*(_cancelled(one) for one in watching))
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 MAX_CONFIG = 1 << 20  # bytes
 MAX_EGRESS = 16  # destinations; a deployment has one per key source
+MAX_ENCLAVES = 4  # what one parent instance can have
 MAX_PORT = 65_535
 
 
@@ -41,8 +42,9 @@ class VsockWindow:
 
 @dataclass(frozen=True, slots=True)
 class EnclaveConfig:
-    """How to run the enclave: `command` is nitro-cli, or what speaks like it."""
+    """Where one enclave is, and how to run it: `command` is nitro-cli, or what speaks like it."""
 
+    window: UnixWindow | VsockWindow
     command: tuple[str, ...]
     eif: str
     args: tuple[str, ...]
@@ -51,18 +53,17 @@ class EnclaveConfig:
 
 @dataclass(frozen=True, slots=True)
 class ParentConfig:
-    """One parent with one enclave."""
+    """One parent with its enclaves; the first is the default."""
 
     listen: Address
     ready_file: Path | None
     counters_file: Path | None
-    window: UnixWindow | VsockWindow
     configuration: Path
     credentials: Path
     sealed: Path
     log: Address
     egress: Mapping[str, Address]
-    enclave: EnclaveConfig
+    enclaves: tuple[EnclaveConfig, ...]
     alias: str
 
 
@@ -80,8 +81,10 @@ def load_config(path: Path) -> ParentConfig:
 def parse_config(value: object) -> ParentConfig:
     """Raises ConfigError; unknown fields are refused, so a misspelt one is not silently ignored."""
     fields = _object(value, "configuration")
-    needed = {"listen", "window", "configuration", "credentials", "sealed", "log", "egress", "enclave"}
-    _check_names(fields, needed, {"ready_file", "counters_file", "alias"}, "configuration")
+    needed = {"listen", "configuration", "credentials", "sealed", "log", "egress"}
+    # One enclave stands beside the other fields, several in a list.
+    run = {"enclaves"} if "enclaves" in fields else {"window", "enclave"}
+    _check_names(fields, needed | run, {"ready_file", "counters_file", "alias"}, "configuration")
     egress = _object(fields["egress"], "egress")
     if len(egress) > MAX_EGRESS:
         raise ConfigError(f"egress: expected at most {MAX_EGRESS} destinations, got {len(egress)}")
@@ -89,13 +92,12 @@ def parse_config(value: object) -> ParentConfig:
         listen=_address(_text(fields["listen"], "listen"), "listen"),
         ready_file=_path_or_none(fields.get("ready_file"), "ready_file"),
         counters_file=_path_or_none(fields.get("counters_file"), "counters_file"),
-        window=_window(fields["window"]),
         configuration=Path(_text(fields["configuration"], "configuration")),
         credentials=Path(_text(fields["credentials"], "credentials")),
         sealed=Path(_text(fields["sealed"], "sealed")),
         log=_address(_log_host(_text(fields["log"], "log")), "log"),
         egress={name: _address(_text(target, name), f"egress {name!r}") for name, target in egress.items()},
-        enclave=_enclave(fields["enclave"]),
+        enclaves=_enclaves(fields),
         alias=_text(fields.get("alias", ""), "alias"),
     )
 
@@ -112,7 +114,24 @@ def _window(value: object) -> UnixWindow | VsockWindow:
     return VsockWindow(cid)
 
 
-def _enclave(value: object) -> EnclaveConfig:
+def _enclaves(fields: dict[str, object]) -> tuple[EnclaveConfig, ...]:
+    if "enclaves" not in fields:
+        return (_enclave(fields["window"], fields["enclave"]),)
+    listed = fields["enclaves"]
+    if not isinstance(listed, list) or not 1 <= len(listed) <= MAX_ENCLAVES:
+        raise ConfigError(f"enclaves: expected a list of 1 to {MAX_ENCLAVES}")
+    found = []
+    for one in listed:
+        members = _object(one, "enclaves")
+        _check_names(members, {"window", "enclave"}, set(), "enclaves")
+        found.append(_enclave(members["window"], members["enclave"]))
+    windows = [one.window for one in found]
+    if len(set(windows)) != len(windows) or len({type(window) for window in windows}) != 1:
+        raise ConfigError("enclaves: expected another window for each, all of one kind")
+    return tuple(found)
+
+
+def _enclave(window: object, value: object) -> EnclaveConfig:
     fields = _object(value, "enclave")
     _check_names(fields, {"command", "eif", "args", "start"}, set(), "enclave")
     if type(fields["start"]) is not bool:
@@ -121,6 +140,7 @@ def _enclave(value: object) -> EnclaveConfig:
     if not command:
         raise ConfigError("enclave command: expected a program")
     return EnclaveConfig(
+        _window(window),
         command,
         _text(fields["eif"], "enclave eif"),
         _texts(fields["args"], "enclave args"),

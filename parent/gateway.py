@@ -3,21 +3,23 @@
 Every refusal is one of a few status codes and a hint; a client takes none of them as the enclave's word.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
 
+from anchorhold.parent.cell import BROKEN, Cell, NoSuchEnclave
 from anchorhold.parent.health import Event, Health
-from anchorhold.parent.link import Unreachable
 from anchorhold.parent.records import NOT_FOUND, OK, LogClient, LogUnreachable, public_path
-from anchorhold.parent.relay import Cut, Hint, Relay
+from anchorhold.parent.relay import KEY_ID_BYTES, Hint
 from anchorhold.v1 import gateway_pb2 as pb
-from anchorhold.wire.frames import MAX_BODY, FrameError
+from anchorhold.wire.frames import MAX_BODY
 
 SERVICE = "anchorhold.v1.Gateway"
 HINT_METADATA = "anchorhold-hint"
+KEY_IDS_METADATA = "anchorhold-key-ids"  # in hex, with commas between: whom the client sealed to
+MAX_TARGETS = 8
 MAX_EXCHANGES = 256  # at once; each holds two streams and a task
 MAX_ATTESTS = 64  # at once; the security module answers one at a time
 MAX_TRANSCRIPTS = 8  # at once; each holds a whole file of the log
@@ -25,7 +27,6 @@ MAX_NONCE = 64
 CHUNK = 64 * 1024  # bytes of a transcript file in one message
 # A client that vanished without a word gives its exchange back: pings it does not answer end the connection.
 KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 30_000, 10_000
-_BROKEN = (Unreachable, Cut, FrameError, OSError)
 
 
 class CannotListen(Exception):
@@ -35,10 +36,8 @@ class CannotListen(Exception):
 class Gateway:
     """The four methods of the service."""
 
-    def __init__(
-        self, relay: Relay, log: LogClient, health: Health, enclaves: Callable[[], list[tuple[str, str, str]]]
-    ) -> None:
-        self._relay, self._log, self._health, self._enclaves = relay, log, health, enclaves
+    def __init__(self, cell: Cell, log: LogClient, health: Health) -> None:
+        self._cell, self._log, self._health = cell, log, health
         self._open = {"infer": 0, "attest": 0, "transcript": 0}
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -61,28 +60,36 @@ class Gateway:
 
     async def infer(self, frames: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
         """One exchange, body by body."""
+        try:
+            targets = targets_of(context.invocation_metadata() or ())
+        except ValueError:
+            await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "key-ids")
         await self._enter("infer", MAX_EXCHANGES, context)
         try:
-            async for body in self._relay.infer(frames):
+            async for body in self._cell.infer(frames, targets):
                 yield body
         except Hint as hint:
             await _abort(context, grpc.StatusCode.UNAVAILABLE, hint.code)
-        except _BROKEN:
+        except BROKEN:
             self._health.event(Event.EXCHANGE_CUT)
             await _abort(context, grpc.StatusCode.UNAVAILABLE)
         finally:
             self._open["infer"] -= 1
 
     async def attest(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
-        """Evidence of the enclave, unjudged."""
+        """Evidence of an enclave, unjudged: of the one named, or of any."""
         if len(request.nonce) > MAX_NONCE:
             await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "nonce")
         await self._enter("attest", MAX_ATTESTS, context)
         try:
-            fields = await self._relay.attest(request.nonce, with_configuration=request.with_configuration)
+            fields = await self._cell.attest(
+                request.nonce, with_configuration=request.with_configuration, name=request.enclave
+            )
+        except NoSuchEnclave:
+            await _abort(context, grpc.StatusCode.NOT_FOUND, "no-such-enclave")
         except Hint as hint:
             await _abort(context, grpc.StatusCode.UNAVAILABLE, hint.code)
-        except _BROKEN:
+        except BROKEN:
             await _abort(context, grpc.StatusCode.UNAVAILABLE)
         finally:
             self._open["attest"] -= 1
@@ -90,8 +97,13 @@ class Gateway:
 
     async def enclaves(self, _request: Any, _context: grpc.aio.ServicerContext) -> Any:
         """What this parent runs, as it believes."""
-        hints = [pb.EnclaveHint(enclave_id=i, model_alias=alias, state=state) for i, alias, state in self._enclaves()]
-        return pb.EnclavesResponse(enclaves=hints)
+        listed = [(one.listed(), one.relay.key_ids) for one in self._cell.members]
+        return pb.EnclavesResponse(
+            enclaves=[
+                pb.EnclaveHint(enclave_id=one.name, model_alias=one.alias, state=one.state, key_ids=sorted(key_ids))
+                for one, key_ids in listed
+            ]
+        )
 
     async def transcript(self, request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
         """One public file of the log."""
@@ -139,6 +151,17 @@ def bind(server: grpc.aio.Server, address: str) -> int:
     if not port:
         raise CannotListen(f"cannot listen on {address}")
     return port
+
+
+def targets_of(metadata: Any) -> tuple[bytes, ...]:
+    """The key ids that a request names, none where it names none. Raises ValueError."""
+    named = [value for key, value in metadata if key == KEY_IDS_METADATA]
+    if not named:
+        return ()
+    ids = [bytes.fromhex(one) for one in str(named[0]).split(",", MAX_TARGETS)]
+    if len(named) > 1 or len(ids) > MAX_TARGETS or any(len(one) != KEY_ID_BYTES for one in ids):
+        raise ValueError(f"expected 1 to {MAX_TARGETS} key ids of {KEY_ID_BYTES} bytes")
+    return tuple(ids)
 
 
 async def _abort(context: grpc.aio.ServicerContext, code: grpc.StatusCode, hint: str = "window") -> NoReturn:

@@ -34,6 +34,7 @@ class Event(Enum):
     ENCLAVE_GONE = "enclave-gone"
     HEARTBEAT = "heartbeat"
     EXCHANGE_CUT = "exchange-cut"
+    FAILED_OVER = "failed-over"
     EGRESS_REFUSED = "egress-refused"
     EGRESS_UNREACHABLE = "egress-unreachable"
     BLOB_REFUSED = "blob-refused"

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 
+from anchorhold.parent.cell import RUNNING, Listed
 from anchorhold.parent.config import EnclaveConfig
 from anchorhold.parent.health import Class, Event, Health
 from anchorhold.parent.link import Link, Unreachable
@@ -28,10 +29,10 @@ class EnclaveRefused(Exception):
 
 
 class Lifecycle:
-    """Starts, watches and ends the enclave; also port 9000."""
+    """Starts, watches and ends one enclave, the parent's number `place`; also port 9000."""
 
-    def __init__(self, config: EnclaveConfig, alias: str, relay: Relay, health: Health) -> None:
-        self._config, self._alias, self._relay, self._health = config, alias, relay, health
+    def __init__(self, config: EnclaveConfig, alias: str, relay: Relay, health: Health, place: int = 1) -> None:
+        self._config, self._alias, self._relay, self._health, self._place = config, alias, relay, health, place
         self.enclave_id = ""
         self.state = "absent"
         self._starting: asyncio.Task[None] | None = None
@@ -52,7 +53,7 @@ class Lifecycle:
 
     async def _start(self) -> None:
         if await self._answers():
-            self.state = "running"
+            self.state = RUNNING
             self._health.event(Event.ENCLAVE_ADOPTED)
             return
         if not self._config.start:
@@ -61,15 +62,15 @@ class Lifecycle:
         if not isinstance(answer, dict) or not isinstance(answer.get("EnclaveID"), str):
             self._health.event(Event.ENCLAVE_REFUSED)
             raise EnclaveRefused("run-enclave: expected an answer with EnclaveID")
-        self.enclave_id, self.state = answer["EnclaveID"], "running"
+        self.enclave_id, self.state = answer["EnclaveID"], RUNNING
         self._health.event(Event.ENCLAVE_STARTED)
 
     async def watch(self) -> None:
-        """Notice, once, that the enclave has ended; of one we did not start the window alone can tell."""
-        while self.state == "running":
+        """Learn its keys, and notice, once, that it has ended; of one we did not start the window alone can tell."""
+        while self.state == RUNNING:
             await asyncio.sleep(WATCH_S)
-            runs = await (self._listed(self.enclave_id) if self.enclave_id else self._answers())
-            if not runs and self.state == "running":
+            runs = await self._answers() or (bool(self.enclave_id) and await self._listed(self.enclave_id))
+            if not runs and self.state == RUNNING:
                 self.enclave_id, self.state = "", "ended"
                 self._health.event(Event.ENCLAVE_GONE)
 
@@ -91,9 +92,9 @@ class Lifecycle:
         await self._command("terminate-enclave", "--enclave-id", ending)
         self.enclave_id, self.state = "", "ended"
 
-    def hints(self) -> list[tuple[str, str, str]]:
-        """What `Enclaves` answers: id, alias, state."""
-        return [(self.enclave_id, self._alias, self.state)] if self.state != "absent" else []
+    def listed(self) -> Listed:
+        """What `Enclaves` answers. One we did not start, or that has ended, is named by its place."""
+        return Listed(self.enclave_id or f"enclave-{self._place}", self._alias, self.state)
 
     async def _listed(self, enclave_id: str) -> bool:
         """Whether it runs, as far as nitro-cli says; an answer that is none says nothing."""

@@ -5,15 +5,22 @@ enclave stops generating.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from anchorhold.parent.config import UnixWindow, VsockWindow
 from anchorhold.parent.health import Class, Health
-from anchorhold.parent.link import WindowLink, dial
-from anchorhold.wire.frames import Frame
-from anchorhold.wire.messages import Kind, pack_fields, require_fields
+from anchorhold.parent.link import Unreachable, WindowLink, dial
+from anchorhold.wire.frames import Frame, FrameError
+from anchorhold.wire.messages import Kind, pack_fields, unpack_fields
 
-ANSWER_S = 30.0  # for one document, phase or farewell; an enclave that hangs holds no client, and no parent, for ever
+# For one document, a farewell, or the first frame of an answer once the whole request was handed over: an enclave that
+# hangs holds no client, and no parent, for ever.
+ANSWER_S = 30.0
+STATUS_S = 5.0  # for the phase, which an enclave says of itself at once
+KEY_ID_BYTES = 16
+MAX_KEY_IDS = 64  # of one enclave; epochs overlap for a minute
+_EVIDENCE = frozenset({"document", "statement", "owner_lease", "kms_lease", "configuration"})
+NONCE_PROOF = "nonce_proof"
 
 
 class Hint(Exception):
@@ -33,14 +40,16 @@ class Relay:
 
     def __init__(self, window: UnixWindow | VsockWindow, health: Health, answer_s: float = ANSWER_S) -> None:
         self._window, self._health, self._answer_s = window, health, answer_s
+        self.key_ids: frozenset[bytes] = frozenset()
+        """Under which it takes new requests, by its own word when it was last asked."""
 
-    async def infer(self, frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def infer(self, frames: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         """Serialized frames in, serialized frames out. Raises Unreachable, Hint, Cut, OSError or FrameError."""
         async with dial(self._window) as link:
             self._health.exchanges += 1
             up = asyncio.create_task(self._upload(frames, link))
             try:
-                async for body in self._answer(link):
+                async for body in self._answer(link, up):
                     yield body
             finally:
                 up.cancel()
@@ -57,13 +66,20 @@ class Relay:
             if frame.kind == Kind.HINT:
                 raise self._hint(frame.body)
             self._health.count(Class.EVIDENCE, len(frame.body))
-            return require_fields(frame.body, "document", "statement", "owner_lease", "kms_lease", "configuration")
+            return _evidence(frame.body)
 
     async def status(self) -> bool:
-        """Whether an enclave answers at the window. Raises Unreachable, OSError or FrameError."""
-        async with dial(self._window) as link:
-            frame = await self._one_answer(link, Kind.STATUS)
-            return frame is not None and frame.kind == Kind.STATUS_IS
+        """Whether an enclave answers at the window; its key ids are kept. Raises Unreachable, OSError or FrameError."""
+        try:
+            async with dial(self._window) as link:
+                frame = await self._one_answer(link, Kind.STATUS, within_s=min(STATUS_S, self._answer_s))
+        except Unreachable:
+            self.key_ids = frozenset()
+            raise
+        if frame is None or frame.kind != Kind.STATUS_IS:
+            return False
+        self.key_ids = _key_ids(unpack_fields(frame.body).get("key_ids", b""))
+        return True
 
     async def shutdown(self) -> None:
         """Ask the enclave to close its transcript and end. Raises Unreachable, OSError or FrameError."""
@@ -76,9 +92,9 @@ class Relay:
             await link.write(Kind.INFER_FRAME, body)
         await link.write(Kind.INFER_END)
 
-    async def _answer(self, link: WindowLink) -> AsyncIterator[bytes]:
+    async def _answer(self, link: WindowLink, up: "asyncio.Task[None]") -> AsyncIterator[bytes]:
+        frame = await self._first(link, up)
         while True:
-            frame = await link.read()
             if frame is None:
                 raise Cut
             if frame.kind == Kind.INFER_FRAME:
@@ -90,16 +106,47 @@ class Relay:
                 raise self._hint(frame.body)
             else:
                 raise Cut
+            frame = await link.read()
 
-    async def _one_answer(self, link: WindowLink, kind: Kind, body: bytes = b"") -> Frame | None:
+    async def _first(self, link: WindowLink, up: "asyncio.Task[None]") -> Frame | None:
+        """Raises Cut where nothing comes in time. How long the client takes to send its request is the client's."""
+        first = asyncio.create_task(link.read())
+        try:
+            await asyncio.wait({first, up}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({first}, timeout=self._answer_s)
+            if not first.done():
+                raise Cut
+            return first.result()
+        finally:
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+
+    async def _one_answer(
+        self, link: WindowLink, kind: Kind, body: bytes = b"", *, within_s: float | None = None
+    ) -> Frame | None:
         """Raises OSError (TimeoutError among them) or FrameError."""
-        async with asyncio.timeout(self._answer_s):
+        async with asyncio.timeout(self._answer_s if within_s is None else within_s):
             await link.write(kind, body)
             return await link.read()
 
     def _hint(self, body: bytes) -> Hint:
         self._health.count(Class.HINT, len(body))
         return Hint(hint_code(body))
+
+
+def _evidence(body: bytes) -> dict[str, bytes]:
+    """What ATTESTED must hold, and the nonce's path where the enclave shared its document. Raises FrameError."""
+    fields = unpack_fields(body)
+    if fields.keys() - {NONCE_PROOF} != _EVIDENCE:
+        raise FrameError(f"expected fields {sorted(_EVIDENCE)}, got {sorted(fields)}")
+    return {NONCE_PROOF: b"", **fields}
+
+
+def _key_ids(raw: bytes) -> frozenset[bytes]:
+    """Raises FrameError."""
+    if len(raw) % KEY_ID_BYTES or len(raw) > MAX_KEY_IDS * KEY_ID_BYTES:
+        raise FrameError(f"key ids: expected at most {MAX_KEY_IDS} of {KEY_ID_BYTES} bytes, got {len(raw)} bytes")
+    return frozenset(raw[at : at + KEY_ID_BYTES] for at in range(0, len(raw), KEY_ID_BYTES))
 
 
 def hint_code(body: bytes) -> str:

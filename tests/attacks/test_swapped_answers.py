@@ -4,7 +4,7 @@ The parent's own gateway and relay, with one method changed: it reads both answe
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 
 import grpc.aio
@@ -15,6 +15,8 @@ from anchorhold.attestation.channel.client import Delta, Finished
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.client.errors import ClientError
 from anchorhold.client.sdk import AsyncClient, Settings
+from anchorhold.parent import cell as parent
+from anchorhold.parent.cell import Listed, Member
 from anchorhold.parent.config import Address, UnixWindow
 from anchorhold.parent.gateway import Gateway, make_server
 from anchorhold.parent.health import Health
@@ -52,7 +54,7 @@ class CrossedRelay(Relay):
         super().__init__(UnixWindow(cell.window), health)
         self._table, self._side = table, side
 
-    async def infer(self, frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def infer(self, frames: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         answer = [frame async for frame in super().infer(frames)]
         for frame in await self._table.deal(self._side, answer):
             yield frame
@@ -60,8 +62,8 @@ class CrossedRelay(Relay):
 
 async def _serve(cell: Cell, table: Table, side: int) -> tuple[grpc.aio.Server, str]:
     health = Health(lambda _line: None)
-    gateway = Gateway(CrossedRelay(cell, health, table, side), LogClient(Address("127.0.0.1", 9)), health, list)
-    server = make_server(gateway)
+    member = Member(CrossedRelay(cell, health, table, side), lambda: Listed("crossed", "tiny", "running"))
+    server = make_server(Gateway(parent.Cell([member], health), LogClient(Address("127.0.0.1", 9)), health))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     return server, f"127.0.0.1:{port}"

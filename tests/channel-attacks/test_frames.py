@@ -235,5 +235,5 @@ def test_a_request_sent_twice_runs_once(enclave: LoopbackEnclave) -> None:
 
 
 async def _send_again(link: Link) -> None:
-    async for _ in link.infer((), key_id=link.enclave.epochs.current().key_id, alias="tiny", timeout_s=1):
+    async for _ in link.infer((), key_ids=[link.enclave.epochs.current().key_id], alias="tiny", timeout_s=1):
         pass

@@ -18,7 +18,7 @@ from anchorhold.attestation.transcript.kept import KeptReceipt
 from anchorhold.attestation.types import KeyId
 from anchorhold.cli.main import main
 from anchorhold.client.errors import Hinted, Unavailable
-from anchorhold.client.gateway import HINT_METADATA, KEY_ID_METADATA, GatewayBroke
+from anchorhold.client.gateway import HINT_METADATA, KEY_IDS_METADATA, GatewayBroke
 from anchorhold.client.sdk import Client
 from anchorhold.client.trust import Trust, encode_trust
 from anchorhold.sim.link import Link, loopback_trust
@@ -49,9 +49,10 @@ class Relay(GatewayServicer):  # type: ignore[misc]  # generated without types
         self, requests: AsyncIterator[Frame], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[Frame]:
         frames = [message.body async for message in requests]
-        key_id = KeyId(bytes.fromhex(dict(context.invocation_metadata())[KEY_ID_METADATA]))
+        named = dict(context.invocation_metadata())[KEY_IDS_METADATA].split(",")
+        key_ids = [KeyId(bytes.fromhex(one)) for one in named]
         try:
-            async for body in self.link.infer(frames, key_id=key_id, alias="tiny", timeout_s=5):
+            async for body in self.link.infer(frames, key_ids=key_ids, alias="tiny", timeout_s=5):
                 yield Frame(body=body)
         except GatewayBroke as broke:
             context.set_trailing_metadata(((HINT_METADATA, broke.hint),))

@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from anchorhold.parent.cell import Cell, Listed, Member
 from anchorhold.parent.config import Address, UnixWindow
 from anchorhold.parent.gateway import MAX_TRANSCRIPTS, Gateway, make_server
 from anchorhold.parent.health import Class, Health
@@ -48,7 +49,8 @@ async def gateway(
 ) -> AsyncIterator[tuple[Any, Health]]:
     health = Health(len)
     relay = Relay(UnixWindow(window), health, answer_s)
-    server = make_server(Gateway(relay, LogClient(log), health, lambda: [("i-1", "tiny", "running")]))
+    cell = Cell([Member(relay, lambda: Listed("i-1", "tiny", "running"))], health)
+    server = make_server(Gateway(cell, LogClient(log), health))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from anchorhold.parent.cell import Listed
 from anchorhold.parent.config import ConfigError, UnixWindow, parse_config
 from anchorhold.parent.health import Health
 from anchorhold.parent.lifecycle import Lifecycle
@@ -172,13 +173,14 @@ def test_the_end_of_an_adopted_enclave_is_noticed_at_its_window(
         await FrameWriter(writer).write(Kind.STATUS_IS)
         writer.close()
 
-    async def go() -> list[tuple[str, str, str]]:
+    async def go() -> list[Listed]:
         health = Health(len)
-        lifecycle = Lifecycle(parse_config(config).enclave, "tiny", Relay(UnixWindow(window), health), health)
+        (enclave,) = parse_config(config).enclaves
+        lifecycle = Lifecycle(enclave, "tiny", Relay(UnixWindow(window), health), health)
         async with await asyncio.start_unix_server(answer, window):
             await lifecycle.start()
-        seen = lifecycle.hints()
+        seen = lifecycle.listed()
         await lifecycle.watch()
-        return [*seen, *lifecycle.hints()]
+        return [seen, lifecycle.listed()]
 
-    assert run(go()) == [("", "tiny", "running"), ("", "tiny", "ended")]
+    assert run(go()) == [Listed("enclave-1", "tiny", "running"), Listed("enclave-1", "tiny", "ended")]

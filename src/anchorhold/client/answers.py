@@ -10,13 +10,17 @@ from anchorhold.client.session import Session
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer with its verified receipt. `resealed` counts sends that only a hint had answered."""
+    """A whole answer with its verified receipt, from the enclave of `session`, which was one of `sealed_to`.
+
+    `resealed` counts sends that only a hint had answered.
+    """
 
     text: str = field(repr=False)
     finish: Finish
     receipt: VerifiedReceipt
     session: Session
     resealed: int
+    sealed_to: tuple[Session, ...] = ()
 
     @property
     def simulated(self) -> bool:
@@ -33,3 +37,4 @@ class Embeddings:
     receipt: VerifiedReceipt
     session: Session
     resealed: int
+    sealed_to: tuple[Session, ...] = ()

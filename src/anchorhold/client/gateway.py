@@ -1,6 +1,7 @@
 """The wire to an untrusted gateway, and nothing but the wire: bytes out, bytes in (DESIGN 3, last paragraph)."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import grpc
@@ -8,11 +9,11 @@ import grpc
 from anchorhold.attestation.types import KeyId
 from anchorhold.client.errors import Unavailable
 from anchorhold.client.session import AttestAnswer
-from anchorhold.v1.gateway_pb2 import AttestRequest
+from anchorhold.v1.gateway_pb2 import AttestRequest, EnclavesRequest
 from anchorhold.v1.gateway_pb2 import Frame as FrameMessage
 from anchorhold.v1.gateway_pb2_grpc import GatewayStub
 
-KEY_ID_METADATA = "anchorhold-key-id"
+KEY_IDS_METADATA = "anchorhold-key-ids"  # the targets of the header, in hex, with commas between
 ALIAS_METADATA = "anchorhold-alias"
 HINT_METADATA = "anchorhold-hint"
 ATTEST_TIMEOUT_S = 30.0
@@ -32,15 +33,27 @@ class GatewayBroke(Exception):
         self.hint = hint
 
 
+@dataclass(frozen=True, slots=True)
+class ListedEnclave:
+    """One line of `Enclaves`: a name to ask for evidence by, and a state. Nobody vouches for either."""
+
+    enclave: str
+    state: str
+
+
 class Gateway(Protocol):
     """What a client needs of whoever stands between it and the enclave. Nothing it returns is believed."""
 
-    async def attest(self, nonce: bytes, *, with_configuration: bool) -> AttestAnswer:
-        """Raises Unavailable."""
+    async def enclaves(self) -> Sequence[ListedEnclave]:
+        """Which there are, as it says. Raises Unavailable."""
+        ...
+
+    async def attest(self, nonce: bytes, *, with_configuration: bool, enclave: str = "") -> AttestAnswer:
+        """Evidence of the enclave of that name, of any for an empty one. Raises Unavailable."""
         ...
 
     def infer(
-        self, frames: Sequence[bytes], *, key_id: KeyId, alias: str, timeout_s: float
+        self, frames: Sequence[bytes], *, key_ids: Sequence[KeyId], alias: str, timeout_s: float
     ) -> AsyncGenerator[bytes, None]:
         """The frames of the answer. Raises GatewayBroke."""
         ...
@@ -56,20 +69,32 @@ class GrpcGateway:
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
         self._stub = GatewayStub(self._channel)
 
-    async def attest(self, nonce: bytes, *, with_configuration: bool) -> AttestAnswer:
-        request = AttestRequest(nonce=nonce, with_configuration=with_configuration)
+    async def enclaves(self) -> Sequence[ListedEnclave]:
+        try:
+            answer = await self._stub.Enclaves(EnclavesRequest(), timeout=ATTEST_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise Unavailable(f"gateway {self._address}: no list of enclaves: {_status(error)}") from error
+        return [ListedEnclave(one.enclave_id, one.state) for one in answer.enclaves]
+
+    async def attest(self, nonce: bytes, *, with_configuration: bool, enclave: str = "") -> AttestAnswer:
+        request = AttestRequest(nonce=nonce, with_configuration=with_configuration, enclave=enclave)
         try:
             answer = await self._stub.Attest(request, timeout=ATTEST_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             raise Unavailable(f"gateway {self._address}: no evidence: {_status(error)}") from error
         return AttestAnswer(
-            answer.document, answer.statement, answer.owner_lease, answer.kms_lease, answer.configuration
+            answer.document,
+            answer.statement,
+            answer.owner_lease,
+            answer.kms_lease,
+            answer.configuration,
+            answer.nonce_proof,
         )
 
     async def infer(
-        self, frames: Sequence[bytes], *, key_id: KeyId, alias: str, timeout_s: float
+        self, frames: Sequence[bytes], *, key_ids: Sequence[KeyId], alias: str, timeout_s: float
     ) -> AsyncGenerator[bytes, None]:
-        metadata = ((KEY_ID_METADATA, key_id.hex()), (ALIAS_METADATA, alias))
+        metadata = ((KEY_IDS_METADATA, ",".join(one.hex() for one in key_ids)), (ALIAS_METADATA, alias))
         call = self._stub.Infer(_messages(frames), metadata=metadata, timeout=timeout_s)
         try:
             async for message in call:

@@ -20,7 +20,6 @@ from typing import Self, TypeVar
 from anchorhold.attestation.channel.client import (
     ClientExchange,
     Delta,
-    EpochOver,
     Failed,
     Finished,
     Options,
@@ -35,7 +34,8 @@ from anchorhold.client.conversation import Conversation, Inputs, request_of
 from anchorhold.client.errors import Hinted, LeaseEnded, Refused, Unavailable
 from anchorhold.client.gateway import Gateway, GatewayBroke, GrpcGateway
 from anchorhold.client.releases import Releases
-from anchorhold.client.session import NONCE, AttestAnswer, Session, open_session
+from anchorhold.client.session import Session
+from anchorhold.client.session_set import SessionSet, Verifier
 from anchorhold.client.settings import DEFAULT_MAX_TOKENS, DEFAULTS, Settings
 from anchorhold.client.trust import Trust
 
@@ -54,6 +54,7 @@ class _Step:
     event: Delta | Embedding | Finished
     session: Session
     resealed: int
+    sealed_to: tuple[Session, ...]
 
 
 class _OnlyHint(Exception):
@@ -65,7 +66,10 @@ class _OnlyHint(Exception):
 
 
 class AsyncClient:
-    """One deployment, one gateway. To be made inside a running event loop unless `gateway` is given."""
+    """One deployment, one gateway. To be made inside a running event loop unless `gateway` is given.
+
+    Each request is sealed to at most `enclaves` verified enclaves, every one of which can read it; one of them answers.
+    """
 
     def __init__(
         self,
@@ -74,6 +78,7 @@ class AsyncClient:
         gateway: Gateway | None = None,
         tenant: TenantKey | None = None,
         releases: Releases | None = None,
+        enclaves: int = 1,
         now: Callable[[], datetime] = utc_now,
         entropy: Entropy = secrets.token_bytes,
     ) -> None:
@@ -83,18 +88,16 @@ class AsyncClient:
         # The list that the trust file names, unless another copy of it is given: what is pinned is who signs it.
         if releases is None and trust.releases is not None:
             releases = Releases(trust, trust.releases)
-        self._releases = releases
-        self._now = now
         self._entropy = entropy
+        self._verifier = Verifier(trust, self._gateway, releases, enclaves=enclaves, now=now, entropy=entropy)
         self._session: Session | None = None
-        self._configuration = b""
-        self._attesting = asyncio.Lock()
         self.resealed = 0
 
     async def verify(self) -> Session:
         """Evidence, verified now, against the releases accepted now. Raises EvidenceError or ClientError."""
-        async with self._attesting:
-            return await self._verify()
+        verified = await self._verifier.verify()
+        self._session = verified.sessions[0]
+        return self._session
 
     async def stream(
         self, conversation: Conversation, settings: Settings = DEFAULTS
@@ -111,7 +114,9 @@ class AsyncClient:
             async for step in steps:
                 if isinstance(step.event, Finished):
                     finished = step.event
-                    return Embeddings(tuple(vectors), finished.finish, finished.receipt, step.session, step.resealed)
+                    return Embeddings(
+                        tuple(vectors), finished.finish, finished.receipt, step.session, step.resealed, step.sealed_to
+                    )
                 if isinstance(step.event, Embedding):
                     vectors.append(step.event)
         raise Truncated("the stream ended before the final record")
@@ -123,15 +128,22 @@ class AsyncClient:
             async for step in steps:
                 if isinstance(step.event, Finished):
                     finished = step.event
-                    return Answer("".join(pieces), finished.finish, finished.receipt, step.session, step.resealed)
+                    return Answer(
+                        "".join(pieces), finished.finish, finished.receipt, step.session, step.resealed, step.sealed_to
+                    )
                 if isinstance(step.event, Delta):
                     pieces.append(step.event.text)
         raise Truncated("the stream ended before the final record")
 
     @property
     def session(self) -> Session | None:
-        """What the last request was sealed to."""
+        """The enclave that answered last; the first of those verified while none has."""
         return self._session
+
+    @property
+    def sealed_to(self) -> SessionSet | None:
+        """What requests are sealed to now, and what was refused."""
+        return self._verifier.held
 
     async def close(self) -> None:
         await self._gateway.close()
@@ -146,12 +158,13 @@ class AsyncClient:
 
     async def _stream(self, conversation: Conversation | Inputs, settings: Settings) -> AsyncGenerator[_Step, None]:
         for sent in range(2):
-            session = await self._valid_session(fresh=sent > 0)
-            exchange = self._seal(session, conversation, settings)
+            held = await (self._verifier.verify() if sent else self._verifier.valid())
+            exchange = self._seal(held, conversation, settings)
             try:
-                async with aclosing(self._receive(exchange, session, settings)) as events:
+                async with aclosing(self._receive(exchange, held, settings)) as events:
                     async for event in events:
-                        yield _Step(event, session, sent)
+                        self._session = held.of(exchange.answered_by)
+                        yield _Step(event, self._session, sent, held.sessions)
                 return
             except _OnlyHint as only:
                 # At most one re-verification and one re-seal, under a new K (DESIGN 3.3).
@@ -159,44 +172,19 @@ class AsyncClient:
                     raise Hinted(only.hint, sent) from only
                 self.resealed += 1
 
-    async def _valid_session(self, *, fresh: bool) -> Session:
-        async with self._attesting:
-            if self._session is not None and not fresh:
-                try:
-                    self._session.check(self._now())
-                    return self._session
-                except (LeaseEnded, EpochOver):
-                    pass  # a renewed lease or the next epoch is an Attest away
-            return await self._verify()
-
-    async def _verify(self) -> Session:
-        # In a thread: it may wait for another client of this trust file, and for the disk.
-        accepted = None if self._releases is None else await asyncio.to_thread(self._releases.accepted, self._now())
-        nonce = self._entropy(NONCE)
-        # C is pinned, so the bytes that hashed to it once are still right.
-        answer = await self._gateway.attest(nonce, with_configuration=not self._configuration)
-        if self._configuration:
-            answer = AttestAnswer(
-                answer.document, answer.statement, answer.owner_lease, answer.kms_lease, self._configuration
-            )
-        session = open_session(answer, self._trust, nonce=nonce, now=self._now(), releases=accepted)
-        self._configuration = answer.configuration
-        self._session = session
-        return session
-
-    def _seal(self, session: Session, conversation: Conversation | Inputs, settings: Settings) -> ClientExchange:
-        reason = settings.reason if settings.reason is not None else session.configuration.purposes[0]
-        session.check_purpose(reason)
+    def _seal(self, held: SessionSet, conversation: Conversation | Inputs, settings: Settings) -> ClientExchange:
+        reason = settings.reason if settings.reason is not None else held.sessions[0].configuration.purposes[0]
+        held.check_purpose(reason)
         request = request_of(conversation, settings.sampling, reason, settings.tools, settings.partition)
         options = Options(self._trust.alias, settings.padding, settings.deadline)
-        return ClientExchange([session.channel], request, options, entropy=self._entropy, tenant=self._tenant)
+        return ClientExchange(held.channels, request, options, entropy=self._entropy, tenant=self._tenant)
 
     async def _receive(
-        self, exchange: ClientExchange, session: Session, settings: Settings
+        self, exchange: ClientExchange, held: SessionSet, settings: Settings
     ) -> AsyncGenerator[Delta | Embedding | Finished, None]:
         timeout_s = settings.deadline / 1000 + GRACE_S
         answer = self._gateway.infer(
-            exchange.frames, key_id=session.channel.key_id, alias=self._trust.alias, timeout_s=timeout_s
+            exchange.frames, key_ids=held.key_ids, alias=self._trust.alias, timeout_s=timeout_s
         )
         try:
             async with aclosing(answer):
@@ -220,11 +208,18 @@ class AsyncClient:
 class Client:
     """`AsyncClient` for callers without an event loop: one thread of its own runs one."""
 
-    def __init__(self, trust: Trust, *, tenant: TenantKey | None = None, releases: Releases | None = None) -> None:
+    def __init__(
+        self,
+        trust: Trust,
+        *,
+        tenant: TenantKey | None = None,
+        releases: Releases | None = None,
+        enclaves: int = 1,
+    ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="anchorhold-client", daemon=True)
         self._thread.start()
-        self._client = self._await(_make(trust, tenant, releases))
+        self._client = self._await(_make(trust, tenant, releases, enclaves))
 
     def verify(self) -> Session:
         """See AsyncClient."""
@@ -256,6 +251,11 @@ class Client:
         return self._client.session
 
     @property
+    def sealed_to(self) -> SessionSet | None:
+        """See AsyncClient."""
+        return self._client.sealed_to
+
+    @property
     def resealed(self) -> int:
         """See AsyncClient."""
         return self._client.resealed
@@ -282,8 +282,8 @@ class Client:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
-async def _make(trust: Trust, tenant: TenantKey | None, releases: Releases | None) -> AsyncClient:
-    return AsyncClient(trust, tenant=tenant, releases=releases)
+async def _make(trust: Trust, tenant: TenantKey | None, releases: Releases | None, enclaves: int) -> AsyncClient:
+    return AsyncClient(trust, tenant=tenant, releases=releases, enclaves=enclaves)
 
 
 async def _next(events: AsyncGenerator[T, None]) -> T:

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from anchorhold.attestation.configuration import configuration_digest, decode_configuration, pcr16
 from anchorhold.attestation.types import KeyId, Platform
-from anchorhold.client.gateway import GatewayBroke
+from anchorhold.client.gateway import GatewayBroke, ListedEnclave
 from anchorhold.client.session import AttestAnswer
 from anchorhold.client.trust import LogPin, Trust
 from anchorhold.enclave.serve.exchange import serve_infer
@@ -44,6 +44,7 @@ class Link:
         self.up: list[bytes] = []
         self.down: list[bytes] = []
         self.attests = 0
+        self.targets: tuple[KeyId, ...] = ()
         self.serving: asyncio.Task[None] | None = None
 
     def evidence(self, answer: AttestAnswer, nonce: bytes) -> AttestAnswer:
@@ -66,16 +67,24 @@ class Link:
         """The enclave that gets the request."""
         return self.enclave
 
-    async def attest(self, nonce: bytes, *, with_configuration: bool) -> AttestAnswer:
+    def named(self, enclave: str) -> LoopbackEnclave:
+        """The enclave that is asked for evidence."""
+        return self.enclave
+
+    async def enclaves(self) -> Sequence[ListedEnclave]:
+        return (ListedEnclave("loopback", "running"),)
+
+    async def attest(self, nonce: bytes, *, with_configuration: bool, enclave: str = "") -> AttestAnswer:
         self.attests += 1
-        said = self.enclave.attest(nonce)
+        said = self.named(enclave).attest(nonce)
         raw = said.configuration if with_configuration else b""
         answer = AttestAnswer(said.document, said.statement, said.owner_lease, said.kms_lease, raw)
         return self.evidence(answer, nonce)
 
     async def infer(
-        self, frames: Sequence[bytes], *, key_id: KeyId, alias: str, timeout_s: float
+        self, frames: Sequence[bytes], *, key_ids: Sequence[KeyId], alias: str, timeout_s: float
     ) -> AsyncGenerator[bytes, None]:
+        self.targets = tuple(key_ids)
         ours, theirs = socket.socketpair()
         self.serving = serving = asyncio.create_task(_serve(self.pick(), theirs))
         stream = await asyncio.open_unix_connection(sock=ours)
