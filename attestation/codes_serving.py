@@ -27,10 +27,6 @@ slot
 A slot does not open: sealed to another key, statement, header or place, or changed.
 Ask again over a new channel.
 
-not-yet
-A part of the format that this release reads and refuses.
-Use the form that docs/spec/channel.md allows.
-
 epoch-over
 The channel key's time is over.
 Ask again: the client verifies the next key.

@@ -24,6 +24,7 @@ from anchorhold.attestation.channel.body import (
     encode_sealed,
     tenant_message,
 )
+from anchorhold.attestation.channel.codes import Code
 from anchorhold.attestation.channel.enclave import Entropy
 from anchorhold.attestation.channel.errors import ChannelError, Truncated
 from anchorhold.attestation.channel.header import (
@@ -42,7 +43,7 @@ from anchorhold.attestation.channel.header import (
     seal_slot,
     slot_digest,
 )
-from anchorhold.attestation.channel.padding import MAX_CONTENT, Padding, require_built
+from anchorhold.attestation.channel.padding import Padding, response_step
 from anchorhold.attestation.channel.pieces import Embedding, TokenLogprob, decode_embedding, decode_scored
 from anchorhold.attestation.channel.receipt import (
     Receipt,
@@ -62,6 +63,7 @@ from anchorhold.attestation.channel.record import (
     RecordSealer,
     frame,
     parse_frame,
+    seal_request,
 )
 from anchorhold.attestation.channel.seal import SUITE, check_public
 from anchorhold.attestation.channel.states import Event, Machine, State
@@ -183,10 +185,9 @@ class ClientExchange:
         entropy: Entropy,
         tenant: TenantKey | None = None,
     ) -> None:
-        """Raises Malformed or NotYet for a request no enclave would take."""
+        """Raises Malformed for a request no enclave would take."""
         if not 1 <= len(channels) <= MAX_SLOTS:
             raise Malformed(f"enclaves: expected 1 to {MAX_SLOTS}, got {len(channels)}")
-        require_built(options.padding)
         self._channels = tuple(channels)
         self._options = options
         self._asked = request
@@ -202,6 +203,7 @@ class ClientExchange:
         self._records: RecordOpener | None = None
         self._got = RecordsDigest(labels.RESPONSE_DIGEST)
         self._conclusion: Record | None = None
+        self._dummies = 0
 
     @property
     def frames(self) -> tuple[bytes, ...]:
@@ -247,7 +249,7 @@ class ClientExchange:
         )
         inside = _sealed_request(body, digest, tuple(slot_digest(slot) for slot in slots), tenant)
         sealer = RecordSealer(request_record_key(self._request_key, digest), Direction.REQUEST, options.padding)
-        records = _split(inside, sealer)
+        records = seal_request(inside, sealer)
         self._digests = tuple(RecordsDigest(labels.REQUEST_DIGEST, raw_header, slot) for slot in slots)
         for running in self._digests:
             for record in records:
@@ -300,7 +302,9 @@ class ClientExchange:
             return self._piece(record)
         if record.kind is RecordKind.RECEIPT:
             return self._conclude(record.content)
-        if record.kind is not RecordKind.DUMMY:
+        if record.kind is RecordKind.DUMMY:
+            self._dummies += 1
+        elif record.kind is not RecordKind.PART:
             self._conclusion = record
         return None
 
@@ -331,12 +335,20 @@ class ClientExchange:
     def _conclude(self, raw_receipt: bytes) -> Answered:
         assert self._conclusion is not None, "the state table has a conclusion before the final record"
         conclusion = self._conclusion
+        self._check_step(conclusion)
         receipt = self._check_receipt(raw_receipt)
         if conclusion.kind is RecordKind.FINISH:
             if isinstance(self._asked, Embed) and len(self._vectors) != len(self._asked.inputs):
                 raise ChannelError(f"expected {len(self._asked.inputs)} embeddings, got {len(self._vectors)}")
             return Finished(decode_finish(conclusion.content), receipt)
         return Failed(decode_code(conclusion.content), receipt)
+
+    def _check_step(self, conclusion: Record) -> None:
+        """An answer in `strict` fills a step, unless its lease ended: then nothing more may be sent, and all see it."""
+        records = self._got.count + 1
+        cut = conclusion.kind is RecordKind.ERROR and conclusion.content == Code.LEASE_ENDED.encode()
+        if self._options.padding is Padding.STRICT and not cut and records != response_step(records):
+            raise ChannelError(f"records of the answer: expected {response_step(records)} under strict, got {records}")
 
     def _check_receipt(self, raw: bytes) -> VerifiedReceipt:
         assert self._chosen is not None
@@ -348,6 +360,7 @@ class ClientExchange:
             ("request digest", self._digests[self._chosen].digest(), receipt.request),
             ("response digest", self._got.digest(), receipt.response),
             ("number of response records", self._got.count, receipt.records),
+            ("number of dummies", self._dummies, receipt.dummies),
             ("commitment of the request key", self._commit, receipt.request_commit),
             ("commitment of the response secret", response_commitment(secret), receipt.response_commit),
             ("model (D)", channel.serve.model, receipt.model),
@@ -365,6 +378,7 @@ _EVENTS: dict[tuple[RecordKind, bool], Event] = {
     (RecordKind.LOGPROBS, False): Event.DELTA,
     (RecordKind.EMBEDDING, False): Event.EMBEDDING,
     (RecordKind.DUMMY, False): Event.DUMMY,
+    (RecordKind.PART, False): Event.PART,
     (RecordKind.FINISH, False): Event.CONCLUSION,
     (RecordKind.ERROR, False): Event.CONCLUSION,
     (RecordKind.RECEIPT, True): Event.RECEIPT,
@@ -376,12 +390,6 @@ def _sealed_request(body: bytes, header: Sha384, slots: tuple[Sha384, ...], tena
         return encode_sealed(SealedRequest(body, slots, None, None))
     signature = tenant.key.sign(tenant_message(header, slots, body))
     return encode_sealed(SealedRequest(body, slots, tenant.credential, signature))
-
-
-def _split(inside: bytes, sealer: RecordSealer) -> tuple[bytes, ...]:
-    pieces = [inside[at : at + MAX_CONTENT] for at in range(0, len(inside), MAX_CONTENT)]
-    last = len(pieces) - 1
-    return tuple(sealer.seal(RecordKind.BODY, piece, final=at == last) for at, piece in enumerate(pieces))
 
 
 def _text(raw: bytes) -> str:

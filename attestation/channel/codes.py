@@ -12,7 +12,6 @@ class Code(StrEnum):
     UNKNOWN_KEY = "unknown-key"
     TRUNCATED = "truncated"
     TIMEOUT = "timeout"
-    NOT_YET = "not-yet"
     # The enclave's word
     REPLAYED = "replayed"
     TENANT = "tenant"

@@ -36,7 +36,6 @@ from anchorhold.attestation.channel.header import (
     response_record_key,
     slot_digest,
 )
-from anchorhold.attestation.channel.padding import require_built
 from anchorhold.attestation.channel.pieces import Embedding, Scored, encode_embedding, encode_scored
 from anchorhold.attestation.channel.receipt import receipt_commitment, receipt_tag
 from anchorhold.attestation.channel.record import (
@@ -47,6 +46,7 @@ from anchorhold.attestation.channel.record import (
     RecordOpener,
     RecordsDigest,
     RecordSealer,
+    check_request_step,
     frame,
     parse_frame,
 )
@@ -112,6 +112,7 @@ class EnclaveExchange:
         self._sealer: RecordSealer | None = None
         self._sent = RecordsDigest(labels.RESPONSE_DIGEST)
         self.bytes_out = 0
+        self.dummies = 0
 
     def receive(self, raw: bytes) -> Received | None:
         """The whole request once its final record is in, else None. Raises EvidenceError."""
@@ -139,7 +140,16 @@ class EnclaveExchange:
     def embedding(self, embedding: Embedding) -> bytes:
         return self._record(Event.EMBEDDING, RecordKind.EMBEDDING, encode_embedding(embedding))
 
+    def part(self, content: bytes) -> bytes:
+        """A full piece of a content that takes more than one frame of `strict`."""
+        return self._record(Event.PART, RecordKind.PART, content)
+
+    def rest(self, kind: RecordKind, content: bytes) -> bytes:
+        """The record, DELTA, LOGPROBS or EMBEDDING, of a content whose parts before are sent."""
+        return self._record(Event.EMBEDDING if kind is RecordKind.EMBEDDING else Event.DELTA, kind, content)
+
     def dummy(self) -> bytes:
+        self.dummies += 1
         return self._record(Event.DUMMY, RecordKind.DUMMY, b"")
 
     def finish(self, finish: Finish) -> bytes:
@@ -187,7 +197,6 @@ class EnclaveExchange:
 
     def _open_slot(self, opening: Opening) -> _Open:
         # 1. Which of the targets is a key of ours (docs/spec/channel.md 3.3).
-        require_built(opening.header.padding)
         index, ours = self._find(opening.header.targets)
         # 2. The slot opens under this header, this statement and this place only.
         request_key, response_secret = open_slot(
@@ -214,6 +223,8 @@ class EnclaveExchange:
             raise TooLarge("request records", limit=MAX_REQUEST_RECORDS, actual=opened.seen.count + 1)
         record = opened.records.open(body, final=final)
         opened.seen.add(body)
+        if final:
+            check_request_step(opened.seen.count, opened.opening.header.padding)
         if record.kind is RecordKind.DUMMY and not final:
             return
         if record.kind is not RecordKind.BODY:

@@ -37,9 +37,3 @@ class SlotInvalid(ChannelError):
     """A slot that does not open: sealed to another key, statement, header or place, or changed."""
 
     code = "slot"
-
-
-class NotYet(ChannelError):
-    """A part of the format this release reads and refuses."""
-
-    code = "not-yet"

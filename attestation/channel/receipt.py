@@ -16,7 +16,7 @@ from anchorhold.attestation.digest import hkdf_expand, labelled
 from anchorhold.attestation.errors import Malformed, Mismatch, WrongAlgorithm
 from anchorhold.attestation.types import SHA384_BYTES, Milliseconds, ModelDigest, Sha384, StatementDigest
 
-VERSION = 1
+VERSION = 2
 MAX_RECEIPT = 2_048
 LEASE_ID = 16
 PSEUDONYM = 16
@@ -39,6 +39,7 @@ class Receipt:
     request: Sha384
     response: Sha384
     records: int
+    dummies: int
     request_commit: bytes
     response_commit: bytes
     model: ModelDigest
@@ -57,6 +58,7 @@ def encode_receipt(receipt: Receipt) -> bytes:
             "request": receipt.request,
             "response": receipt.response,
             "records": receipt.records,
+            "dummies": receipt.dummies,
             "request_commit": receipt.request_commit,
             "response_commit": receipt.response_commit,
             "model": receipt.model,
@@ -89,6 +91,7 @@ def decode_receipt(raw: bytes) -> Receipt:
         Sha384(_sized(members, "request", SHA384_BYTES)),
         Sha384(_sized(members, "response", SHA384_BYTES)),
         _count(members, "records"),
+        _count(members, "dummies"),
         _sized(members, "request_commit", SECRET),
         _sized(members, "response_commit", SECRET),
         ModelDigest(_sized(members, "model", SHA384_BYTES)),
@@ -139,6 +142,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "request": bytes,
     "response": bytes,
     "records": int,
+    "dummies": int,
     "request_commit": bytes,
     "response_commit": bytes,
     "model": bytes,

@@ -13,7 +13,17 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from anchorhold.attestation.channel.errors import RecordInvalid
-from anchorhold.attestation.channel.padding import BASIC_MULTIPLE, HEAD, MAX_CONTENT, Padding, pad, unpad
+from anchorhold.attestation.channel.padding import (
+    BASIC_MULTIPLE,
+    HEAD,
+    MAX_CONTENT,
+    STRICT_CONTENT,
+    Padding,
+    capacity,
+    pad,
+    request_step,
+    unpad,
+)
 from anchorhold.attestation.digest import length_prefixed
 from anchorhold.attestation.errors import Malformed, TooLarge
 from anchorhold.attestation.types import Sha384
@@ -43,6 +53,7 @@ class RecordKind(IntEnum):
 
     DUMMY = 0x00
     BODY = 0x01
+    PART = 0x02
     DELTA = 0x10
     FINISH = 0x11
     ERROR = 0x12
@@ -83,6 +94,10 @@ class RecordSealer:
         self._padding = padding
         self._counter = 0
 
+    @property
+    def padding(self) -> Padding:
+        return self._padding
+
     def seal(self, kind: RecordKind, content: bytes, *, final: bool = False) -> bytes:
         """The next frame. Raises ValueError past the limits: our own mistake."""
         if self._counter >= MAX_RECORDS:
@@ -96,13 +111,17 @@ class RecordSealer:
 
 
 class RecordOpener:
-    """Opens the records of one direction, in order. After an error it is of no further use."""
+    """Opens the records of one direction, in order. After an error it is of no further use.
+
+    A content that came in PARTs is given whole, with the record that ends it; a PART by itself is given empty.
+    """
 
     def __init__(self, key: bytes, direction: Direction, padding: Padding) -> None:
         self._key = AESGCM(key)
         self._direction = direction
         self._padding = padding
         self._counter = 0
+        self._parts = bytearray()
 
     def open(self, sealed: bytes, *, final: bool) -> Record:
         """Raises RecordInvalid, Malformed or TooLarge."""
@@ -118,9 +137,26 @@ class RecordOpener:
         self._counter += 1
         kind, content = unpad(plain, self._padding)
         try:
-            return Record(RecordKind(kind), content, final)
+            record = Record(RecordKind(kind), content, final)
         except ValueError as error:
             raise Malformed(f"record {self._counter - 1}: unknown kind 0x{kind:02x}") from error
+        return self._whole(record)
+
+    def _whole(self, record: Record) -> Record:
+        if record.kind is RecordKind.PART:
+            # Full, or there would be several ways to say the same.
+            if self._padding is not Padding.STRICT or record.final or len(record.content) != STRICT_CONTENT:
+                raise Malformed(f"record {self._counter - 1}: a PART of {len(record.content)} bytes cannot stand there")
+            self._parts += record.content
+            record = Record(record.kind, b"", final=False)
+        elif self._parts:
+            if record.final or not record.content:
+                raise Malformed(f"record {self._counter - 1}: a {record.kind.name} record cannot end a PART")
+            record = Record(record.kind, bytes(self._parts) + record.content, final=False)
+            self._parts.clear()
+        if len(self._parts) + len(record.content) > MAX_CONTENT:
+            raise TooLarge("content in parts", limit=MAX_CONTENT, actual=len(self._parts) + len(record.content))
+        return record
 
 
 class RecordsDigest:
@@ -138,6 +174,24 @@ class RecordsDigest:
         whole = self._hash.copy()
         whole.update(length_prefixed(self.count.to_bytes(8, "big")))
         return Sha384(whole.digest())
+
+
+def seal_request(inside: bytes, sealer: RecordSealer) -> tuple[bytes, ...]:
+    """All records of a request: pieces of it and, in `strict`, dummies before the last one to fill the step."""
+    most = capacity(sealer.padding)
+    pieces = [inside[at : at + most] for at in range(0, len(inside), most)]
+    dummies = request_step(len(pieces)) - len(pieces) if sealer.padding is Padding.STRICT else 0
+    return (
+        *(sealer.seal(RecordKind.BODY, piece) for piece in pieces[:-1]),
+        *(sealer.seal(RecordKind.DUMMY, b"") for _ in range(dummies)),
+        sealer.seal(RecordKind.BODY, pieces[-1], final=True),
+    )
+
+
+def check_request_step(records: int, padding: Padding) -> None:
+    """Raises Malformed for a whole `strict` request that fills no step: its sender gave its length away."""
+    if padding is Padding.STRICT and records != request_step(records):
+        raise Malformed(f"request records: expected {request_step(records)} under strict, got {records}")
 
 
 def _aad(direction: Direction, counter: bytes, *, final: bool) -> bytes:

@@ -26,6 +26,7 @@ class Event(Enum):
     DELTA = "delta record"
     EMBEDDING = "embedding record"
     DUMMY = "dummy record"
+    PART = "part of a record"
     CONCLUSION = "finish or error record"
     RECEIPT = "final record"
 
@@ -38,6 +39,7 @@ NEXT: dict[tuple[State, Event], State] = {
     (State.ANSWERING, Event.DELTA): State.ANSWERING,
     (State.ANSWERING, Event.EMBEDDING): State.ANSWERING,
     (State.ANSWERING, Event.DUMMY): State.ANSWERING,
+    (State.ANSWERING, Event.PART): State.ANSWERING,
     (State.ANSWERING, Event.CONCLUSION): State.CONCLUDED,
     (State.CONCLUDED, Event.DUMMY): State.CONCLUDED,
     (State.CONCLUDED, Event.RECEIPT): State.DONE,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from anchorhold.attestation.channel.body import Finish, FinishReason
 from anchorhold.attestation.channel.codes import Code
 from anchorhold.attestation.channel.enclave import EnclaveExchange, Received
-from anchorhold.attestation.channel.errors import NotYet, UnknownKey
+from anchorhold.attestation.channel.errors import UnknownKey
+from anchorhold.attestation.channel.padding import longest_tail_s
 from anchorhold.attestation.channel.pieces import Embedding
 from anchorhold.attestation.channel.receipt import Asserted, Receipt, sign_receipt
 from anchorhold.attestation.errors import EvidenceError
@@ -23,6 +24,7 @@ from anchorhold.enclave.serve.asked import engine_request
 from anchorhold.enclave.serve.egress import EgressClass
 from anchorhold.enclave.serve.replay import MemoryFull, Replayed
 from anchorhold.enclave.serve.service import Service
+from anchorhold.enclave.serve.shaper import Said, Way, outlet
 from anchorhold.enclave.serve.tenancy import Party, verified_party
 from anchorhold.wire.frames import Frame, FrameError, FrameReader, FrameWriter, unwrap_proto, wrap_proto
 from anchorhold.wire.messages import Kind
@@ -30,7 +32,6 @@ from anchorhold.wire.messages import Kind
 CLOSING_TIMEOUT_S = 10.0  # for the last two records: a client that stopped reading holds nothing for ever
 CUT_TIMEOUT_S = 0.5  # for the same two records when the lease has ended: the wipe waits for nobody longer
 REQUEST_TIMEOUT_S = 30.0  # from the first frame to the final request record: who sends slower holds memory
-MAX_DELTA = 16_384  # characters in one record: at most 65,536 bytes of UTF-8
 
 _ENGINE_CODES = {
     "bad-request": Code.BAD_REQUEST,
@@ -85,8 +86,6 @@ async def _receive(reader: FrameReader, exchange: EnclaveExchange, first: Frame 
 def _hint_code(error: Exception) -> Code:
     if isinstance(error, UnknownKey):
         return Code.UNKNOWN_KEY
-    if isinstance(error, NotYet):
-        return Code.NOT_YET
     return Code.TRUNCATED if isinstance(error, _CutOff) else Code.MALFORMED
 
 
@@ -149,11 +148,15 @@ class _Answer:
         self._arrived = arrived
         self._opened = service.clock_ms()
         self._progress = _Progress()
+        self._outlet = outlet(Way(exchange, service.gate.check, self._send), received.header.padding)
 
     async def run(self) -> None:
         """From the answer's opening to its final record. Raises OSError when the client is gone."""
         await self._send(self._exchange.answer())
+        self._outlet.begin()
         outcome = self._admit() or await self._generate()
+        if outcome is not Code.LEASE_ENDED:
+            outcome = await self._filled(outcome)
         if isinstance(outcome, Finish):
             outcome = self._still_leased(outcome)
         async with asyncio.timeout(CUT_TIMEOUT_S if outcome is Code.LEASE_ENDED else CLOSING_TIMEOUT_S):
@@ -166,6 +169,8 @@ class _Answer:
         # The log has the commitment before the client has the receipt: a kept receipt is never one the log never saw.
         tag, commitment = self._exchange.log_entry(receipt)
         self._service.scribe.receipt(commitment, tag)
+        if outcome is not Code.LEASE_ENDED:
+            await self._turn()
         await self._send(self._exchange.close(receipt))
         await self._writer.write(Kind.INFER_END)
 
@@ -208,18 +213,13 @@ class _Answer:
         assert party is not None, "admitted"
         try:
             async with asyncio.timeout(max(0.0, left)):
-                return await self._stream(engine_request(self._received, party.namespace))
+                return await self._outlet.carry(self._stream(engine_request(self._received, party.namespace)))
         except TimeoutError:
             return Code.DEADLINE
         except LeaseEnded as error:
             return Code(error.code)
         except asyncio.CancelledError:
-            # The server cuts every stream at the end of the lease; the client hears why. A client that left does not.
-            code, task = self._lease_code(), asyncio.current_task()
-            if code is None or task is None:
-                raise
-            task.uncancel()
-            return code
+            return self._cut()
         except EngineRefused as error:
             # An engine wiped under us breaks because the lease ended: say that.
             return self._lease_code() or _ENGINE_CODES.get(error.code, Code.ENGINE)
@@ -232,8 +232,8 @@ class _Answer:
 
     async def _stream(self, request: EngineRequest) -> Finish | Code:
         async for chunk in self._service.engine.submit(request):
-            for frame in self._frames(chunk):
-                await self._send(frame)
+            for said in self._said(chunk):
+                await self._outlet.put(said)
             if isinstance(chunk, EmbeddingChunk):
                 if chunk.last:
                     return Finish(FinishReason.STOP, chunk.prompt_tokens, 0)
@@ -241,15 +241,36 @@ class _Answer:
                 return Finish(FinishReason(chunk.finish_reason), chunk.prompt_tokens, chunk.completion_tokens)
         return self._lease_code() or Code.ENGINE
 
-    def _frames(self, chunk: EngineChunk) -> Iterator[bytes]:
-        """Sealed one at a time as they are sent, and each only under a lease."""
-        if isinstance(chunk, EmbeddingChunk):
-            self._service.gate.check()
-            yield self._exchange.embedding(Embedding(chunk.index, chunk.vector))
-            return
-        for at in range(0, len(chunk.text), MAX_DELTA):
-            self._service.gate.check()
-            yield self._exchange.delta(chunk.text[at : at + MAX_DELTA])
+    def _said(self, chunk: EngineChunk) -> Iterator[Said]:
+        yield Embedding(chunk.index, chunk.vector) if isinstance(chunk, EmbeddingChunk) else chunk.text
+
+    async def _filled(self, outcome: Finish | Code) -> Finish | Code:
+        """The same, when its turn has come: in `strict` that takes time, in which the lease may end."""
+        try:
+            async with asyncio.timeout(2 * longest_tail_s(self._received.header.padding) + CLOSING_TIMEOUT_S):
+                await self._outlet.fill()
+        except LeaseEnded as error:
+            return Code(error.code)
+        except asyncio.CancelledError:
+            return self._cut()
+        return outcome
+
+    async def _turn(self) -> None:
+        try:
+            await self._outlet.turn()
+        except asyncio.CancelledError:
+            self._cut()
+
+    def _cut(self) -> Code:
+        """To be called when cancelled: the server cuts every stream at the end of the lease, and the client hears why.
+
+        Raises CancelledError again for a client that left.
+        """
+        code, task = self._lease_code(), asyncio.current_task()
+        if code is None or task is None:
+            raise asyncio.CancelledError
+        task.uncancel()
+        return code
 
     def _still_leased(self, finish: Finish) -> Finish | Code:
         return self._lease_code() or finish
@@ -270,6 +291,7 @@ class _Answer:
                 request=received.digest,
                 response=response,
                 records=records,
+                dummies=exchange.dummies,
                 request_commit=received.header.commit,
                 response_commit=exchange.response_commit,
                 model=service.configuration.model,

@@ -16,7 +16,6 @@ from anchorhold.attestation.channel.codes import Code
 from anchorhold.attestation.channel.enclave import EnclaveExchange, Received
 from anchorhold.attestation.channel.errors import (
     ChannelError,
-    NotYet,
     OutOfOrder,
     RecordInvalid,
     SlotInvalid,
@@ -93,6 +92,7 @@ class Ends:
             received.digest,
             digest,
             count,
+            self.exchange.dummies,
             received.header.commit,
             self.exchange.response_commit,
             channel(self.enclave).serve.model,
@@ -206,6 +206,7 @@ def test_a_chosen_enclave_cannot_change_the_request_of_another_unseen() -> None:
         (lambda one: replace(one, request=bytes(48)), "request digest"),
         (lambda one: replace(one, response=bytes(48)), "response digest"),
         (lambda one: replace(one, records=3), "number of response records"),
+        (lambda one: replace(one, dummies=0), "number of dummies"),
         (lambda one: replace(one, request_commit=bytes(32)), "commitment of the request key"),
         (lambda one: replace(one, response_commit=bytes(32)), "commitment of the response secret"),
         (lambda one: replace(one, model=ModelDigest(bytes(48))), "model (D)"),
@@ -310,11 +311,6 @@ def test_a_slot_added_by_somebody_with_k_is_seen() -> None:
     with pytest.raises(Mismatch) as caught:
         ends.exchange.receive(ends.client.frames[1])
     assert caught.value.what == "sealed list of slots"
-
-
-def test_strict_padding_is_refused_by_name(enclave: LoopbackEnclave) -> None:
-    with pytest.raises(NotYet):
-        Ends(enclave, options=Options("tiny", padding=Padding.STRICT))
 
 
 def test_nine_enclaves_are_too_many(enclave: LoopbackEnclave) -> None:

@@ -220,6 +220,7 @@ class Story:
             Sha384(b"q" * 48),
             Sha384(b"r" * 48),
             3,
+            0,
             b"1" * 32,
             b"2" * 32,
             MODEL,

@@ -122,6 +122,7 @@ def _response(
             request.digest(),
             running.digest(),
             running.count,
+            0,
             commit,
             response_commit,
             serve.model,
