@@ -26,6 +26,7 @@ __all__ = [
     "GenerationRequest",
     "ModelRefused",
     "TokenChunk",
+    "TokenScore",
 ]
 
 MAX_MESSAGES = 256  # turns of one conversation; a template walks them all
@@ -34,6 +35,10 @@ MAX_ROLE_BYTES = 32
 MAX_INPUTS = 256  # texts of one embedding request
 MAX_NEW_TOKENS = 1 << 16
 MAX_TEMPERATURE = 2.0
+MAX_PENALTY = 2.0
+MAX_LOGPROBS = 20
+MAX_STOPS = 4
+MAX_STOP = 256  # characters
 MAX_ID_BYTES = 64
 
 
@@ -60,11 +65,18 @@ class ChatMessage(Protocol):
     def role(self) -> str: ...
     @property
     def content(self) -> str: ...
+    @property
+    def calls(self) -> str | None:
+        """An assistant's tool calls, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """`temperature` 0 is greedy. `namespace` is the verified tenant's; no cache is shared within it either, yet."""
+    """`temperature` 0 is greedy. `namespace` is the verified tenant's; no cache is shared within it either, yet.
+
+    `prompt` stands instead of messages and is taken as it is. `logprobs` is how many alternatives are told with each
+    token, None for nothing. `tools` is JSON, for a template that takes it.
+    """
 
     id: str
     messages: Sequence[ChatMessage]
@@ -72,17 +84,38 @@ class GenerationRequest:
     temperature: float = 0.0
     top_p: float = 1.0
     namespace: bytes = b""
+    prompt: str | None = None
+    tools: str | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScore:
+    """A token's own bytes, the logarithm of its probability, and the likeliest at its place with theirs."""
+
+    token: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class TokenChunk:
-    """New text and the tokens since the chunk before; the last one has a `finish_reason`, `stop` or `length`."""
+    """New text and the tokens since the chunk before; the last one has a `finish_reason`, `stop` or `length`.
+
+    Text that could be the beginning of a stop text comes later than its tokens. `scores` are those of the tokens whose
+    text ends in this chunk's.
+    """
 
     text: str
     token_ids: tuple[int, ...]
     finish_reason: str | None
     prompt_tokens: int
     completion_tokens: int
+    scores: tuple[TokenScore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +188,9 @@ def check_inputs(request: EmbeddingRequest) -> None:
 def check_request(request: GenerationRequest) -> None:
     """Bounds that need no model. Raises EngineRefused."""
     _check_id(request.id)
-    if not 1 <= len(request.messages) <= MAX_MESSAGES:
+    if request.prompt is not None:
+        _check_prompt(request)
+    elif not 1 <= len(request.messages) <= MAX_MESSAGES:
         raise EngineRefused("bad-request", f"messages: expected 1 to {MAX_MESSAGES}, got {len(request.messages)}")
     if any(len(message.role.encode()) > MAX_ROLE_BYTES for message in request.messages):
         raise EngineRefused("bad-request", f"role: expected at most {MAX_ROLE_BYTES} bytes")
@@ -168,6 +203,20 @@ def check_request(request: GenerationRequest) -> None:
         raise EngineRefused("bad-request", f"temperature: expected 0 to {MAX_TEMPERATURE}, got {request.temperature}")
     if not 0.0 < request.top_p <= 1.0:
         raise EngineRefused("bad-request", f"top_p: expected over 0 to 1, got {request.top_p}")
+    if not all(abs(one) <= MAX_PENALTY for one in (request.frequency_penalty, request.presence_penalty)):
+        raise EngineRefused("bad-request", f"penalties: expected -{MAX_PENALTY} to {MAX_PENALTY}")
+    if not 0 <= (request.logprobs or 0) <= MAX_LOGPROBS:
+        raise EngineRefused("bad-request", f"logprobs: expected at most {MAX_LOGPROBS}, got {request.logprobs}")
+    if len(request.stop) > MAX_STOPS or not all(1 <= len(one) <= MAX_STOP for one in request.stop):
+        raise EngineRefused("bad-request", f"stop: expected at most {MAX_STOPS} texts of 1 to {MAX_STOP} characters")
+
+
+def _check_prompt(request: GenerationRequest) -> None:
+    if request.messages or request.tools is not None:
+        raise EngineRefused("bad-request", "expected messages or a prompt, not both; tools go with messages")
+    size = len((request.prompt or "").encode())
+    if size > MAX_CONTENT_BYTES:
+        raise EngineRefused("prompt-too-long", f"prompt: expected at most {MAX_CONTENT_BYTES} bytes, got {size}")
 
 
 def _check_id(request_id: str) -> None:

@@ -5,7 +5,7 @@ Weights stay where they were decrypted: parameters are views of those buffers wh
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,7 @@ from anchorhold.attestation.sealed.strict_json import load_object
 from anchorhold.attestation.sealed.tensors import ITEM_BYTES, Tensor, header_size, read_header
 from anchorhold.enclave.model.engine import EngineSettings, ModelRefused
 from anchorhold.enclave.model.template_engine import ChatTemplate
+from anchorhold.enclave.model.token_bytes import bytes_of
 
 Buffer = memoryview | bytearray
 
@@ -56,6 +57,8 @@ class LoadedModel:
     eos: frozenset[int]
     context: int
     vocabulary: int
+    bytes_of: Callable[[str], bytes]
+    """The bytes of a token by its name."""
     _buffers: list[Buffer] = field(default_factory=list)
 
     def wipe(self) -> None:
@@ -124,6 +127,7 @@ def _load(files: Mapping[str, Buffer], settings: EngineSettings) -> LoadedModel:
         eos=_eos(raw_config, _json(files, _GENERATION)),
         context=int(model.config.max_position_embeddings),
         vocabulary=int(model.config.vocab_size),
+        bytes_of=_bytes_of(tokenizer),
         _buffers=list(files.values()),
     )
 
@@ -274,6 +278,13 @@ def _tokenizer(files: Mapping[str, Buffer], vocabulary: int) -> "tokenizers.Toke
         # A token past the embedding would raise inside the batch and fail innocent requests.
         raise ModelRefused(f"tokenizer: expected token ids under {vocabulary}, got {largest}")
     return tokenizer
+
+
+def _bytes_of(tokenizer: "tokenizers.Tokenizer") -> Callable[[str], bytes]:
+    decoder = tokenizer.decoder
+    added = tokenizer.get_added_tokens_decoder().values()
+    raw: bytes = b"" if decoder is None else decoder.__getstate__()
+    return bytes_of(raw, frozenset(str(one.content) for one in added))
 
 
 def _template(files: Mapping[str, Buffer], tokenizer_config: dict[str, object]) -> ChatTemplate:

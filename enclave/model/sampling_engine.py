@@ -2,6 +2,7 @@
 
 transformers' own warpers sort the vocabulary for every row, and choose greedy or not for the whole batch. Here greedy
 rows keep only their argmax (the first of equals, as `generate` does), so the batch's sampling step returns exactly it.
+A request with a `Choice` of its own keeps only what that chose.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from typing import Any
 
 import torch
 from transformers.generation.continuous_batching.cb_logits_processors import ContinuousBatchingLogitsProcessor
+
+from anchorhold.enclave.model.choice_engine import Choice, nucleus
 
 KEY = "anchorhold_sampling"
 _SCALE = 10_000  # temperature and top_p travel as whole ten-thousandths in one int32: 15 and 16 bits
@@ -31,11 +34,22 @@ class RequestSampling(ContinuousBatchingLogitsProcessor):  # type: ignore[misc] 
     def __init__(self, may_step: Callable[[], None]) -> None:
         super().__init__()
         self._may_step = may_step
+        self._choices: dict[str, Choice] = {}
+        self._rows: list[Choice | None] = []  # of the step being made; sampling runs in the thread that prepared it
+
+    def watch(self, request_id: str, choice: Choice) -> None:
+        """From its first step on this request is chosen by `choice`."""
+        self._choices[request_id] = choice
+
+    def forget(self, request_id: str) -> None:
+        """It is over."""
+        self._choices.pop(request_id, None)
 
     def fill_defaults(self, int32_tensor: torch.Tensor) -> None:
         int32_tensor.fill_(pack(0.0, 1.0))
 
     def prepare_tensor_args(self, requests_with_new_token: list[Any]) -> torch.Tensor:
+        self._rows = [self._choices.get(request.state.request_id) for request in requests_with_new_token]
         settings = [
             request.state.logit_processor_kwargs.get(KEY, pack(0.0, 1.0)) for request in requests_with_new_token
         ]
@@ -43,6 +57,14 @@ class RequestSampling(ContinuousBatchingLogitsProcessor):  # type: ignore[misc] 
 
     def __call__(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
         self._may_step()
+        chosen = [(row, choice.choose(scores[row])) for row, choice in enumerate(self._rows) if choice is not None]
+        out = self._for_all(scores, tensor_arg)
+        for row, token in chosen:
+            out[row] = -torch.inf
+            out[row, token] = 0.0
+        return out
+
+    def _for_all(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
         packed = tensor_arg[: scores.size(0)]
         warm, top_p = packed >> _TOP_P_BITS, (packed & (1 << _TOP_P_BITS) - 1).float() / _SCALE
         greedy = torch.full_like(scores, -torch.inf).scatter(-1, scores.argmax(dim=-1, keepdim=True), 0.0)
@@ -51,15 +73,5 @@ class RequestSampling(ContinuousBatchingLogitsProcessor):  # type: ignore[misc] 
         heated = scores / (warm.clamp(min=1).float() / _SCALE).unsqueeze(-1)
         rows = torch.nonzero((top_p < 1.0) & (warm > 0)).flatten()
         if rows.numel():
-            heated[rows] = _nucleus(heated[rows], top_p[rows])
+            heated[rows] = nucleus(heated[rows], top_p[rows])
         return torch.where((warm > 0).unsqueeze(-1), heated, greedy)
-
-
-def _nucleus(scores: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
-    """The smallest set of tokens whose probability reaches top_p; the likeliest is always in it."""
-    ordered, places = torch.sort(scores, descending=True, dim=-1)
-    probability = ordered.softmax(dim=-1)
-    before = probability.cumsum(dim=-1) - probability
-    out = before >= top_p.unsqueeze(-1)
-    out[..., 0] = False
-    return scores.masked_fill(out.scatter(-1, places, out), -torch.inf)

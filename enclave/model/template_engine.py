@@ -6,6 +6,7 @@ is made where it can multiply. One operation is bounded, so the clock is overrun
 filters and methods exist. No exception text leaves: it could quote a message.
 """
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 import jinja2
 import jinja2.defaults
 import jinja2.ext
+import jinja2.meta
 import jinja2.runtime
 import jinja2.sandbox
 import jinja2.utils
@@ -118,17 +120,26 @@ class ChatTemplate:
         self._special = dict(special_tokens)
         self._budget.start()
         try:
-            self._template = _Bounded(self._budget).from_string(source)
+            environment = _Bounded(self._budget)
+            self._template = environment.from_string(source)
+            self._takes_tools = "tools" in jinja2.meta.find_undeclared_variables(environment.parse(source))
         except (jinja2.TemplateError, RecursionError, SyntaxError, ValueError) as error:
             raise ModelRefused(f"the chat template does not compile: {type(error).__name__}") from None
 
-    def render(self, messages: Sequence[ChatMessage]) -> str:
-        """The prompt, opened for the assistant's turn. Raises EngineRefused."""
+    def render(self, messages: Sequence[ChatMessage], tools: str | None = None) -> str:
+        """The prompt, opened for the assistant's turn. Raises EngineRefused; what it cannot show is never left out."""
+        if not self._takes_tools and (tools is not None or any(one.calls or one.role == "tool" for one in messages)):
+            raise EngineRefused("unsupported", "the model's chat template takes no tools")
         self._budget.start()
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+        given = {} if tools is None else {"tools": json.loads(tools)}
         try:
             return self._budget.concat(
-                self._template.generate(messages=turns, add_generation_prompt=True, **self._special)
+                self._template.generate(
+                    messages=[_turn(message) for message in messages],
+                    add_generation_prompt=True,
+                    **given,
+                    **self._special,
+                )
             )
         except TemplateStopped as stopped:
             raise EngineRefused("template-limit", str(stopped)) from None
@@ -136,6 +147,11 @@ class ChatTemplate:
             raise EngineRefused("template-refused", "the model's chat template does not take these messages") from None
         except Exception as error:  # noqa: BLE001 - a template is a program: whatever it raises is its own fault
             raise EngineRefused("template-failed", f"the chat template raised {type(error).__name__}") from None
+
+
+def _turn(message: ChatMessage) -> dict[str, object]:
+    turn: dict[str, object] = {"role": message.role, "content": message.content}
+    return turn if message.calls is None else {**turn, "tool_calls": json.loads(message.calls)}
 
 
 def _raise_exception(_message: object) -> str:

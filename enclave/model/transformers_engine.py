@@ -5,6 +5,7 @@
 - Cancelling ends our own stream, since the library delivers nothing, and takes the handler away.
 - Block sharing is off: with it, anyone's earlier prompt shows in the next one's time to first token.
 - The library's loggers are shut: its messages quote token ids.
+- Seeds, penalties and probabilities are ours (`choice_engine.py`): the library has them for the whole batch or not.
 - `may_step` is asked in every step, before its tokens exist; where it raises, the batch ends with that step.
 All streams of one engine belong to the event loop of the first one.
 """
@@ -12,11 +13,13 @@ All streams of one engine belong to the event loop of the first one.
 import asyncio
 import itertools
 import logging
+import secrets
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from anchorhold.enclave.model.choice_engine import Choice
 from anchorhold.enclave.model.engine import (
     EngineFailed,
     EngineRefused,
@@ -25,10 +28,12 @@ from anchorhold.enclave.model.engine import (
     EngineStats,
     GenerationRequest,
     TokenChunk,
+    TokenScore,
     check_request,
 )
 from anchorhold.enclave.model.load import Buffer, LoadedModel, load
 from anchorhold.enclave.model.sampling_engine import KEY, RequestSampling, pack
+from anchorhold.enclave.model.shown import Shown
 from anchorhold.enclave.model.text import TextStream
 
 # After load.py, which sets the library's offline switches.
@@ -51,6 +56,7 @@ class _Stream:
         self.tokens: list[int] = []
         self.over = False
         self.error: EngineRefused | None = None
+        self.choice: Choice | None = None
 
     def deliver(self, output: Any) -> None:
         # The library sends the whole list each time, so only the newest matters: a slow reader gets larger chunks.
@@ -98,6 +104,8 @@ class TransformersEngine:
             log = logging.getLogger(name)
             log.handlers, log.propagate, log.disabled = [logging.NullHandler()], False, True
         torch.set_num_threads(settings.threads)
+        # The library's generator begins with the same number in every process: answers would be drawn alike.
+        torch.manual_seed(secrets.randbits(63))
         return cls(load(files, settings), settings, may_step=may_step)
 
     async def submit(self, request: EngineRequest) -> AsyncIterator[TokenChunk]:
@@ -114,7 +122,9 @@ class TransformersEngine:
         try:
             prompt = await self._prompt(request)
             self._add(request, prompt, stream)
-            async for chunk in self._chunks(stream, len(prompt)):
+            plain = stream.choice is None and not request.stop
+            chunks = self._chunks(stream, len(prompt)) if plain else self._watched(stream, len(prompt), request)
+            async for chunk in chunks:
                 yield chunk
         finally:
             self._leave(request.id, stream)
@@ -169,10 +179,13 @@ class TransformersEngine:
         return prompt
 
     def _tokens_of(self, request: GenerationRequest) -> list[int]:
-        text = self._loaded.template.render(request.messages)
-        ids: list[int] = self._loaded.tokenizer.encode(text, add_special_tokens=False).ids
+        if request.prompt is not None:
+            ids: list[int] = self._loaded.tokenizer.encode(request.prompt).ids
+        else:
+            text = self._loaded.template.render(request.messages, request.tools)
+            ids = self._loaded.tokenizer.encode(text, add_special_tokens=False).ids
         if not ids:
-            raise EngineRefused("bad-request", "the messages make an empty prompt")
+            raise EngineRefused("bad-request", "the request makes an empty prompt")
         return ids
 
     def _add(self, request: GenerationRequest, prompt: list[int], stream: _Stream) -> None:
@@ -184,6 +197,9 @@ class TransformersEngine:
         if not self._alive():
             self._rebuild()
         manager = self._manager
+        if Choice.wanted(request):
+            stream.choice = Choice(request)
+            self._sampling.watch(stream.inner, stream.choice)
         manager.register_result_handler(stream.inner, stream.deliver)
         added = manager.add_request(
             prompt,
@@ -197,7 +213,7 @@ class TransformersEngine:
             raise EngineFailed("engine-failed", "the engine did not take the request")
 
     async def _chunks(self, stream: _Stream, prompt_tokens: int) -> AsyncIterator[TokenChunk]:
-        text = TextStream(lambda ids: str(self._loaded.tokenizer.decode(list(ids), skip_special_tokens=True)))
+        text = TextStream(self._decode)
         sent = 0
         while True:
             await stream.changed.wait()
@@ -217,8 +233,56 @@ class TransformersEngine:
             if new:
                 yield TokenChunk(piece, new, None, prompt_tokens, sent)
 
+    async def _watched(
+        self, stream: _Stream, prompt_tokens: int, request: GenerationRequest
+    ) -> AsyncIterator[TokenChunk]:
+        """The same, token by token: where a text ends the answer, and what is told of each."""
+        text, shown = TextStream(self._decode), Shown[TokenScore](request.stop)
+        sent = 0
+        while True:
+            await stream.changed.wait()
+            stream.changed.clear()
+            if stream.error is not None:
+                raise stream.error
+            tokens, over = stream.tokens, stream.over
+            first = sent
+            while sent < len(tokens) and not shown.stopped:
+                shown.feed(text.feed(tokens[sent : sent + 1]), self._score(stream, tokens, sent, request))
+                sent += 1
+            new = tuple(tokens[first:sent])
+            self._counts["tokens"] += len(new)
+            if over and not shown.stopped:
+                shown.feed(text.finish())
+            if shown.stopped or over:
+                stream.over = True  # the stop text is an end like any other, and what is still made is cancelled
+                reason = "stop" if shown.stopped or (tokens and tokens[-1] in self._loaded.eos) else "length"
+                self._counts["finished"] += 1
+                piece, scores = shown.take(final=True)
+                yield TokenChunk(piece, new, reason, prompt_tokens, sent, scores)
+                return
+            if new:
+                piece, scores = shown.take()
+                yield TokenChunk(piece, new, None, prompt_tokens, sent, scores)
+
+    def _score(self, stream: _Stream, tokens: list[int], at: int, request: GenerationRequest) -> TokenScore | None:
+        """What is told of one token; of the mark that ends an answer, nothing."""
+        if request.logprobs is None or stream.choice is None or tokens[at] in self._loaded.eos:
+            return None
+        told = stream.choice.told[at]
+        if told.token != tokens[at]:
+            raise EngineFailed("engine-failed", "the engine's tokens are not those that were chosen")
+        top = tuple((self._bytes(token), logprob) for token, logprob in told.top)
+        return TokenScore(self._bytes(told.token), told.logprob, top)
+
+    def _bytes(self, token: int) -> bytes:
+        return self._loaded.bytes_of(str(self._loaded.tokenizer.id_to_token(token) or ""))
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return str(self._loaded.tokenizer.decode(list(ids), skip_special_tokens=True))
+
     def _leave(self, request_id: str, stream: _Stream) -> None:
         self._streams.pop(request_id, None)
+        self._sampling.forget(stream.inner)
         manager = self._manager
         with manager.output_router._lock:  # noqa: SLF001 - the library has no way to take a handler away
             handler = manager.output_router.result_handlers.pop(stream.inner, None)
@@ -280,7 +344,8 @@ class TransformersEngine:
         # The list of processors is made by the manager from the generation config; ours is the only one on it.
         processors = manager.logit_processor
         processors.clear()
-        processors.logits_processor.append(RequestSampling(self._may_step))
+        self._sampling = RequestSampling(self._may_step)
+        processors.logits_processor.append(self._sampling)
         processors.tensors_required, processors.do_processing = 1, True
         processors._retrieve_processors_kwargs()  # noqa: SLF001 - what the constructor itself calls after its list
         manager.start()

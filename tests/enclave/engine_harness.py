@@ -24,6 +24,7 @@ SETTINGS = EngineSettings(dtype="float32", cache_tokens=1024, max_requests=8, th
 class Turn(NamedTuple):
     role: str
     content: str
+    calls: str | None = None
 
 
 def ask(number: int | str, text: str = "hello", most: int = 12, **more: Any) -> GenerationRequest:

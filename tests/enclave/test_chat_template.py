@@ -14,6 +14,7 @@ from anchorhold.enclave.model.template_engine import MAX_SOURCE, ChatTemplate
 class Turn(NamedTuple):
     role: str
     content: str
+    calls: str | None = None
 
 
 CHATML = (

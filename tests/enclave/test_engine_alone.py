@@ -41,7 +41,7 @@ from collections import namedtuple
 from anchorhold.enclave.model.engine import EngineSettings, GenerationRequest
 from anchorhold.enclave.model.transformers_engine import TransformersEngine
 
-Turn = namedtuple("Turn", "role content")
+Turn = namedtuple("Turn", "role content calls", defaults=[None])
 
 async def main():
     engine = TransformersEngine.load(files, EngineSettings("bfloat16", 512, 2, 1))

@@ -65,12 +65,12 @@ class SlowTemplate:
         self.inside = self.most = 0
         self.entered = threading.Event()
 
-    def render(self, messages: Any) -> str:
+    def render(self, messages: Any, tools: str | None = None) -> str:
         self.inside += 1
         self.most = max(self.most, self.inside)
         self.entered.set()
         time.sleep(0.2)
-        text: str = self.real.render(messages)
+        text: str = self.real.render(messages, tools)
         self.inside -= 1
         return text
 
