@@ -21,7 +21,7 @@ from anchorhold.attestation.transcript.bodies import Close, Death, Heartbeat
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.enclave.backstop import Backstop
 from anchorhold.enclave.boot import Booted, boottime
-from anchorhold.enclave.keys.clock import ClockDoubt
+from anchorhold.enclave.keys.clock import ClockDoubt, PublicModule
 from anchorhold.enclave.keys.gate import Gate
 from anchorhold.enclave.keys.keeper import LeaseKeeper
 from anchorhold.enclave.keys.lease import Cause, Event
@@ -168,7 +168,7 @@ class Life:
         asyncio.get_running_loop().set_exception_handler(_tell_without_text)
         booted = self.booted
         offer = Offer(
-            nsm=booted.nsm,
+            nsm=PublicModule(booted.nsm),
             configuration=booted.raw_configuration,
             leases=self.gate.leases,
             owners=frozenset(source.name for source in booted.configuration.sources if source.kind == "owner"),

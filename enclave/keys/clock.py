@@ -12,6 +12,7 @@ from anchorhold.attestation.document import parse_document
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.enclave.nsm.module import Description, Register, SecurityModule
+from anchorhold.enclave.nsm.turns import Turns
 
 TOLERANCE_MS = 2_000
 
@@ -85,21 +86,29 @@ class ObservedModule:
         self._clock = clock
         self._boottime = boottime
         self._on_doubt = on_doubt
-        self._one_at_a_time = threading.Lock()  # readings are compared in the order they were taken
+        self.turns = Turns()  # one at a time also because readings are compared in the order they were taken
 
     def attest(
         self, *, user_data: bytes | None = None, nonce: bytes | None = None, public_key: bytes | None = None
     ) -> bytes:
         """See SecurityModule. Raises ClockDoubt too."""
-        with self._one_at_a_time:
-            before = self._boottime()
-            document = self._module.attest(user_data=user_data, nonce=nonce, public_key=public_key)
-            after = self._boottime()
-            try:
-                self._clock.observe(Reading(_timestamp_ms(document), before, after))
-            except ClockDoubt as doubt:
-                self._on_doubt(doubt.code)
-                raise
+        with self.turns.take(patient=False):
+            return self._observed(user_data, nonce, public_key)
+
+    def attest_patiently(self, *, user_data: bytes, nonce: bytes) -> bytes:
+        """As `attest`, once nobody else wants a document: a renewal goes before the public."""
+        with self.turns.take(patient=True):
+            return self._observed(user_data, nonce, None)
+
+    def _observed(self, user_data: bytes | None, nonce: bytes | None, public_key: bytes | None) -> bytes:
+        before = self._boottime()
+        document = self._module.attest(user_data=user_data, nonce=nonce, public_key=public_key)
+        after = self._boottime()
+        try:
+            self._clock.observe(Reading(_timestamp_ms(document), before, after))
+        except ClockDoubt as doubt:
+            self._on_doubt(doubt.code)
+            raise
         return document
 
     def describe(self) -> Description:
@@ -121,6 +130,17 @@ class ObservedModule:
     def random(self) -> bytes:
         """See SecurityModule."""
         return self._module.random()
+
+
+@dataclass(frozen=True, slots=True)
+class PublicModule:
+    """What the public is given of an ObservedModule: documents, and only while nobody else wants one."""
+
+    module: ObservedModule
+
+    def attest(self, *, user_data: bytes, nonce: bytes) -> bytes:
+        """See SecurityModule. Raises ClockDoubt too."""
+        return self.module.attest_patiently(user_data=user_data, nonce=nonce)
 
 
 def _timestamp_ms(document: bytes) -> int:

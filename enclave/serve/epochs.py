@@ -91,6 +91,12 @@ class Epochs:
                     return OpenKey(epoch.key, epoch.statement)
             return None
 
+    def key_ids(self) -> tuple[KeyId, ...]:
+        """Names of the keys that a new request may be sealed to, the oldest first: what a router goes by."""
+        with self._lock:
+            self._expire(self._boottime())
+            return tuple(epoch.key_id for epoch in self._open)
+
     def expire(self) -> None:
         """Drop the keys whose grace time is over; to be called on a timer, so that an idle enclave forgets too."""
         with self._lock:

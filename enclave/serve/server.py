@@ -1,19 +1,20 @@
 """Behind the window: the accept loop and the kinds of exchange it knows (DESIGN 3, 12.2). One connection, one exchange.
 
 `Attest` asks the security module, which answers one request at a time and belongs to renewals first: public requests
-wait in a short queue of their own, and what does not fit is refused. Nothing a peer sends ends the loop.
+wait in a short queue of their own (`attests.py`), and what does not fit is refused. Nothing a peer sends ends the loop.
 """
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from anchorhold.attestation.binding import Serve, nsm_nonce
+from anchorhold.attestation.types import StatementDigest
 from anchorhold.enclave.keys.clock import ClockDoubt
 from anchorhold.enclave.keys.lease import LeaseEnded
-from anchorhold.enclave.nsm.module import NsmError, SecurityModule
+from anchorhold.enclave.nsm.module import NsmError
 from anchorhold.enclave.phases import Phases
+from anchorhold.enclave.serve.attests import Attestor, Attests, Busy
 from anchorhold.enclave.serve.egress import EgressClass, Ledger
 from anchorhold.enclave.serve.epochs import Wiped
 from anchorhold.enclave.serve.exchange import serve_infer
@@ -24,7 +25,6 @@ from anchorhold.wire.messages import Kind, pack_fields, require_fields
 
 MAX_CONNECTIONS = 512  # exchanges at a time; each holds a frame and a request, 400 KiB together
 MAX_FRAME = 131_072  # bytes; the largest a client sends is a record of 65,813
-MAX_ATTEST_WAITING = 32  # public requests for a document; the next is refused as busy
 FIRST_FRAME_S = 10.0  # to say what the connection is for
 MIN_NONCE, MAX_NONCE = 16, 64  # bytes of the caller's nonce
 
@@ -33,11 +33,17 @@ MIN_NONCE, MAX_NONCE = 16, 64  # bytes of the caller's nonce
 class Offer:
     """What the server shows besides answers: documents, leases, the configuration's bytes."""
 
-    nsm: SecurityModule
+    nsm: Attestor
     configuration: bytes
     leases: Callable[[], dict[str, bytes]]
     owners: frozenset[str]
     """Names of the sources whose leases are signed by their authority; the others are asserted."""
+
+
+class _Refused(Exception):
+    def __init__(self, hint: bytes) -> None:
+        super().__init__(hint)
+        self.hint = hint
 
 
 class Server:
@@ -51,8 +57,7 @@ class Server:
         self._phases = phases
         self._ledger = ledger
         self._on_shutdown = on_shutdown
-        self._attest = asyncio.Lock()
-        self._attest_waiting = 0
+        self._attests = Attests(offer.nsm, self._statement)
         self._tasks: set[asyncio.Task[None]] = set()
         self._infers = 0
         self._server: asyncio.Server | None = None
@@ -61,6 +66,11 @@ class Server:
     def streams(self) -> int:
         """Inference exchanges that are open."""
         return self._infers
+
+    @property
+    def attests_waiting(self) -> int:
+        """Callers who wait for the next document."""
+        return self._attests.waiting
 
     async def start(self, listener: socket.socket, *, greets: bool) -> None:
         """Accept on `listener` from now on."""
@@ -111,7 +121,7 @@ class Server:
             finally:
                 self._infers -= 1
         elif first.kind == Kind.ATTEST:
-            await self._limited(first, writer)
+            await self._attest(first, writer)
         elif first.kind == Kind.STATUS:
             await self._send(writer, Kind.STATUS_IS, self._status(), EgressClass.STATUS)
         elif first.kind == Kind.SHUTDOWN:
@@ -120,47 +130,48 @@ class Server:
         else:
             await self._send(writer, Kind.HINT, b"unknown-kind", EgressClass.HINT)
 
-    async def _limited(self, first: Frame, writer: FrameWriter) -> None:
-        if self._attest_waiting >= MAX_ATTEST_WAITING:
-            await self._send(writer, Kind.HINT, b"busy", EgressClass.HINT)
-            return
-        self._attest_waiting += 1
+    async def _attest(self, first: Frame, writer: FrameWriter) -> None:
         try:
-            async with self._attest:
-                kind, body = await self._attested(first)
-        finally:
-            self._attest_waiting -= 1
-        await self._send(writer, kind, body, EgressClass.EVIDENCE if kind is Kind.ATTESTED else EgressClass.HINT)
+            body = await self._attested(first)
+        except _Refused as refused:
+            await self._send(writer, Kind.HINT, refused.hint, EgressClass.HINT)
+        else:
+            await self._send(writer, Kind.ATTESTED, body, EgressClass.EVIDENCE)
 
-    async def _attested(self, first: Frame) -> tuple[Kind, bytes]:
+    async def _attested(self, first: Frame) -> bytes:
         fields = require_fields(first.body, "nonce", "configuration")
         nonce = fields["nonce"]
         if not MIN_NONCE <= len(nonce) <= MAX_NONCE:
-            return Kind.HINT, b"nonce"
+            raise _Refused(b"nonce")
         try:
-            epoch = self._service.epochs.current()
+            served = await self._attests.attest(nonce)
             leases = self._offer.leases()
-            document = await self._document(epoch.statement, nsm_nonce(Serve, nonce))
-        except (LeaseEnded, Wiped, ClockDoubt, NsmError):
-            return Kind.HINT, b"unavailable"
+        except Busy as busy:
+            raise _Refused(b"busy") from busy
+        except (LeaseEnded, Wiped, ClockDoubt, NsmError) as error:
+            raise _Refused(b"unavailable") from error
         signed = [lease for name, lease in sorted(leases.items()) if name in self._offer.owners]
         asserted = [lease for name, lease in sorted(leases.items()) if name not in self._offer.owners]
         answer = {
-            "document": document,
-            "statement": epoch.raw_statement,
+            "document": served.document,
+            "statement": served.statement,
             "owner_lease": signed[0] if signed else b"",
             "kms_lease": asserted[0] if asserted else b"",
             "configuration": self._offer.configuration if fields["configuration"] else b"",
         }
-        return Kind.ATTESTED, pack_fields(answer)
+        # Left out where there is none: what reads a single caller's answer reads it as ever.
+        return pack_fields(answer | ({"nonce_proof": served.proof} if served.proof else {}))
 
-    def _document(self, user_data: bytes, nonce: bytes) -> Coroutine[object, object, bytes]:
-        return asyncio.to_thread(self._offer.nsm.attest, user_data=user_data, nonce=nonce)
+    def _statement(self) -> tuple[bytes, StatementDigest]:
+        """Of the epoch that is current now. Raises Wiped."""
+        epoch = self._service.epochs.current()
+        return epoch.raw_statement, epoch.statement
 
     def _status(self) -> bytes:
         stats = self._service.engine.stats()
         counts = {"phase": self._phases.now.name, "streams": self._infers, "tokens": stats.tokens}
-        return pack_fields({name: str(value).encode() for name, value in counts.items()})
+        said = {name: str(value).encode() for name, value in counts.items()}
+        return pack_fields({**said, "key_ids": b"".join(self._service.epochs.key_ids())})
 
     async def _send(self, writer: FrameWriter, kind: Kind, body: bytes, cls: EgressClass) -> None:
         self._ledger.count(cls, len(body))
