@@ -24,6 +24,7 @@ COMMANDS = {
     "demo": ("anchorhold.cli.demo", "a real model, sealed, attested and served in simulation, end to end"),
     "sim": ("anchorhold.cli.sim", "the simulated stack: up, status, down"),
     "ask": ("anchorhold.cli.ask", "ask a question over a verified channel and stream the answer"),
+    "proxy": ("anchorhold.cli.proxy", "OpenAI's API on this machine, over the verified channel"),
     "trust": ("anchorhold.cli.trust", "make and show the trust file a client pins"),
     "evidence": ("anchorhold.cli.evidence", "verify or show an attestation document"),
     "audit": ("anchorhold.cli.audit", "replay a stored transcript, offline"),
@@ -37,7 +38,14 @@ COMMANDS = {
     "completion": ("anchorhold.cli.completion", "print a shell completion script"),
 }
 
-EXTRAS = {"ask": "client", "trust": "client", "model": "publish", "authority": "authority", "log": "log"}
+EXTRAS = {
+    "ask": "client",
+    "proxy": "client",
+    "trust": "client",
+    "model": "publish",
+    "authority": "authority",
+    "log": "log",
+}
 """What a command's libraries are installed with; the others take all."""
 
 _EPILOG = """\

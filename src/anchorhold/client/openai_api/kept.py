@@ -65,6 +65,11 @@ class Receipts:
     def find(self, named: str) -> KeptAnswer | None:
         return self._kept.get(named)
 
+    def file(self, named: str) -> bytes | None:
+        """What an auditor takes, None where it is not kept (any more)."""
+        found = self.find(named)
+        return None if found is None else found.file()
+
     def last(self, count: int) -> tuple[KeptAnswer, ...]:
         """The latest first."""
         return tuple(reversed(self._kept.values()))[:count]

@@ -1,0 +1,144 @@
+"""What the proxy knows of its deployment: verified, or why not. It verifies at start, and again as each lease or epoch
+ends, without waiting to be asked. While it is not verified every request verifies first, or is refused.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.types import Milliseconds
+from anchorhold.client.errors import ClientError, Hinted, LeaseEnded, Unavailable
+from anchorhold.client.openai_api.errors import said
+from anchorhold.client.sdk import AsyncClient
+from anchorhold.client.session import Session
+from anchorhold.client.trust import Trust, milliseconds
+
+AGAIN_S = 5.0  # between tries while it is not verified: `Attest` is a shared thing
+MAX_WORDS = 2_000  # characters of a message; it may quote the other side
+MAX_WAIT_S = 60.0  # a clock that was set, or a machine that slept, is noticed within this
+
+
+class State(StrEnum):
+    """What a person is shown."""
+
+    STARTING = "starting"
+    VERIFIED = "verified"
+    VERIFIED_SIMULATED = "verified-simulated"
+    REFUSED = "refused"
+    LEASE_ENDED = "lease-ended"
+    GATEWAY_AWAY = "gateway-away"
+
+
+_AFTER_THE_END = ("unavailable", "lease-missing")
+VERIFIED = (State.VERIFIED, State.VERIFIED_SIMULATED)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The state, since when, and the code and words of why it is not verified."""
+
+    state: State
+    since: Milliseconds
+    code: str | None = None
+    message: str | None = None
+    hint: str | None = None
+
+
+class Keeper:
+    """Watches one deployment. `ready` raises unless it is verified; `watch` runs beside."""
+
+    def __init__(self, client: AsyncClient, trust: Trust, now: Callable[[], datetime]) -> None:
+        self._client = client
+        self._trust = trust
+        self._now = now
+        self._verified: Session | None = None
+        self._doubt = False
+        self._changed = asyncio.Event()
+        self.verified_at: Milliseconds | None = None
+        self.standing = Standing(State.STARTING, milliseconds(now()))
+
+    @property
+    def session(self) -> Session | None:
+        """The session that stands now, None while nothing is verified."""
+        return self._verified if self.standing.state in VERIFIED else None
+
+    async def ready(self) -> None:
+        """Raises EvidenceError or ClientError unless the deployment is verified, now or for as long as that holds."""
+        session = self.session
+        if session is not None and not self._doubt:
+            with suppress(EvidenceError, ClientError):
+                session.check(self._now())
+                return
+        await self.verify()
+
+    async def verify(self) -> None:
+        """Verifies once more. Raises EvidenceError or ClientError."""
+        self._doubt = False
+        try:
+            session = await self._client.verify()
+        except (EvidenceError, ClientError) as error:
+            self._fell(error)
+            raise
+        self._stands(session)
+
+    def note(self, error: Exception | None) -> None:
+        """How a request ended. Whatever broke, the enclave's own refusals apart, is a reason to verify once more."""
+        if error is None:
+            self._follow()
+        elif isinstance(error, (LeaseEnded, Unavailable)):
+            self._fell(error)
+        elif isinstance(error, (EvidenceError, Hinted)):
+            self._doubt = True
+            self._changed.set()
+
+    async def watch(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._changed.clear()
+            with suppress(EvidenceError, ClientError):
+                await self.ready()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), self._pause())
+
+    def _follow(self) -> None:
+        """The SDK verifies for itself too, after a hint: its later session is the one that stands."""
+        later, stood = self._client.session, self.session
+        if later is None or stood is None or later is stood:
+            return
+        if later.channel.serve.not_after >= stood.channel.serve.not_after:
+            self._stands(later)
+
+    def _fell(self, error: EvidenceError | ClientError) -> None:
+        told = said(error)
+        if self.standing.state is State.LEASE_ENDED and told.code in _AFTER_THE_END:
+            return  # what follows from the end of the lease is not news
+        state = State.REFUSED
+        if isinstance(error, Unavailable):
+            state = State.GATEWAY_AWAY
+        elif isinstance(error, LeaseEnded):
+            state = State.LEASE_ENDED
+        if self.standing.state in VERIFIED:
+            self._changed.set()  # the watch looks again in a moment, not at the end of the epoch
+        self._set(state, told.code, told.message[:MAX_WORDS], told.hint)
+
+    def _pause(self) -> float:
+        """Seconds until it is to be looked at again."""
+        session = self.session
+        if session is None:
+            return AGAIN_S
+        over = min(session.lease_end, session.channel.serve.not_after)
+        return min(MAX_WAIT_S, max(0.05, (over - milliseconds(self._now())) / 1000))
+
+    def _stands(self, session: Session) -> None:
+        self._verified = session
+        self.verified_at = milliseconds(self._now())
+        self._set(State.VERIFIED_SIMULATED if self._trust.simulated else State.VERIFIED)
+
+    def _set(self, state: State, code: str | None = None, message: str | None = None, hint: str | None = None) -> None:
+        was = self.standing
+        if (was.state, was.code) != (state, code):
+            self.standing = Standing(state, milliseconds(self._now()), code, message, hint)
