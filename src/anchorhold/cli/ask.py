@@ -19,6 +19,7 @@ from anchorhold.client.errors import ClientError, ReleaseListMissing, Unavailabl
 from anchorhold.client.releases import Releases
 from anchorhold.client.sdk import DEFAULT_MAX_TOKENS, Client, Settings
 from anchorhold.client.session import Session
+from anchorhold.client.session_set import MAX_ENCLAVES, SessionSet
 from anchorhold.client.trust import Trust
 
 MAX_QUESTION = 1 << 20  # bytes read from stdin
@@ -47,6 +48,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--releases", type=Path, metavar="FILE", help="the release list; default: where the trust file says it lies"
     )
     parser.add_argument("--gateway", type=listen, metavar="HOST:PORT", help="default: the one in the trust file")
+    parser.add_argument(
+        "--enclaves",
+        type=whole(1, MAX_ENCLAVES),
+        default=1,
+        metavar="N",
+        help="seal to as many verified enclaves, if there are; each can read it, one answers (default: 1)",
+    )
     parser.add_argument("--system", metavar="TEXT", help="a system message before the question")
     parser.add_argument(
         "--max-tokens",
@@ -85,7 +93,7 @@ def _ask(options: argparse.Namespace) -> int:
         padding=Padding(options.padding),
     )
     try:
-        with Client(trust, releases=_releases(trust, options.releases)) as client:
+        with Client(trust, releases=_releases(trust, options.releases), enclaves=options.enclaves) as client:
             return _stream(client, _conversation(options), settings, options)
     except Unavailable as error:
         raise CommandError(str(error), hint="is the stack up? anchorhold sim up", code=CANNOT_RUN) from error
@@ -122,16 +130,17 @@ def _stream(client: Client, conversation: tuple[Message, ...], settings: Setting
                 print(flush=True)
             sys.stderr.write("anchorhold: the text above is provisional: no receipt came for it\n")
         raise
-    session = client.session
+    session, held = client.session, client.sealed_to
     assert finished is not None, "a stream without Finished raises"
     assert session is not None, "an answer comes over a verified session"
+    assert held is not None, "as above"
     if options.receipt is not None:
         options.receipt.write_bytes(_kept(finished.receipt))
     if options.json:
-        print(json.dumps(_summary("".join(pieces), finished, session, client.resealed), indent=2))
+        print(json.dumps(_summary("".join(pieces), finished, session, held, client.resealed), indent=2))
     else:
         print(flush=True)
-        _say(finished, session, client.resealed)
+        _say(finished, session, held, client.resealed)
     return 0
 
 
@@ -158,7 +167,7 @@ def _read_stdin() -> str:
         raise CommandError("stdin: expected UTF-8 text") from error
 
 
-def _summary(text: str, finished: Finished, session: Session, resealed: int) -> dict[str, object]:
+def _summary(text: str, finished: Finished, session: Session, held: SessionSet, resealed: int) -> dict[str, object]:
     receipt = finished.receipt.receipt
     return {
         "answer": text,
@@ -169,6 +178,9 @@ def _summary(text: str, finished: Finished, session: Session, resealed: int) -> 
         "platform": session.channel.evidence.platform.value,
         "release": session.release,
         "resealed": resealed,
+        "sealed_to": [_enclave(one) for one in held.sessions],
+        "answered_by": _enclave(session),
+        "refused": [{"enclave": one.enclave, "code": one.code, "why": one.why} for one in held.refused],
         "lease_end": session.lease_end,
         "custodians": [
             {"source": held.lease.source, "custodian": held.custodian, "asserted": held.asserted}
@@ -190,12 +202,22 @@ def _summary(text: str, finished: Finished, session: Session, resealed: int) -> 
     }
 
 
-def _say(finished: Finished, session: Session, resealed: int) -> None:
+def _enclave(session: Session) -> dict[str, str]:
+    """Which boot, and under which statement: the receipt names that one too."""
+    return {"boot": session.channel.serve.boot_id.hex(), "statement": session.channel.statement.hex()}
+
+
+def _say(finished: Finished, session: Session, held: SessionSet, resealed: int) -> None:
     finish, receipt = finished.finish, finished.receipt.receipt
     sys.stderr.write(
         f"anchorhold: receipt {receipt.sequence} verified: model {receipt.model.hex()[:16]}, "
         f"{receipt.purpose}, {finish.prompt_tokens} + {finish.completion_tokens} tokens, {finish.reason.value}\n"
     )
+    if len(held.sessions) > 1:
+        boot = session.channel.serve.boot_id.hex()[:16]
+        sys.stderr.write(f"anchorhold: sealed to {len(held.sessions)} enclaves, answered by boot {boot}\n")
+    for one in held.refused:
+        sys.stderr.write(f"anchorhold: enclave {one.enclave!r} was sealed nothing: {one.code}: {one.why}\n")
     if session.release is not None:
         sys.stderr.write(f"anchorhold: release {session.release}, accepted by the signers in the trust file\n")
     if resealed:

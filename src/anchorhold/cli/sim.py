@@ -17,6 +17,7 @@ from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.progress import Steps
 from anchorhold.cli.values import seconds, whole
+from anchorhold.sim.cell import ENCLAVES, phases
 
 if TYPE_CHECKING:
     from anchorhold.sim.stack import Stack
@@ -89,6 +90,7 @@ def add_stack_options(parser: argparse.ArgumentParser) -> None:
     add("--epoch", type=_span(EPOCH_MS), default=600.0, metavar="SECONDS", help="life of a channel key")
     add("--dtype", choices=DTYPES, help="what the engine computes in (default: bfloat16; float32 for minilm)")
     add("--cache-tokens", type=whole(*CACHE_TOKENS), default=8_192, metavar="N", help="KV cache of the engine, tokens")
+    add("--enclaves", type=whole(*ENCLAVES), default=1, metavar="N", help="enclaves of this parent, from 1 to 4")
     add("--threads", type=whole(*THREADS), default=2, metavar="N", help="threads of the engine")
 
 
@@ -168,6 +170,7 @@ def _stack(options: argparse.Namespace, steps: Steps) -> "Stack":
             model=options.model,
             cache=options.cache,
             settings=settings,
+            enclaves=options.enclaves,
             step=steps.step,
             say=steps.note,
             progress=steps.progress,
@@ -188,6 +191,7 @@ def _up(options: argparse.Namespace) -> int:
 
 def _say_how(options: argparse.Namespace, record: dict[str, object]) -> None:
     ask = "" if options.state == DEFAULT_STATE else f" --trust {record['trust']}"
+    ask += "" if options.enclaves == 1 else f" --enclaves {options.enclaves}"
     down = "" if options.state == DEFAULT_STATE else f" --state {options.state}"
     print(f"serving {record['model_id']} at {record['gateway']} ({record['platform']})")
     print(f'ask:    anchorhold ask{ask} "What is the capital of France?"')
@@ -207,16 +211,17 @@ def _stay(state: Path) -> None:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from anchorhold.sim.stack import phase_of, running
+    from anchorhold.sim.stack import running
 
     with stack_errors():
         alive = running(options.state)
-    phase = phase_of(options.state / "window/w") if alive else None
+    found = phases(options.state) if alive else {}
+    names = [process.name for process in alive]
     if options.json:
-        found = {"processes": [process.name for process in alive], "phase": phase, "platform": "simulated"}
-        print(json.dumps(found, indent=2))
+        first = found.get("w")
+        print(json.dumps({"processes": names, "phase": first, "phases": found, "platform": "simulated"}, indent=2))
     elif alive:
-        print(f"enclave {phase or 'not answering'}; running: {', '.join(process.name for process in alive)}")
+        print(f"enclave {', '.join(found.values()) or 'not answering'}; running: {', '.join(names)}")
     else:
         print("nothing runs")
     return 0 if alive else 1

@@ -8,7 +8,6 @@ import hashlib
 import json
 import secrets
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from anchorhold.publish.release_log import http_append
 from anchorhold.publish.seal import SealRequest, seal
 from anchorhold.publish.signing import create_signer, load_root, load_signer
 from anchorhold.publish.tiny import make_tiny_model
+from anchorhold.sim.cell import ENCLAVES, Wiring, parent_config, wait_serving, windows
 from anchorhold.sim.deploy import (
     KMS_SOURCE,
     REGION,
@@ -46,13 +46,12 @@ from anchorhold.sim.deploy import (
     deployment,
     trust_file,
 )
-from anchorhold.sim.observed import ask_shutdown, console_tail, enclave_pids, phase_of, running
+from anchorhold.sim.observed import ask_shutdown, enclave_pids, phase_of, running
 from anchorhold.sim.processes import Recorded, StackError, as_json, held_signals, save, start, stop, wait_ready
 from anchorhold.sim.release_desk import ReleaseDesk
 
 __all__ = ["MODELS", "Options", "Stack", "down", "enclave_pids", "phase_of", "running"]
 
-SERVING_SECONDS = 180.0  # a cold start on a loaded machine: imports, hashing, keys, weights
 MODELS = ("smollm2", "minilm", "tiny")
 OWNER_NAME, OWNER_CUSTODIAN = "owner", "model-owner"
 MAX_WINDOW = 90  # characters of the window's path; sun_path holds 107 and the ports are appended
@@ -78,6 +77,8 @@ class Options:
     cache: Path = Path(".cache")
     settings: Settings = field(default_factory=Settings)
     lock: Path = field(default_factory=own_lock)
+    enclaves: int = 1
+    """How many of one image and one configuration; each is a boot of its own."""
     step: Step = lambda _title: None
     """Told the title of each step as it begins, and an empty one when the last is done."""
     say: Say = lambda _text: None
@@ -119,6 +120,8 @@ class Stack:
     def _check(self) -> None:
         """What can be known to be wrong before anything is started. Raises StackError."""
         model, lock = self.options.model, self.options.lock
+        if not ENCLAVES[0] <= self.options.enclaves <= ENCLAVES[1]:
+            raise StackError(f"enclaves: expected {ENCLAVES[0]} to {ENCLAVES[1]}, got {self.options.enclaves}")
         if model not in MODELS and not Path(model).is_dir():
             raise StackError(f"model: expected {', '.join(MODELS)} or a folder, got {model!r}")
         if not lock.is_file():
@@ -283,41 +286,21 @@ class Stack:
         credentials = self.state / "enclave-credentials.json"
         credentials.touch(mode=0o600)
         credentials.write_text(KmsDesk(kms).enclave_credentials())
-        config: dict[str, Any] = {
-            "listen": "127.0.0.1:0",
-            "ready_file": str(self._ready("parent")),
-            "window": str(window),
-            "configuration": str(self.state / "deployment.cbor"),
-            "credentials": str(credentials),
-            "sealed": str(self.state / "model"),
-            "log": log_url,
-            "egress": {KMS_SOURCE: kms.address, owner_name: owner.address},
-            "enclave": {
-                "command": [sys.executable, "-m", "anchorhold.sim.nitro_cli", "--control", str(self.control)],
-                "eif": str(self.state / "image.eif"),
-                "args": ["--window", str(window)],
-                "start": True,
-            },
-        }
+        wiring = Wiring(
+            state=self.state,
+            ready_file=self._ready("parent"),
+            credentials=credentials,
+            control=self.control,
+            log=log_url,
+            egress={KMS_SOURCE: kms.address, owner_name: owner.address},
+        )
+        config = parent_config(wiring, self.options.enclaves)
         save(self.state / "parent.json", self.options.rewire(config))
         port = self._serve(
             "parent", ["-m", "anchorhold.parent", "--config", str(self.state / "parent.json")], announced=True
         )
-        self._wait_serving()
+        wait_serving(self.state, windows(self.state, self.options.enclaves), self._processes[-1].alive)
         return f"127.0.0.1:{port}"
-
-    def _wait_serving(self) -> None:
-        deadline = time.monotonic() + SERVING_SECONDS
-        parent = self._processes[-1]
-        seen_enclave = False
-        while (phase := phase_of(self.window)) != "SERVING":
-            alive = enclave_pids(self.state)
-            seen_enclave = seen_enclave or bool(alive)
-            if (seen_enclave and not alive) or not parent.alive():
-                raise StackError("the enclave ended before it served", hint=console_tail(self.state))
-            if time.monotonic() > deadline:
-                raise StackError(f"the enclave did not serve within {SERVING_SECONDS:.0f} s (phase {phase})")
-            time.sleep(POLL_SECONDS)
 
     def _record(self, parts: Parts, deployed: Deployment, desk: ReleaseDesk, gateway: str) -> dict[str, object]:
         record: dict[str, object] = {
@@ -331,6 +314,7 @@ class Stack:
             "measurements": {str(index): value.hex() for index, value in sorted(deployed.measurements.items())},
             "transcript": str(self.state / "log"),
             "window": str(self.window),
+            "windows": [str(window) for window in windows(self.state, self.options.enclaves)],
             "model": parts.model.hex(),
             "model_id": parts.model_id,
             "kms": {
@@ -357,7 +341,7 @@ class Stack:
 
     @property
     def window(self) -> Path:
-        return self.state / "window/w"
+        return windows(self.state, 1)[0]
 
     def _ready(self, name: str) -> Path:
         return self.state / "ready" / f"{name}.json"
@@ -386,9 +370,10 @@ class Stack:
 
 
 def down(state: Path) -> list[str]:
-    """Ask the enclave to close, then end the recorded processes, youngest first; their names."""
+    """Ask each enclave to close, then end the recorded processes, youngest first; their names."""
     alive = running(state)
-    ask_shutdown(state / "window/w")
+    for window in windows(state):
+        ask_shutdown(window)
     deadline = time.monotonic() + 10.0
     while enclave_pids(state) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
