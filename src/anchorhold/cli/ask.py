@@ -75,7 +75,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--padding",
         choices=[one.value for one in Padding],
         default=Padding.BASIC.value,
-        help="what sizes and times give away: off shows sizes, basic frame counts; strict is not yet built",
+        help="what sizes and times give away: off shows sizes, basic frame counts; strict sends at a fixed pace",
     )
     parser.add_argument("--receipt", type=Path, metavar="FILE", help="keep the receipt for an auditor")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end instead of text")
