@@ -28,6 +28,7 @@ from anchorhold.attestation.channel.client import (
 from anchorhold.attestation.channel.codes import Code
 from anchorhold.attestation.channel.enclave import Entropy
 from anchorhold.attestation.channel.errors import Truncated
+from anchorhold.attestation.channel.padding import longest_tail_s
 from anchorhold.attestation.channel.pieces import Embedding
 from anchorhold.client.answers import Answer, Embeddings
 from anchorhold.client.conversation import Conversation, Inputs, request_of
@@ -182,7 +183,7 @@ class AsyncClient:
     async def _receive(
         self, exchange: ClientExchange, held: SessionSet, settings: Settings
     ) -> AsyncGenerator[Delta | Embedding | Finished, None]:
-        timeout_s = settings.deadline / 1000 + GRACE_S
+        timeout_s = settings.deadline / 1000 + longest_tail_s(settings.padding) + GRACE_S
         answer = self._gateway.infer(
             exchange.frames, key_ids=held.key_ids, alias=self._trust.alias, timeout_s=timeout_s
         )
