@@ -2,7 +2,7 @@
 
 from anchorhold.attestation.channel.body import Complete, Embed
 from anchorhold.attestation.channel.enclave import Received
-from anchorhold.enclave.model.engine import EmbeddingRequest, EngineRefused, EngineRequest, GenerationRequest
+from anchorhold.enclave.model.engine import EmbeddingRequest, EngineRequest, GenerationRequest
 
 
 def engine_request(received: Received, namespace: bytes) -> EngineRequest:
@@ -11,8 +11,6 @@ def engine_request(received: Received, namespace: bytes) -> EngineRequest:
     if isinstance(asked, Embed):
         return EmbeddingRequest(name, asked.inputs, namespace)
     sampling = asked.sampling
-    if sampling.logprobs is not None:
-        raise EngineRefused("unsupported", "probabilities are not sent yet")
     return GenerationRequest(
         id=name,
         messages=() if isinstance(asked, Complete) else asked.messages,

@@ -6,7 +6,6 @@ proves nothing.
 """
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from anchorhold.attestation.channel.body import Finish, FinishReason
@@ -14,17 +13,17 @@ from anchorhold.attestation.channel.codes import Code
 from anchorhold.attestation.channel.enclave import EnclaveExchange, Received
 from anchorhold.attestation.channel.errors import UnknownKey
 from anchorhold.attestation.channel.padding import longest_tail_s
-from anchorhold.attestation.channel.pieces import Embedding
 from anchorhold.attestation.channel.receipt import Asserted, Receipt, sign_receipt
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.enclave.keys.lease import LeaseEnded
-from anchorhold.enclave.model.engine import EmbeddingChunk, EngineChunk, EngineRefused, EngineRequest
+from anchorhold.enclave.model.engine import EmbeddingChunk, EngineRefused, EngineRequest
 from anchorhold.enclave.serve.asked import engine_request
 from anchorhold.enclave.serve.egress import EgressClass
 from anchorhold.enclave.serve.replay import MemoryFull, Replayed
+from anchorhold.enclave.serve.said import said
 from anchorhold.enclave.serve.service import Service
-from anchorhold.enclave.serve.shaper import Said, Way, outlet
+from anchorhold.enclave.serve.shaper import Way, outlet
 from anchorhold.enclave.serve.tenancy import Party, verified_party
 from anchorhold.wire.frames import Frame, FrameError, FrameReader, FrameWriter, unwrap_proto, wrap_proto
 from anchorhold.wire.messages import Kind
@@ -232,17 +231,14 @@ class _Answer:
 
     async def _stream(self, request: EngineRequest) -> Finish | Code:
         async for chunk in self._service.engine.submit(request):
-            for said in self._said(chunk):
-                await self._outlet.put(said)
+            for piece in said(chunk):
+                await self._outlet.put(piece)
             if isinstance(chunk, EmbeddingChunk):
                 if chunk.last:
                     return Finish(FinishReason.STOP, chunk.prompt_tokens, 0)
             elif chunk.finish_reason is not None:
                 return Finish(FinishReason(chunk.finish_reason), chunk.prompt_tokens, chunk.completion_tokens)
         return self._lease_code() or Code.ENGINE
-
-    def _said(self, chunk: EngineChunk) -> Iterator[Said]:
-        yield Embedding(chunk.index, chunk.vector) if isinstance(chunk, EmbeddingChunk) else chunk.text
 
     async def _filled(self, outcome: Finish | Code) -> Finish | Code:
         """The same, when its turn has come: in `strict` that takes time, in which the lease may end."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from anchorhold.attestation.channel.body import Chat, Complete, Embed, InferRequest, Message, Role, Sampling
+from anchorhold.attestation.errors import Malformed
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -27,7 +28,9 @@ Conversation = str | Sequence[Message] | Prompt
 def request_of(
     asked: Conversation | Inputs, sampling: Sampling, reason: str, tools: str | None, partition: bytes | None
 ) -> InferRequest:
-    """The request as it is sealed; texts to embed take no sampling, and only a conversation takes tools."""
+    """The request as it is sealed; texts to embed take no sampling. Raises Malformed for tools and no conversation."""
+    if tools is not None and isinstance(asked, Inputs | Prompt):
+        raise Malformed("tools: expected with a conversation, got them with texts that no template sees")
     if isinstance(asked, Inputs):
         return Embed(asked.texts, reason, partition)
     if isinstance(asked, Prompt):
