@@ -60,7 +60,7 @@ async def run(config: ParentConfig) -> None:
                 break  # a vsock port of the parent is one for all its enclaves
         stack.callback(lambda: write_json(config.counters_file, health.snapshot()))
         server = make_server(Gateway(cell, LogClient(config.log), health))
-        public = bind(server, str(config.listen))
+        public = bind(server, str(config.listen), None if config.tls is None else config.tls.read())
         await server.start()
         # Unwound from the last: supervision, open exchanges, the enclave with its last record, then the ports.
         stack.push_async_callback(_stopped, lives)

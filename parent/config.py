@@ -52,6 +52,21 @@ class EnclaveConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM: the gateway's certificate with those between it and its CA, and its key."""
+
+    certificate: Path
+    key: Path
+
+    def read(self) -> tuple[bytes, bytes]:
+        """Key and certificate. Raises ConfigError."""
+        try:
+            return self.key.read_bytes(), self.certificate.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"tls: {str(error.filename)!r}: {(error.strerror or 'unreadable').lower()}") from error
+
+
+@dataclass(frozen=True, slots=True)
 class ParentConfig:
     """One parent with its enclaves; the first is the default."""
 
@@ -65,6 +80,7 @@ class ParentConfig:
     egress: Mapping[str, Address]
     enclaves: tuple[EnclaveConfig, ...]
     alias: str
+    tls: TlsFiles | None
 
 
 def load_config(path: Path) -> ParentConfig:
@@ -84,7 +100,7 @@ def parse_config(value: object) -> ParentConfig:
     needed = {"listen", "configuration", "credentials", "sealed", "log", "egress"}
     # One enclave stands beside the other fields, several in a list.
     run = {"enclaves"} if "enclaves" in fields else {"window", "enclave"}
-    _check_names(fields, needed | run, {"ready_file", "counters_file", "alias"}, "configuration")
+    _check_names(fields, needed | run, {"ready_file", "counters_file", "alias", "tls"}, "configuration")
     egress = _object(fields["egress"], "egress")
     if len(egress) > MAX_EGRESS:
         raise ConfigError(f"egress: expected at most {MAX_EGRESS} destinations, got {len(egress)}")
@@ -99,7 +115,14 @@ def parse_config(value: object) -> ParentConfig:
         egress={name: _address(_text(target, name), f"egress {name!r}") for name, target in egress.items()},
         enclaves=_enclaves(fields),
         alias=_text(fields.get("alias", ""), "alias"),
+        tls=_tls(fields["tls"]) if "tls" in fields else None,
     )
+
+
+def _tls(value: object) -> TlsFiles:
+    fields = _object(value, "tls")
+    _check_names(fields, {"certificate", "key"}, set(), "tls")
+    return TlsFiles(Path(_text(fields["certificate"], "tls certificate")), Path(_text(fields["key"], "tls key")))
 
 
 def _window(value: object) -> UnixWindow | VsockWindow:

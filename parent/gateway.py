@@ -142,10 +142,15 @@ def make_server(gateway: Gateway) -> grpc.aio.Server:
     return server
 
 
-def bind(server: grpc.aio.Server, address: str) -> int:
-    """The port that the server listens on. Raises CannotListen."""
+def bind(server: grpc.aio.Server, address: str, tls: tuple[bytes, bytes] | None = None) -> int:
+    """The port that the server listens on, over TLS where `tls` has key and certificate. Raises CannotListen."""
     try:
-        port: int = server.add_insecure_port(address)
+        port: int = (
+            server.add_insecure_port(address)
+            if tls is None
+            # gRPC's TLS takes X25519MLKEM768 from whoever offers it.
+            else server.add_secure_port(address, grpc.ssl_server_credentials([tls]))
+        )
     except RuntimeError as error:
         raise CannotListen(f"cannot listen on {address}") from error
     if not port:

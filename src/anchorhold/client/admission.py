@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from anchorhold.attestation.configuration import Configuration
 from anchorhold.attestation.timing import TimeGrade
 from anchorhold.client.errors import ClientError
-from anchorhold.client.hops import Hop
+from anchorhold.client.gateway import Gateway
+from anchorhold.client.hops import Hop, ledger, require_pq
 from anchorhold.client.session import Session
 from anchorhold.client.settings import Settings
 from anchorhold.client.tiers import GRADES, PADDINGS, Tier
+from anchorhold.client.tls import ObservesTls
+from anchorhold.client.trust import Trust
 
 NO_QUORUM = "none"
 
@@ -51,6 +54,29 @@ class TierRefused(ClientError):
         self.tier = tier
         self.unmet = unmet
         self.code = unmet[0].code
+
+
+class Admission:
+    """What the trust file and one request's tier demand, asked of every enclave that the request would be sealed to."""
+
+    def __init__(self, trust: Trust, gateway: Gateway, settings: Settings) -> None:
+        """Raises TierUnknown."""
+        self._trust, self._gateway, self._settings = trust, gateway, settings
+        self._tier = None if settings.tier is None else trust.tiers.get(settings.tier)
+        if settings.tier is not None and self._tier is None:
+            raise TierUnknown(settings.tier, sorted(trust.tiers))
+
+    def hops(self, session: Session) -> tuple[Hop, ...]:
+        """The ledger, with what is known of the gateway's connection now."""
+        return ledger(session, self._gateway.tls if isinstance(self._gateway, ObservesTls) else None)
+
+    def check(self, sessions: Sequence[Session]) -> None:
+        """Raises HopNotPostQuantum or TierRefused."""
+        for session in sessions:
+            if self._trust.require_pq:
+                require_pq(self.hops(session))
+        if self._tier is not None:
+            require_tier(self._tier, sessions, self._settings, self.hops)
 
 
 def require_tier(

@@ -9,6 +9,7 @@ import grpc
 from anchorhold.attestation.types import KeyId
 from anchorhold.client.errors import Unavailable
 from anchorhold.client.session import AttestAnswer
+from anchorhold.client.tls import NO_TLS
 from anchorhold.v1.gateway_pb2 import AttestRequest, EnclavesRequest
 from anchorhold.v1.gateway_pb2 import Frame as FrameMessage
 from anchorhold.v1.gateway_pb2_grpc import GatewayStub
@@ -19,7 +20,7 @@ HINT_METADATA = "anchorhold-hint"
 ATTEST_TIMEOUT_S = 30.0
 MAX_MESSAGE = 1 << 20  # bytes; the largest honest message is a record of 65,813
 # Where the proxy of the environment is obeyed, the environment chooses who sees the traffic.
-_OPTIONS = (
+OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.max_receive_message_length", MAX_MESSAGE),
 )
@@ -64,9 +65,12 @@ class Gateway(Protocol):
 class GrpcGateway:
     """`Gateway` over grpc.aio. To be made inside the event loop that uses it."""
 
-    def __init__(self, address: str) -> None:
+    tls = NO_TLS
+
+    def __init__(self, address: str, channel: grpc.aio.Channel | None = None) -> None:
+        """In clear to `address`, unless `channel` leads there in another way."""
         self._address = address
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._channel = channel if channel is not None else grpc.aio.insecure_channel(address, options=OPTIONS)
         self._stub = GatewayStub(self._channel)
 
     async def enclaves(self) -> Sequence[ListedEnclave]:

@@ -12,13 +12,12 @@ post-quantum part: the KMS's share of a model key that also needs the owner's.
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, runtime_checkable
 
 from anchorhold.attestation.channel.seal import SUITE
 from anchorhold.attestation.configuration import Configuration, Source
 from anchorhold.client.errors import ClientError
 from anchorhold.client.session import Session
-from anchorhold.client.tls import post_quantum
+from anchorhold.client.tls import GatewayTls, post_quantum
 
 NONE, UNKNOWN = "none", "unknown"
 _KMS_EXCHANGE = "RSA-2048 (RSAES-OAEP-SHA-256 envelope, inside TLS)"
@@ -31,23 +30,6 @@ class HopStatus(Enum):
     PROVED = "proved"
     ASSERTED = "asserted"
     NOT_CHECKED = "not-checked"
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayTls:
-    """What was seen of the connection to a gateway: `group` is None where there is TLS and nothing was seen of it."""
-
-    encrypted: bool
-    server: str = ""
-    group: str | None = None
-
-
-@runtime_checkable
-class ObservesTls(Protocol):
-    """A gateway that can say how its connection is protected. One that cannot is `unknown` in the ledger."""
-
-    @property
-    def tls(self) -> GatewayTls: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +67,7 @@ class HopNotPostQuantum(ClientError):
     """Every hop must be post-quantum, and this one is not, or nobody knows. Nothing was sent."""
 
     code = "hop-not-pq"
-    hint = "see which hops there are with: anchorhold ask --hops; or do not demand require_pq"
+    hint = "see which hops there are with: anchorhold ask --hops QUESTION; the demand stands in the trust file"
 
     def __init__(self, hop: str, key_exchange: str) -> None:
         super().__init__(f"hop {hop!r}: expected a post-quantum key exchange, got {key_exchange}")

@@ -30,14 +30,17 @@ from anchorhold.attestation.channel.enclave import Entropy
 from anchorhold.attestation.channel.errors import Truncated
 from anchorhold.attestation.channel.padding import longest_tail_s
 from anchorhold.attestation.channel.pieces import Embedding
+from anchorhold.client.admission import Admission
 from anchorhold.client.answers import Answer, Embeddings
 from anchorhold.client.conversation import Conversation, Inputs, request_of
 from anchorhold.client.errors import Hinted, LeaseEnded, Refused, Unavailable
-from anchorhold.client.gateway import Gateway, GatewayBroke, GrpcGateway
+from anchorhold.client.gateway import Gateway, GatewayBroke
+from anchorhold.client.hops import Hop
 from anchorhold.client.releases import Releases
 from anchorhold.client.session import Session
 from anchorhold.client.session_set import SessionSet, Verifier
 from anchorhold.client.settings import DEFAULT_MAX_TOKENS, DEFAULTS, Settings
+from anchorhold.client.tls_gateway import gateway_of
 from anchorhold.client.trust import Trust
 
 __all__ = ["DEFAULTS", "DEFAULT_MAX_TOKENS", "Answer", "AsyncClient", "Client", "Embeddings", "Settings", "utc_now"]
@@ -84,7 +87,7 @@ class AsyncClient:
         entropy: Entropy = secrets.token_bytes,
     ) -> None:
         self._trust = trust
-        self._gateway = gateway if gateway is not None else GrpcGateway(trust.gateway)
+        self._gateway = gateway if gateway is not None else gateway_of(trust)
         self._tenant = tenant
         # The list that the trust file names, unless another copy of it is given: what is pinned is who signs it.
         if releases is None and trust.releases is not None:
@@ -97,6 +100,7 @@ class AsyncClient:
     async def verify(self) -> Session:
         """Evidence, verified now, against the releases accepted now. Raises EvidenceError or ClientError."""
         verified = await self._verifier.verify()
+        Admission(self._trust, self._gateway, DEFAULTS).check(verified.sessions)
         self._session = verified.sessions[0]
         return self._session
 
@@ -146,6 +150,10 @@ class AsyncClient:
         """What requests are sealed to now, and what was refused."""
         return self._verifier.held
 
+    def hops(self, session: Session) -> tuple[Hop, ...]:
+        """The hop ledger of a request to that enclave, with what is known of the gateway's connection now."""
+        return Admission(self._trust, self._gateway, DEFAULTS).hops(session)
+
     async def close(self) -> None:
         await self._gateway.close()
 
@@ -158,8 +166,10 @@ class AsyncClient:
         await self.close()
 
     async def _stream(self, conversation: Conversation | Inputs, settings: Settings) -> AsyncGenerator[_Step, None]:
+        admission = Admission(self._trust, self._gateway, settings)
         for sent in range(2):
             held = await (self._verifier.verify() if sent else self._verifier.valid())
+            admission.check(held.sessions)
             exchange = self._seal(held, conversation, settings)
             try:
                 async with aclosing(self._receive(exchange, held, settings)) as events:
@@ -250,6 +260,10 @@ class Client:
     def session(self) -> Session | None:
         """See AsyncClient."""
         return self._client.session
+
+    def hops(self, session: Session) -> tuple[Hop, ...]:
+        """See AsyncClient."""
+        return self._client.hops(session)
 
     @property
     def sealed_to(self) -> SessionSet | None:

@@ -3,7 +3,8 @@
 gRPC's own TLS does the handshake and asks for X25519MLKEM768 first. It does not tell a Python client what came of it,
 so its connection runs through a tunnel in this process that changes no byte and reads one thing: the group in the
 ServerHello, which the handshake's Finished vouches for. Where every hop must be post-quantum, a connection whose
-ServerHello says otherwise is closed before one byte of it reaches gRPC, so nothing is ever sent on it.
+ServerHello says otherwise is closed before that reaches gRPC, so nothing of ours is ever sent on it; and a gateway that
+was post-quantum once may not become classical while the client lives.
 
 The gateway stays a stranger: its certificate says whose machine this is, and proves nothing about any enclave.
 """
@@ -11,9 +12,11 @@ The gateway stays a stranger: its certificate says whose machine this is, and pr
 import asyncio
 import contextlib
 import shutil
+import socket
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from cryptography import x509
 
@@ -63,6 +66,26 @@ class TlsPin:
             x509.load_pem_x509_certificates(self.certificates.encode())
         except ValueError as error:
             raise ValueError("tls: certificates: expected one or more in PEM") from error
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayTls:
+    """What was seen of the connection to a gateway: `group` is None where there is TLS and nothing was seen of it."""
+
+    encrypted: bool
+    server: str = ""
+    group: str | None = None
+
+
+NO_TLS = GatewayTls(encrypted=False)
+
+
+@runtime_checkable
+class ObservesTls(Protocol):
+    """A gateway that can say how its connection is protected. One that cannot is `unknown` in the ledger."""
+
+    @property
+    def tls(self) -> GatewayTls: ...
 
 
 def post_quantum(group: str) -> bool:
@@ -161,36 +184,44 @@ class TlsTunnel:
         # A folder that only this user may enter: nobody else talks through the tunnel.
         self._folder = Path(tempfile.mkdtemp(prefix="anchorhold-tls-"))
         self._path = self._folder / "s"
+        # Bound at once, so that gRPC may connect before the loop comes to accept.
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(str(self._path))
+        self._socket.listen()
         self._server: asyncio.Server | None = None
-        self._starting = asyncio.Lock()
+        self._starting = asyncio.get_running_loop().create_task(self._start())
         self._carrying: set[asyncio.Task[None]] = set()
         self.group: str | None = None
-        """The last key exchange that a server chose; it counts once an answer has come over it."""
+        """The last key exchange that was let through; it counts once an answer has come over it."""
+        self.refused: str | None = None
+        """The key exchange for which a connection was closed last; None after one that was let through."""
 
     @property
     def target(self) -> str:
         """What gRPC connects to."""
         return f"unix:{self._path}"
 
-    @property
-    def refused(self) -> str | None:
-        """The key exchange for which connections are closed, None where none is."""
-        return self.group if self._require_pq and self.group is not None and not post_quantum(self.group) else None
-
-    async def start(self) -> None:
-        """Idempotent. Raises OSError."""
-        async with self._starting:
-            if self._server is None:
-                self._server = await asyncio.start_unix_server(self._accept, self._path)
-
     async def close(self) -> None:
         """Idempotent."""
+        await self._starting
         if self._server is not None:
             self._server.close()
         for task in tuple(self._carrying):
             task.cancel()
         await asyncio.gather(*self._carrying, return_exceptions=True)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _start(self) -> None:
+        self._server = await asyncio.start_unix_server(self._accept, sock=self._socket)
+
+    def _judge(self, group: str) -> bool:
+        # Never below what was seen before: a tier that asked for it was told so of this gateway.
+        held = self._require_pq or (self.group is not None and post_quantum(self.group))
+        if held and not post_quantum(group):
+            self.refused = group
+            return False
+        self.group, self.refused = group, None
+        return True
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._carry(reader, writer))
@@ -221,10 +252,8 @@ class TlsTunnel:
             if group is None and hello.retried is retried:
                 continue
             retried = hello.retried
-            if group is not None:
-                self.group = group
-                if self.refused is not None:
-                    return False
+            if group is not None and not self._judge(group):
+                return False
             near_out.write(held)
             await near_out.drain()
             held = b""
