@@ -99,6 +99,10 @@ architecture
 A model of a type that is not on the list.
 Serve a model of an architecture that the message names.
 
+encoder
+An encoder without encoder.json, a recipe in it other than the one there is, or one beside a model that embeds nothing.
+State in encoder.json the pooling 'mean', normalise true and the most tokens of one text; seal again.
+
 index
 The tensor index names files that are not there, or holds more than it may.
 Rebuild the index with the files.
