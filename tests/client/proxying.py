@@ -42,7 +42,12 @@ def chat(**more: object) -> dict[str, object]:
 
 @contextmanager
 def proxying(
-    link: Link, *, trust: Trust | None = None, key: str | None = None, base: Settings = DEFAULTS
+    link: Link,
+    *,
+    trust: Trust | None = None,
+    key: str | None = None,
+    base: Settings = DEFAULTS,
+    names: tuple[str, ...] = (),
 ) -> Iterator[Proxying]:
     """Until the block ends."""
     trust = trust or loopback_trust(link.enclave)
@@ -54,7 +59,7 @@ def proxying(
         def make() -> AsyncClient:
             return AsyncClient(trust, gateway=link)
 
-        work = run(trust, make, bound, Serving(base, key), ready=lambda _: listening.set(), begun=servers.append)
+        work = run(trust, make, bound, Serving(base, names, key), ready=lambda _: listening.set(), begun=servers.append)
         asyncio.run(work)
 
     thread = threading.Thread(target=serve)

@@ -1,6 +1,7 @@
 """The proxy over HTTP, as programs and browsers meet it: who may ask, what is refused, and what its state says."""
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 import httpx
 import jsonschema
 import pytest
-from tests.client.linking import TEXT, make_link
+from tests.client.linking import TEXT, Stalls, make_link
 from tests.client.proxying import Proxying, chat, proxying
 
 from anchorhold.attestation.transcript.kept import KeptReceipt
@@ -125,6 +126,33 @@ def test_with_a_key_only_who_has_it_may_ask() -> None:
             answer = proxy.http.post("/v1/chat/completions", json=chat(), headers={"authorization": wrong})
             assert (answer.status_code, code(answer)) == (401, "api-key")
         assert len(proxy.link.enclave.scribe.leaves) == 1
+
+
+def test_another_model_is_answered_only_under_a_name_the_user_gave_it() -> None:
+    with proxying(make_link(), names=("gpt-9",)) as proxy:
+        answer = proxy.chat(model="gpt-9")
+        assert answer.status_code == 200
+        assert answer.json()["model"] == "tiny"
+        assert code(proxy.chat(model="gpt-8")) == "model-not-found"
+        assert [one["id"] for one in proxy.http.get("/v1/models").json()["data"]] == ["tiny"]
+        assert proxy.http.get("/v1/models/gpt-9").json()["id"] == "tiny"
+
+
+def test_a_caller_that_goes_midway_takes_its_request_with_it() -> None:
+    link = make_link()
+    link.enclave.engine = engine = Stalls()
+    link.enclave.service = link.enclave._service(link.enclave.configuration)  # type: ignore[arg-type]  # set by then
+    with proxying(link) as proxy:
+        with proxy.http.stream("POST", "/v1/chat/completions", json=chat(stream=True)) as answer:
+            pieces = answer.iter_raw()
+            next(pieces)
+            assert not engine.left.is_set()
+        assert engine.left.wait(10)
+        engine.first, engine.left = 0, threading.Event()
+        with pytest.raises(httpx.ReadTimeout):
+            proxy.http.post("/v1/chat/completions", json=chat(), timeout=0.5)
+        assert engine.left.wait(10)
+        assert status(proxy)["counters"] == {"requests": 2, "answered": 0, "failed": 0, "resealed": 0}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """The official `openai` package in this process, over our httpx transport: no proxy, and nothing unsealed."""
 
 import asyncio
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,34 +9,16 @@ import httpx
 import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
-from tests.client.linking import TEXT, make_link
+from tests.client.linking import TEXT, Stalls, make_link
 
 from anchorhold.attestation.transcript.kept import KeptReceipt
 from anchorhold.client.sdk import AsyncClient
 from anchorhold.client.transport import AsyncTransport, Transport
 from anchorhold.client.trust import Trust
 from anchorhold.sim.link import Link, loopback_trust
-from anchorhold.sim.loopback import ScriptedEngine
 
 URL = "http://anchorhold/v1"
 QUESTION: list[ChatCompletionMessageParam] = [{"role": "user", "content": "a-marker-nobody-may-see"}]
-
-
-class Stalls(ScriptedEngine):
-    """Says its first words and then nothing, until it is cancelled."""
-
-    def __init__(self, first: int = 1) -> None:
-        super().__init__()
-        self.first = first
-        self.left = threading.Event()
-
-    async def before(self, chunk: int) -> None:
-        if chunk >= self.first:
-            await asyncio.Event().wait()
-
-    def cancel(self, request_id: str) -> None:
-        super().cancel(request_id)
-        self.left.set()
 
 
 def over(link: Link, trust: Trust | None = None) -> Transport:

@@ -61,6 +61,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--api-key-file", type=Path, metavar="FILE", help="callers must send the key in FILE; default: any key will do"
     )
+    parser.add_argument(
+        "--also-as",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="take requests for a model of this name too, from programs that know no other; may be repeated",
+    )
     parser.add_argument("--reason", metavar="CODE", help="purpose of every request; default: the deployment's first")
     parser.add_argument(
         "--padding",
@@ -95,7 +102,7 @@ def _proxy(options: argparse.Namespace) -> int:
 
     with listening(options.listen):
         bound = bind("127.0.0.1" if host == "localhost" else host, port)
-    serving = Serving(base, key, any_host=not local)
+    serving = Serving(base, tuple(options.also_as), key, any_host=not local)
     with bound:
         asyncio.run(run(trust, lambda: AsyncClient(trust, releases=releases), bound, serving, ready=ready))
     return 0

@@ -5,6 +5,7 @@ enclave's first authenticated record is there, so what is refused before is an H
 event, and then the stream is broken off: it never ends as a whole answer ends.
 """
 
+import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,10 @@ Events = AsyncGenerator[tuple[int, Delta | Finished], None]
 
 class Broken(Exception):
     """After the error event: whoever carries the stream breaks it off here and does not end it."""
+
+
+class Gone(Exception):
+    """The caller left before its answer was whole."""
 
 
 class Body:
@@ -65,7 +70,10 @@ async def _client_verifies() -> None:
 
 
 class Api:
-    """The routes. `ready` raises where the deployment is not verified; `note` hears how each request ended."""
+    """The routes. `ready` raises where the deployment is not verified; `note` hears how each request ended.
+
+    `names` are what callers may call the model beside its alias, because they know no other.
+    """
 
     def __init__(
         self,
@@ -73,6 +81,7 @@ class Api:
         trust: Trust,
         *,
         base: Settings = DEFAULTS,
+        names: Sequence[str] = (),
         ready: Callable[[], Awaitable[object]] = _client_verifies,
         note: Note = lambda _: None,
         now: Callable[[], datetime] = utc_now,
@@ -81,6 +90,7 @@ class Api:
         self._client = client
         self._trust = trust
         self._base = base
+        self._names = (trust.alias, *names)
         self._ready = ready
         self._note = note
         self._now = now
@@ -94,6 +104,9 @@ class Api:
         """Always a reply: what goes wrong before the first byte is one too."""
         try:
             reply = await self._route(method, path, body)
+        except asyncio.CancelledError:
+            self._note(Gone())
+            raise
         except Exception as error:  # noqa: BLE001 - an answer in the one form, whatever it was
             told = self._failed(error)
             return Reply(told.status, (JSON, *told.headers()), told.body())
@@ -116,18 +129,18 @@ class Api:
         await self._ready()
         session = self._client.session or await self._client.verify()
         alias, extension = self._trust.alias, self._extension(session)
-        if named and named != alias:
+        if named and named not in self._names:
             raise ApiError(404, INVALID, "model-not-found", f"no such model: {named!r:.80}", param="model")
         return _whole(model(alias, extension) if named else models(alias, extension))
 
     async def _chat(self, fields: Fields) -> Reply:
-        return await self._generate(chat_request(fields, self._trust.alias, self._base))
+        return await self._generate(chat_request(fields, self._names, self._base))
 
     async def _complete(self, fields: Fields) -> Reply:
-        return await self._generate(completion_request(fields, self._trust.alias, self._base))
+        return await self._generate(completion_request(fields, self._names, self._base))
 
     async def _embed(self, fields: Fields) -> Reply:
-        wanted = embeddings_request(fields, self._trust.alias)
+        wanted = embeddings_request(fields, self._names)
         await self._ready()
         done = await self._client.embed(wanted.texts, self._base)
         kept = self._keep("embed", Finished(done.finish, done.receipt))
@@ -166,6 +179,9 @@ class Api:
                     yield event(value)
             for value in writer.end():
                 yield event(value)
+        except (GeneratorExit, asyncio.CancelledError):
+            self._note(Gone())
+            raise
         except Exception as error:
             told = self._failed(error)
             yield b"data: " + told.body() + b"\n\n"

@@ -3,6 +3,7 @@
 Every parameter is honoured, known to change nothing, or refused by name. None is dropped in silence.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from anchorhold.attestation.channel.body import (
@@ -70,17 +71,17 @@ class Texts:
     dimensions: int | None
 
 
-def check_model(fields: Fields, alias: str) -> None:
+def check_model(fields: Fields, names: Sequence[str]) -> None:
     """Raises ApiError for a model that is not the deployment's: no other is answered in its place."""
     named = fields.required("model")
-    if named != alias:
-        message = f"model: this deployment serves {alias!r}, got {named!r:.80}"
+    if named not in names:
+        message = f"model: this deployment serves {names[0]!r}, got {named!r:.80}"
         raise ApiError(404, "invalid_request_error", "model-not-found", message, param="model")
 
 
-def chat_request(fields: Fields, alias: str, base: Settings) -> Generation:
+def chat_request(fields: Fields, names: Sequence[str], base: Settings) -> Generation:
     """`POST /v1/chat/completions`. Raises ApiError."""
-    check_model(fields, alias)
+    check_model(fields, names)
     messages = fields.objects("messages")
     if not messages or len(messages) > MAX_MESSAGES:
         got = 0 if messages is None else len(messages)
@@ -101,9 +102,9 @@ def chat_request(fields: Fields, alias: str, base: Settings) -> Generation:
     return _generation(fields, asked, settings)
 
 
-def completion_request(fields: Fields, alias: str, base: Settings) -> Generation:
+def completion_request(fields: Fields, names: Sequence[str], base: Settings) -> Generation:
     """`POST /v1/completions`. Raises ApiError."""
-    check_model(fields, alias)
+    check_model(fields, names)
     prompt = fields.take("prompt")
     if isinstance(prompt, list) and len(prompt) == 1:
         prompt = prompt[0]
@@ -122,9 +123,9 @@ def completion_request(fields: Fields, alias: str, base: Settings) -> Generation
     return _generation(fields, Prompt(prompt), settings)
 
 
-def embeddings_request(fields: Fields, alias: str) -> Texts:
+def embeddings_request(fields: Fields, names: Sequence[str]) -> Texts:
     """`POST /v1/embeddings`. Raises ApiError."""
-    check_model(fields, alias)
+    check_model(fields, names)
     given = fields.take("input")
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list) or not 1 <= len(texts) <= MAX_INPUTS:

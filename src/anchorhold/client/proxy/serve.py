@@ -29,6 +29,7 @@ class Serving:
     """How it serves. `any_host` takes any Host header: for an address beyond this machine, which needs a key."""
 
     base: Settings = DEFAULTS
+    names: tuple[str, ...] = ()
     key: str | None = field(default=None, repr=False)
     any_host: bool = False
 
@@ -41,7 +42,7 @@ def make_proxy(trust: Trust, client: AsyncClient, serving: Serving, hosts: Seque
         counters.note(error)
         keeper.note(error)
 
-    api = Api(client, trust, base=serving.base, ready=keeper.ready, note=note)
+    api = Api(client, trust, base=serving.base, names=serving.names, ready=keeper.ready, note=note)
     status = Status(trust, keeper, api.receipts, counters, resealed=lambda: client.resealed)
     app = ProxyApp(api, page_app(status, api.receipts.file)).app()
     return Guard(app, hosts=None if serving.any_host else hosts, key=serving.key), keeper

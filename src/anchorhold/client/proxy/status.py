@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from anchorhold import __version__
+from anchorhold.client.openai_api.core import Gone
 from anchorhold.client.openai_api.kept import Receipts
 from anchorhold.client.proxy.keeper import Keeper
 from anchorhold.client.session import Session
@@ -19,7 +20,7 @@ Object = dict[str, object]
 
 @dataclass(slots=True)
 class Counters:
-    """Since the start."""
+    """Since the start. Requests whose callers left were neither answered nor did they fail."""
 
     requests: int = 0
     answered: int = 0
@@ -29,7 +30,7 @@ class Counters:
         self.requests += 1
         if error is None:
             self.answered += 1
-        else:
+        elif not isinstance(error, Gone):
             self.failed += 1
 
 
