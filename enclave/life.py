@@ -159,7 +159,7 @@ class Life:
             grace_ms=booted.configuration.grace_ms,
             now_ms=self._now_ms,
             boottime=boottime,
-            entropy=secrets.token_bytes,
+            on_doubt=self.gate.clock_doubt,
         )
 
     # Serving

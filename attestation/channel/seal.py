@@ -4,6 +4,8 @@ Thin wrappers over `cryptography`; the one place that knows how its composite ke
 The library draws the encapsulation's randomness itself: this is the only entropy here that is not an argument.
 """
 
+from typing import Self
+
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -28,7 +30,8 @@ _SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 class HybridPrivateKey:
     """A private key and its 1216 public bytes. No text form shows the private half.
 
-    Wiping is the library's: dropping the last reference frees OpenSSL's copy; Python promises no more.
+    Wiping is the library's: dropping the last reference clears OpenSSL's copy. A seed is the caller's `bytes`, which
+    nobody can wipe; where a key must leave nothing behind, both halves are drawn in the library (`of`).
     """
 
     __slots__ = ("_private", "public")
@@ -38,7 +41,16 @@ class HybridPrivateKey:
         if len(seed) != HYBRID_SEED:
             raise ValueError(f"hybrid seed: expected {HYBRID_SEED} bytes, got {len(seed)}")
         mlkem = MLKEM768PrivateKey.from_seed_bytes(seed[:MLKEM_SEED])
-        x25519 = X25519PrivateKey.from_private_bytes(seed[MLKEM_SEED:])
+        self._set(mlkem, X25519PrivateKey.from_private_bytes(seed[MLKEM_SEED:]))
+
+    @classmethod
+    def of(cls, mlkem: MLKEM768PrivateKey, x25519: X25519PrivateKey) -> Self:
+        """Of two halves that the library holds: no private byte passes through Python."""
+        key = cls.__new__(cls)
+        cls._set(key, mlkem, x25519)
+        return key
+
+    def _set(self, mlkem: MLKEM768PrivateKey, x25519: X25519PrivateKey) -> None:
         self._private = MLKEM768X25519PrivateKey(mlkem, x25519)
         self.public = mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw()
 

@@ -5,7 +5,6 @@ is sealed to that key and to the statement that names it; the lease counts only 
 configuration, and only if it answers exactly this request.
 """
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -14,13 +13,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from anchorhold.attestation import canonical, labels
 from anchorhold.attestation.binding import Ask, Release, encode_statement, nsm_nonce, statement_digest
-from anchorhold.attestation.channel.seal import HYBRID_SEED, HybridPrivateKey
+from anchorhold.attestation.channel.seal import HybridPrivateKey
 from anchorhold.attestation.configuration import Source
 from anchorhold.attestation.digest import length_prefixed
 from anchorhold.attestation.errors import EvidenceError, Mismatch
 from anchorhold.attestation.lease import Lease, verify_lease
 from anchorhold.attestation.types import StatementDigest
 from anchorhold.enclave.keys.https import MAX_ANSWER, Answer, host_header, post
+from anchorhold.enclave.keys.hybrid import draw_hybrid
 from anchorhold.enclave.keys.secret import Secret
 from anchorhold.enclave.keys.source import Fact, Refused, Released, SourceContext, SourceUnavailable
 from anchorhold.enclave.nsm.module import NsmError
@@ -73,7 +73,7 @@ class OwnerSource:
         # 1. The challenge.
         challenge = self._challenge()
         # 2. The statement.
-        key = HybridPrivateKey(secrets.token_bytes(HYBRID_SEED))
+        key = draw_hybrid()
         asked = self._attest(ask, key, challenge, number, purpose)
         # 3. The request.
         body = canonical.encode(

@@ -194,15 +194,15 @@ class LoopbackEnclave:
         self.nsm.extend_pcr(16, digest)
         self.nsm.lock_pcrs(32)
         public = self.receipt_key.public_key().public_bytes_raw()
+        self.gate = Gate([(one.name, 3600.0) for one in self.configuration.sources], self.clock.boottime)
         self.epochs = Epochs(
             Identity(self.boot_id, self.genesis, public, self.configuration.model, digest),
             epoch_ms=self.configuration.epoch_ms,
             grace_ms=self.configuration.grace_ms,
             now_ms=self.clock.ms,
             boottime=self.clock.boottime,
-            entropy=secrets.token_bytes,
+            on_doubt=self.gate.clock_doubt,
         )
-        self.gate = Gate([(one.name, 3600.0) for one in self.configuration.sources], self.clock.boottime)
         self.renew()
         self.gate.log_granted(self.clock.boot, 3600.0)
         self.service = self._service(self.configuration)
