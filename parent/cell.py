@@ -5,7 +5,7 @@ begun, and to no other. Which enclave has which key is its own word and no secre
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -66,35 +66,31 @@ class Cell:
                 self._health.event(Event.FAILED_OVER)
         return await asked[-1].relay.attest(nonce, with_configuration=with_configuration)
 
-    async def infer(self, frames: AsyncIterator[bytes], targets: Sequence[bytes]) -> AsyncIterator[bytes]:
+    async def infer(self, request: Request, targets: Sequence[bytes]) -> AsyncGenerator[bytes, None]:
         """One answer. Raises what `Relay.infer` raises, of the enclave that was asked last."""
-        request = Request(frames)
         tried: list[Member] = []
         last: Exception | None = None
-        try:
-            while (member := await self._choose(targets, tried)) is not None:
-                if last is not None:
-                    self._health.event(Event.FAILED_OVER)
-                tried.append(member)
-                member.open += 1
-                begun = False
-                try:
-                    async with aclosing(member.relay.infer(request.frames())) as answer:
-                        async for body in answer:
-                            if not begun:
-                                begun = True
-                                request.forget()
-                            yield body
-                    return
-                except (Hint, *BROKEN) as error:
-                    if begun or not request.repeatable or _is_about_the_request(error):
-                        raise
-                    last = error
-                finally:
-                    member.open -= 1
-            raise last or self._nobody()
-        finally:
-            request.close()
+        while (member := await self._choose(targets, tried)) is not None:
+            if last is not None:
+                self._health.event(Event.FAILED_OVER)
+            tried.append(member)
+            member.open += 1
+            begun = False
+            try:
+                async with aclosing(member.relay.infer(request.frames())) as answer:
+                    async for body in answer:
+                        if not begun:
+                            begun = True
+                            request.forget()
+                        yield body
+                return
+            except (Hint, *BROKEN) as error:
+                if begun or not request.repeatable or _is_about_the_request(error):
+                    raise
+                last = error
+            finally:
+                member.open -= 1
+        raise last or self._nobody()
 
     async def _choose(self, targets: Sequence[bytes], tried: Sequence[Member]) -> Member | None:
         left = [one for one in self.members if one not in tried]

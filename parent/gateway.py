@@ -3,7 +3,9 @@
 Every refusal is one of a few status codes and a hint; a client takes none of them as the enclave's word.
 """
 
+import re
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, NoReturn
 
 import grpc
@@ -13,6 +15,7 @@ from anchorhold.parent.cell import BROKEN, Cell, NoSuchEnclave
 from anchorhold.parent.health import Event, Health
 from anchorhold.parent.records import NOT_FOUND, OK, LogClient, LogUnreachable, public_path
 from anchorhold.parent.relay import KEY_ID_BYTES, Hint
+from anchorhold.parent.request import Request
 from anchorhold.v1 import gateway_pb2 as pb
 from anchorhold.wire.frames import MAX_BODY
 
@@ -20,6 +23,7 @@ SERVICE = "anchorhold.v1.Gateway"
 HINT_METADATA = "anchorhold-hint"
 KEY_IDS_METADATA = "anchorhold-key-ids"  # in hex, with commas between: whom the client sealed to
 MAX_TARGETS = 8
+_KEY_ID = re.compile(rf"[0-9a-f]{{{2 * KEY_ID_BYTES}}}")
 MAX_EXCHANGES = 256  # at once; each holds two streams and a task
 MAX_ATTESTS = 64  # at once; the security module answers one at a time
 MAX_TRANSCRIPTS = 8  # at once; each holds a whole file of the log
@@ -31,6 +35,10 @@ KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 30_000, 10_000
 
 class CannotListen(Exception):
     """The public address is taken, or not ours."""
+
+
+class BadTargets(Exception):
+    """The metadata that should name key ids is not in the form."""
 
 
 class Gateway:
@@ -60,20 +68,25 @@ class Gateway:
 
     async def infer(self, frames: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
         """One exchange, body by body."""
+        await self._enter("infer", MAX_EXCHANGES, context)
+        request = Request(frames)
         try:
             targets = targets_of(context.invocation_metadata() or ())
-        except ValueError:
+            async with aclosing(self._cell.infer(request, targets)) as answer:
+                async for body in answer:
+                    yield body
+        except BadTargets:
+            await request.drain()
             await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "key-ids")
-        await self._enter("infer", MAX_EXCHANGES, context)
-        try:
-            async for body in self._cell.infer(frames, targets):
-                yield body
         except Hint as hint:
+            await request.drain()
             await _abort(context, grpc.StatusCode.UNAVAILABLE, hint.code)
         except BROKEN:
             self._health.event(Event.EXCHANGE_CUT)
+            await request.drain()
             await _abort(context, grpc.StatusCode.UNAVAILABLE)
         finally:
+            request.close()
             self._open["infer"] -= 1
 
     async def attest(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
@@ -159,14 +172,14 @@ def bind(server: grpc.aio.Server, address: str, tls: tuple[bytes, bytes] | None 
 
 
 def targets_of(metadata: Any) -> tuple[bytes, ...]:
-    """The key ids that a request names, none where it names none. Raises ValueError."""
+    """The key ids that a request names, none where it names none. Raises BadTargets."""
     named = [value for key, value in metadata if key == KEY_IDS_METADATA]
     if not named:
         return ()
-    ids = [bytes.fromhex(one) for one in str(named[0]).split(",", MAX_TARGETS)]
-    if len(named) > 1 or len(ids) > MAX_TARGETS or any(len(one) != KEY_ID_BYTES for one in ids):
-        raise ValueError(f"expected 1 to {MAX_TARGETS} key ids of {KEY_ID_BYTES} bytes")
-    return tuple(ids)
+    texts = str(named[0]).split(",", MAX_TARGETS)
+    if len(named) > 1 or len(texts) > MAX_TARGETS or any(_KEY_ID.fullmatch(text) is None for text in texts):
+        raise BadTargets(f"expected 1 to {MAX_TARGETS} key ids of {KEY_ID_BYTES} bytes, in hex, once")
+    return tuple(bytes.fromhex(text) for text in texts)
 
 
 async def _abort(context: grpc.aio.ServicerContext, code: grpc.StatusCode, hint: str = "window") -> NoReturn:

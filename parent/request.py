@@ -5,7 +5,9 @@ Nothing in it is read. What is kept is bounded; a request that is longer is rela
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
+DRAIN_S = 2.0  # for the rest of a request that is refused: an honest client has sent it already
 MAX_KEPT = 512 * 1024  # bytes; the longest honest request is a body of 262,144 with its slots, records and padding
 
 
@@ -31,6 +33,16 @@ class Request:
         """Keep none any more: an answer has begun."""
         self.repeatable = False
         self._kept.clear()
+
+    async def drain(self) -> None:
+        """Take in what is left, bounded. A gRPC client that is told no while it still sends reports a fault of its own
+        in the place of our hint."""
+        self.forget()
+        left = self._most
+        with suppress(Exception):  # whatever became of the client: it is being refused
+            async with asyncio.timeout(DRAIN_S):
+                while left > 0 and (body := await self._next()) is not None:
+                    left -= len(body)
 
     def close(self) -> None:
         """Wait for no more of it."""

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from anchorhold.parent.cell import Listed
-from anchorhold.parent.config import ConfigError, UnixWindow, parse_config
+from anchorhold.parent.config import ConfigError, UnixWindow, VsockWindow, parse_config
 from anchorhold.parent.health import Health
 from anchorhold.parent.lifecycle import Lifecycle
 from anchorhold.parent.relay import Relay
@@ -77,6 +77,49 @@ def test_a_configuration_with_a_fault_is_refused(config: dict[str, Any], name: s
     BAD[name](config)
     with pytest.raises(ConfigError):
         parse_config(config)
+
+
+def several(config: dict[str, Any], *windows: object) -> dict[str, Any]:
+    """The same parent with an enclave at each of `windows`."""
+    run, shared = config["enclave"], {name: config[name] for name in config.keys() - {"window", "enclave"}}
+    return shared | {"enclaves": [{"window": window, "enclave": run} for window in windows]}
+
+
+@pytest.mark.parametrize("windows", [["/a"], ["/a", "/b"], ["/a", "/b", "/c", "/d"], [{"cid": 16}, {"cid": 17}]])
+def test_one_to_four_enclaves_each_have_a_window_and_the_first_is_the_default(
+    config: dict[str, Any], windows: list[object]
+) -> None:
+    parsed = parse_config(several(config, *windows)).enclaves
+    expected = [
+        UnixWindow(Path(one)) if isinstance(one, str) else VsockWindow(16 + at) for at, one in enumerate(windows)
+    ]
+    assert [one.window for one in parsed] == expected
+    assert {one.command for one in parsed} == {tuple(config["enclave"]["command"])}
+
+
+MANY_BAD: dict[str, list[object]] = {
+    "none": [],
+    "five": ["/a", "/b", "/c", "/d", "/e"],
+    "one window twice": ["/a", "/a"],
+    "one cid twice": [{"cid": 16}, {"cid": 16}],
+    "windows of two kinds": ["/a", {"cid": 16}],
+    "no window": ["/a", ""],
+}
+
+
+@pytest.mark.parametrize("name", MANY_BAD)
+def test_enclaves_in_another_form_are_refused(config: dict[str, Any], name: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_config(several(config, *MANY_BAD[name]))
+
+
+def test_one_enclave_beside_a_list_of_them_is_refused(config: dict[str, Any]) -> None:
+    both = several(config, "/a") | {"window": config["window"], "enclave": config["enclave"]}
+    with pytest.raises(ConfigError, match="unknown"):
+        parse_config(both)
+    for enclaves in ({"window": "/a"}, "/a", [{"window": "/a"}], [{**several(config, "/a")["enclaves"][0], "x": 1}]):
+        with pytest.raises(ConfigError):
+            parse_config(several(config) | {"enclaves": enclaves})
 
 
 class Parent:

@@ -127,3 +127,23 @@ async def _serve(enclave: LoopbackEnclave, sock: socket.socket) -> None:
         await serve_infer(FrameReader(reader), out, enclave.service)
     finally:
         await out.close()
+
+
+class Fleet(Link):
+    """Several enclaves behind one link, named `e0`, `e1`, ...: the first that has a key of the request gets it."""
+
+    def __init__(self, enclaves: Sequence[LoopbackEnclave]) -> None:
+        super().__init__(enclaves[0])
+        self.fleet = {f"e{at}": enclave for at, enclave in enumerate(enclaves)}
+        self.asked: list[str] = []
+
+    def named(self, enclave: str) -> LoopbackEnclave:
+        self.asked.append(enclave)
+        return self.fleet[enclave or "e0"]
+
+    async def enclaves(self) -> Sequence[ListedEnclave]:
+        return tuple(ListedEnclave(name, "running") for name in self.fleet)
+
+    def pick(self) -> LoopbackEnclave:
+        able = [one for one in self.fleet.values() if any(one.epochs.find(target) for target in self.targets)]
+        return able[0] if able else self.enclave

@@ -1,0 +1,405 @@
+"""Several enclaves of one parent: who gets a request, who gets it next, and who never does."""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from anchorhold.parent.cell import Cell, Listed, Member
+from anchorhold.parent.config import Address, UnixWindow
+from anchorhold.parent.gateway import KEY_IDS_METADATA, BadTargets, Gateway, make_server, targets_of
+from anchorhold.parent.health import Health
+from anchorhold.parent.records import LogClient
+from anchorhold.parent.relay import Relay
+from anchorhold.parent.request import Request
+from anchorhold.v1 import gateway_pb2 as pb
+from anchorhold.v1.gateway_pb2_grpc import GatewayStub
+from anchorhold.wire.frames import FrameReader, FrameWriter
+from anchorhold.wire.messages import Kind, pack_fields
+
+Run = Callable[[Any], Any]
+INFER = "/anchorhold.v1.Gateway/Infer"
+A, B, C = (bytes([n]) * 16 for n in (1, 2, 3))
+ASKED = [b"first", b"second", b"third"]
+EVIDENCE = {"document": b"d", "statement": b"s", "owner_lease": b"", "kms_lease": b"", "configuration": b""}
+
+
+@dataclass
+class Enclave:
+    """Behind one window: has keys, keeps what it is sent, and answers as it is told to."""
+
+    window: Path
+    keys: list[bytes]
+    answer: Callable[["Enclave", FrameWriter], Awaitable[None]]
+    state: str = "running"
+    got: list[list[bytes]] = field(default_factory=list)
+    statuses: int = 0
+    attests: int = 0
+    whole: bool = True
+    """Whether it waits for the end of a request before it answers."""
+    server: asyncio.Server | None = None
+
+    def listed(self) -> Listed:
+        return Listed(self.window.name, "", self.state)
+
+    async def start(self) -> None:
+        self.server = await asyncio.start_unix_server(self._accept, self.window)
+
+    def stop(self) -> None:
+        assert self.server is not None
+        self.server.close()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.readline() == b"CONNECT 5005\n"
+        writer.write(b"OK 5005\n")
+        with contextlib.suppress(OSError):
+            await self._serve(FrameReader(reader), FrameWriter(writer))
+        writer.close()
+
+    async def _serve(self, reader: FrameReader, writer: FrameWriter) -> None:
+        frame = await reader.read()
+        if frame is None:
+            return
+        if frame.kind == Kind.STATUS:
+            self.statuses += 1
+            await writer.write(Kind.STATUS_IS, pack_fields({"key_ids": b"".join(self.keys), "phase": b"SERVING"}))
+            return
+        if frame.kind == Kind.ATTEST:
+            self.attests += 1
+            proof = {"nonce_proof": b"path"} if self.keys == [B] else {}
+            await writer.write(Kind.ATTESTED, pack_fields({**EVIDENCE, **proof, "document": self.window.name.encode()}))
+            return
+        got: list[bytes] = []
+        self.got.append(got)
+        while frame is not None and frame.kind == Kind.INFER_FRAME:
+            got.append(frame.body)
+            if not self.whole:
+                break
+            frame = await reader.read()
+        await self.answer(self, writer)
+
+
+async def says(enclave: Enclave, writer: FrameWriter) -> None:
+    await writer.write(Kind.INFER_FRAME, enclave.window.name.encode())
+    await writer.write(Kind.INFER_END)
+
+
+async def cuts(_enclave: Enclave, _writer: FrameWriter) -> None:
+    return
+
+
+async def begins_and_cuts(_enclave: Enclave, writer: FrameWriter) -> None:
+    await writer.write(Kind.INFER_FRAME, b"begun")
+
+
+async def hangs(_enclave: Enclave, _writer: FrameWriter) -> None:
+    await asyncio.Event().wait()
+
+
+def hints(code: str) -> Callable[[Enclave, FrameWriter], Awaitable[None]]:
+    async def hint(_enclave: Enclave, writer: FrameWriter) -> None:
+        await writer.write(Kind.HINT, code.encode())
+
+    return hint
+
+
+@pytest.fixture
+def pair() -> Iterator[list[Enclave]]:
+    """One with key A, one with key B, both honest."""
+    with tempfile.TemporaryDirectory(prefix="ah") as folder:
+        yield [Enclave(Path(folder) / "w", [A], says), Enclave(Path(folder) / "w2", [B], says)]
+
+
+class Parent:
+    """A gateway before them."""
+
+    def __init__(self, channel: Any, cell: Cell, said: list[str]) -> None:
+        self.channel, self.cell, self.said = channel, cell, said
+
+    async def ask(self, *targets: bytes, frames: AsyncIterator[bytes] | None = None) -> list[bytes] | str:
+        """The answer, or the hint in its place; what came before a hint is an answer begun."""
+        metadata = ((KEY_IDS_METADATA, ",".join(one.hex() for one in targets)),) if targets else ()
+        got: list[bytes] = []
+        try:
+            async for body in self.channel.stream_stream(INFER)(frames or send(ASKED), metadata=metadata):
+                got.append(body)
+        except grpc.aio.AioRpcError as error:
+            hint = {key: str(value) for key, value in error.trailing_metadata() or ()}["anchorhold-hint"]
+            return hint if not got else f"begun, then {hint}"
+        return got
+
+
+async def send(bodies: list[bytes]) -> AsyncIterator[bytes]:
+    for body in bodies:
+        yield body
+
+
+def with_parent(
+    run: Run, enclaves: list[Enclave], use: Callable[[Parent], Awaitable[Any]], *, answer_s: float = 5.0
+) -> Any:
+    """Whatever `use` returns, of a parent before `enclaves` that knows nothing of them yet."""
+
+    async def go() -> Any:
+        said: list[str] = []
+        health = Health(said.append)
+        members = [Member(Relay(UnixWindow(one.window), health, answer_s), one.listed) for one in enclaves]
+        cell = Cell(members, health)
+        for one in enclaves:
+            await one.start()
+        server = make_server(Gateway(cell, LogClient(Address("127.0.0.1", 1)), health))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                return await use(Parent(channel, cell, said))
+        finally:
+            await server.stop(None)
+            for one in enclaves:
+                one.stop()
+
+    return run(go())
+
+
+@pytest.mark.parametrize(("target", "place"), [(A, 0), (B, 1)])
+def test_a_request_goes_to_the_enclave_that_has_its_key(
+    pair: list[Enclave], run: Run, target: bytes, place: int
+) -> None:
+    answer = with_parent(run, pair, lambda parent: parent.ask(target))
+    assert answer == [pair[place].window.name.encode()]
+    assert [len(one.got) for one in pair] == [1 - place, place]
+    assert pair[place].got == [ASKED]
+
+
+def test_a_request_that_names_nobody_goes_to_the_default(pair: list[Enclave], run: Run) -> None:
+    assert with_parent(run, pair, lambda parent: parent.ask()) == [b"w"]
+
+
+def test_a_request_to_a_key_that_nobody_has_reaches_nobody(pair: list[Enclave], run: Run) -> None:
+    assert with_parent(run, pair, lambda parent: parent.ask(C)) == "unknown-key"
+    assert [one.got for one in pair] == [[], []]
+
+
+def test_a_key_of_the_next_epoch_is_learned_when_it_is_asked_for(pair: list[Enclave], run: Run) -> None:
+    async def use(parent: Parent) -> Any:
+        first = await parent.ask(B)
+        pair[1].keys.append(C)
+        return [first, await parent.ask(C)]
+
+    assert with_parent(run, pair, use) == [[b"w2"], [b"w2"]]
+
+
+def test_keys_that_are_known_are_not_asked_for_again(pair: list[Enclave], run: Run) -> None:
+    async def use(parent: Parent) -> None:
+        for _ in range(5):
+            await parent.ask(A)
+
+    with_parent(run, pair, use)
+    assert pair[0].statuses == 1
+
+
+GIVES_UP = {"cut": cuts, "its key is gone": hints("unknown-key"), "unavailable": hints("unavailable")}
+
+
+@pytest.mark.parametrize("how", GIVES_UP)
+def test_the_other_chosen_enclave_gets_the_same_frames(pair: list[Enclave], run: Run, how: str) -> None:
+    pair[0].answer = GIVES_UP[how]
+
+    async def use(parent: Parent) -> Any:
+        return await parent.ask(A, B), parent.said
+
+    answer, said = with_parent(run, pair, use)
+    assert answer == [b"w2"]
+    assert [one.got for one in pair] == [[ASKED], [ASKED]]
+    assert said == ['{"event": "failed-over"}\n']
+
+
+def test_an_enclave_that_is_gone_is_failed_over(pair: list[Enclave], run: Run) -> None:
+    async def use(parent: Parent) -> Any:
+        first = await parent.ask(A, B)
+        pair[0].stop()
+        return [first, await parent.ask(A, B), await parent.ask(A, B)]
+
+    assert with_parent(run, pair, use) == [[b"w"], [b"w2"], [b"w2"]]
+
+
+def test_an_enclave_that_hangs_is_failed_over(pair: list[Enclave], run: Run) -> None:
+    pair[0].answer = hangs
+    assert with_parent(run, pair, lambda parent: parent.ask(A, B), answer_s=0.2) == [b"w2"]
+
+
+@pytest.mark.parametrize("how", GIVES_UP)
+def test_nobody_outside_the_targets_gets_the_request(pair: list[Enclave], run: Run, how: str) -> None:
+    pair[0].answer = GIVES_UP[how]
+    answer = with_parent(run, pair, lambda parent: parent.ask(A))
+    assert answer == {"cut": "window", "its key is gone": "unknown-key", "unavailable": "unavailable"}[how]
+    assert pair[1].got == []
+
+
+def test_once_an_answer_has_begun_there_is_no_other(pair: list[Enclave], run: Run) -> None:
+    pair[0].answer = begins_and_cuts
+    assert with_parent(run, pair, lambda parent: parent.ask(A, B)) == "begun, then window"
+    assert pair[1].got == []
+
+
+@pytest.mark.parametrize("code", ["malformed", "truncated", "timeout", "not-yet"])
+def test_what_is_wrong_with_the_request_is_said_by_the_first(pair: list[Enclave], run: Run, code: str) -> None:
+    pair[0].answer = hints(code)
+    assert with_parent(run, pair, lambda parent: parent.ask(A, B)) == code
+    assert pair[1].got == []
+
+
+def test_where_all_of_them_give_up_the_last_word_counts(pair: list[Enclave], run: Run) -> None:
+    pair[0].answer, pair[1].answer = cuts, hints("draining")
+    assert with_parent(run, pair, lambda parent: parent.ask(A, B)) == "draining"
+
+
+def test_where_all_of_them_are_gone_nobody_answers(pair: list[Enclave], run: Run) -> None:
+    async def use(parent: Parent) -> Any:
+        for one in pair:
+            one.stop()
+        return await parent.ask(A, B)
+
+    assert with_parent(run, pair, use) == "window"
+
+
+def test_a_request_that_is_still_on_its_way_is_given_over_whole(pair: list[Enclave], run: Run) -> None:
+    pair[0].answer, pair[0].whole = cuts, False
+
+    async def use(parent: Parent) -> Any:
+        async def slowly() -> AsyncIterator[bytes]:
+            yield ASKED[0]
+            while not pair[1].got:  # noqa: ASYNC110 - the other's accept loop fills it
+                await asyncio.sleep(0.01)
+            for body in ASKED[1:]:
+                yield body
+
+        return await parent.ask(A, B, frames=slowly())
+
+    assert with_parent(run, pair, use) == [b"w2"]
+    assert [one.got for one in pair] == [[ASKED[:1]], [ASKED]]
+
+
+def test_a_request_too_long_to_keep_is_relayed_once(pair: list[Enclave], run: Run) -> None:
+    pieces = [bytes(200_000)] * 3
+
+    async def use(parent: Parent) -> Any:
+        honest = await parent.ask(A, B, frames=send(pieces))
+        pair[0].answer = cuts
+        return [honest, await parent.ask(A, B, frames=send(pieces))]
+
+    assert with_parent(run, pair, use) == [[b"w"], "window"]
+    assert pair[0].got == [pieces, pieces]
+    assert pair[1].got == []
+
+
+def test_the_one_with_fewer_open_exchanges_comes_first(pair: list[Enclave], run: Run) -> None:
+    async def use(parent: Parent) -> Any:
+        parent.cell.members[0].open = 2
+        busy = await parent.ask(A, B)
+        parent.cell.members[0].open = 0
+        return [busy, await parent.ask(A, B), await parent.ask(B, A)]
+
+    assert with_parent(run, pair, use) == [[b"w2"], [b"w"], [b"w2"]]
+
+
+def test_what_is_kept_of_a_request_is_dropped_with_the_first_frame_of_an_answer(run: Run) -> None:
+    async def go() -> tuple[list[bytes], list[bytes], list[bytes]]:
+        request = Request(send(ASKED))
+        first = [body async for body in request.frames()]
+        again = [body async for body in request.frames()]
+        request.forget()
+        return first, again, [body async for body in request.frames()]
+
+    assert run(go()) == (ASKED, ASKED, [])
+
+
+@pytest.mark.parametrize("name", ["w", "w2"])
+def test_evidence_is_of_the_enclave_that_is_named(pair: list[Enclave], run: Run, name: str) -> None:
+    async def use(parent: Parent) -> Any:
+        return await GatewayStub(parent.channel).Attest(pb.AttestRequest(nonce=bytes(32), enclave=name))
+
+    answer = with_parent(run, pair, use)
+    assert answer.document == name.encode()
+    assert answer.nonce_proof == (b"path" if name == "w2" else b""), "and the nonce's path, where there is one"
+
+
+def test_evidence_of_an_enclave_that_is_not_there_is_not_another_ones(pair: list[Enclave], run: Run) -> None:
+    async def use(parent: Parent) -> Any:
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await GatewayStub(parent.channel).Attest(pb.AttestRequest(nonce=bytes(32), enclave="w3"))
+        return failed.value.code()
+
+    assert with_parent(run, pair, use) is grpc.StatusCode.NOT_FOUND
+    assert [one.attests for one in pair] == [0, 0]
+
+
+def test_evidence_of_any_enclave_is_of_one_that_answers(pair: list[Enclave], run: Run) -> None:
+    async def use(parent: Parent) -> Any:
+        first = await GatewayStub(parent.channel).Attest(pb.AttestRequest(nonce=bytes(32)))
+        pair[0].stop()
+        second = await GatewayStub(parent.channel).Attest(pb.AttestRequest(nonce=bytes(32)))
+        return [first.document, second.document]
+
+    assert with_parent(run, pair, use) == [b"w", b"w2"]
+
+
+def test_enclaves_names_each_with_its_keys(pair: list[Enclave], run: Run) -> None:
+    async def use(parent: Parent) -> Any:
+        await parent.ask(C)
+        pair[1].state = "ended"
+        return await GatewayStub(parent.channel).Enclaves(pb.EnclavesRequest())
+
+    listed = with_parent(run, pair, use).enclaves
+    assert [(one.enclave_id, one.state, list(one.key_ids)) for one in listed] == [
+        ("w", "running", [A]),
+        ("w2", "ended", [B]),
+    ]
+
+
+BAD_TARGETS = {
+    "nothing": "",
+    "not hex": "zz" * 16,
+    "in another writing": A.hex() + "," + b"\xab".hex().upper() * 16,
+    "with a blank": " " + A.hex(),
+    "too short": A.hex()[:-2],
+    "an empty one": f"{A.hex()},",
+    "nine": ",".join(bytes([n]).hex() * 16 for n in range(9)),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TARGETS)
+def test_targets_in_another_form_are_refused_and_reach_nobody(pair: list[Enclave], run: Run, name: str) -> None:
+    metadata = ((KEY_IDS_METADATA, BAD_TARGETS[name]),)
+    with pytest.raises(BadTargets):
+        targets_of(metadata)
+
+    async def use(parent: Parent) -> Any:
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            async for _ in parent.channel.stream_stream(INFER)(send(ASKED), metadata=metadata):
+                pass
+        return failed.value.code()
+
+    assert with_parent(run, pair, use) is grpc.StatusCode.INVALID_ARGUMENT
+    assert [one.got for one in pair] == [[], []]
+
+
+def test_targets_are_read_as_they_stand() -> None:
+    eight = [bytes([n]) * 16 for n in range(8)]
+    assert targets_of(((KEY_IDS_METADATA, ",".join(one.hex() for one in eight)),)) == tuple(eight)
+    assert targets_of((("other", "x"),)) == ()
+    with pytest.raises(BadTargets):
+        targets_of(((KEY_IDS_METADATA, A.hex()), (KEY_IDS_METADATA, B.hex())))
+
+
+@pytest.mark.parametrize("raw", [b"short", bytes(17), bytes(16 * 65)])
+def test_keys_in_another_form_are_no_keys(pair: list[Enclave], run: Run, raw: bytes) -> None:
+    pair[0].keys = [raw]
+    assert with_parent(run, pair, lambda parent: parent.ask(raw[:16].ljust(16, b"\0"))) == "unknown-key"
+    assert pair[0].got == []
