@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from anchorhold.cli.page import page
 from anchorhold.cli.trust import chosen_trust
 from anchorhold.cli.values import listen, whole
 from anchorhold.client.errors import ClientError, ReleaseListMissing, Unavailable
+from anchorhold.client.hops import NONE, UNKNOWN, Hop
 from anchorhold.client.releases import Releases
 from anchorhold.client.sdk import DEFAULT_MAX_TOKENS, Client, Settings
 from anchorhold.client.session import Session
@@ -74,9 +76,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--padding",
         choices=[one.value for one in Padding],
-        default=Padding.BASIC.value,
-        help="what sizes and times give away: off shows sizes, basic frame counts; strict sends at a fixed pace",
+        help="what sizes and times give away: off shows sizes, basic frame counts; strict sends at a fixed pace; "
+        "default: basic, or strict where the tier asks for it",
     )
+    parser.add_argument(
+        "--tier", metavar="NAME", help="send nothing unless the deployment proves what this tier of the trust file asks"
+    )
+    parser.add_argument("--hops", action="store_true", help="say each hop of the request and its key exchange")
     parser.add_argument("--receipt", type=Path, metavar="FILE", help="keep the receipt for an auditor")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end instead of text")
     parser.set_defaults(run=_ask)
@@ -90,7 +96,8 @@ def _ask(options: argparse.Namespace) -> int:
         max_tokens=options.max_tokens,
         temperature_milli=options.temperature_milli,
         reason=options.reason,
-        padding=Padding(options.padding),
+        padding=_padding(trust, options),
+        tier=options.tier,
     )
     try:
         with Client(trust, releases=_releases(trust, options.releases), enclaves=options.enclaves) as client:
@@ -101,6 +108,14 @@ def _ask(options: argparse.Namespace) -> int:
         raise CommandError(str(error), hint=error.hint, code=CANNOT_RUN) from error
     except ClientError as error:
         raise CommandError(str(error), hint=error.hint, code=REFUSED) from error
+
+
+def _padding(trust: Trust, options: argparse.Namespace) -> Padding:
+    if options.padding is not None:
+        return Padding(options.padding)
+    # An unknown tier is refused where the request is.
+    tier = trust.tiers.get(options.tier)
+    return Padding.STRICT if tier is not None and tier.padding is Padding.STRICT else Padding.BASIC
 
 
 def _releases(trust: Trust, source: Path | None) -> Releases | None:
@@ -114,7 +129,10 @@ def _releases(trust: Trust, source: Path | None) -> Releases | None:
 def _stream(client: Client, conversation: tuple[Message, ...], settings: Settings, options: argparse.Namespace) -> int:
     pieces: list[str] = []
     finished: Finished | None = None
-    if client.verify().channel.evidence.simulated:
+    verified = client.verify()
+    if options.hops:
+        _say_hops(client.hops(verified))
+    if verified.channel.evidence.simulated:
         sys.stderr.write("anchorhold: simulated: the evidence hangs under a toy root, no hardware stands behind it\n")
     try:
         for event in client.stream(conversation, settings):
@@ -137,11 +155,23 @@ def _stream(client: Client, conversation: tuple[Message, ...], settings: Setting
     if options.receipt is not None:
         options.receipt.write_bytes(_kept(finished.receipt))
     if options.json:
-        print(json.dumps(_summary("".join(pieces), finished, session, held, client.resealed), indent=2))
+        summary = _summary("".join(pieces), finished, session, held, client.resealed)
+        told = {"tier": settings.tier, "hops": [hop.as_json() for hop in client.hops(session)]}
+        print(json.dumps({**summary, **told}, indent=2))
     else:
         print(flush=True)
         _say(finished, session, held, client.resealed)
     return 0
+
+
+def _say_hops(hops: Sequence[Hop]) -> None:
+    for hop in hops:
+        strength = {True: ", post-quantum", False: ", classical", None: ""}[hop.post_quantum]
+        exchange = hop.key_exchange if hop.key_exchange in (NONE, UNKNOWN) else f"{hop.key_exchange}{strength}"
+        covered = f" ({hop.covered})" if hop.covered else ""
+        sys.stderr.write(
+            f"anchorhold: hop {hop.name}: {exchange}{covered}; {hop.status.value}; ends at {hop.ends_at}\n"
+        )
 
 
 def _kept(receipt: VerifiedReceipt) -> bytes:

@@ -67,7 +67,7 @@ class HopNotPostQuantum(ClientError):
     """Every hop must be post-quantum, and this one is not, or nobody knows. Nothing was sent."""
 
     code = "hop-not-pq"
-    hint = "see which hops there are with: anchorhold ask --hops QUESTION; the demand stands in the trust file"
+    hint = "the demand is the trust file's `require_pq`; a gateway with TLS is pinned there under `tls`"
 
     def __init__(self, hop: str, key_exchange: str) -> None:
         super().__init__(f"hop {hop!r}: expected a post-quantum key exchange, got {key_exchange}")
@@ -148,8 +148,8 @@ def _to_source(source: Source, configuration: Configuration) -> Hop:
             HopStatus.ASSERTED,
             "the share comes sealed to a one-time key of an attested statement; the lease is signed",
         )
-    owners = [other.name for other in configuration.sources if other.kind == "owner"]
-    covered = f"the model key needs the share of {owners[0]!r} too, and that one is sealed post-quantum"
+    owner = next((other.name for other in configuration.sources if other.kind == "owner"), None)
+    covered = f"the model key needs the share of {owner!r} too, and that one is sealed post-quantum"
     return Hop(
         f"enclave-kms-{_word(source.name)}",
         "the enclave and the KMS",
@@ -158,7 +158,7 @@ def _to_source(source: Source, configuration: Configuration) -> Hop:
         False,
         HopStatus.ASSERTED,
         "the KMS's envelope is classical whatever TLS did; TLS ends in the enclave",
-        covered=covered if owners else "",
+        covered="" if owner is None else covered,
     )
 
 
