@@ -90,6 +90,17 @@ def stack() -> Iterator[Running]:
         shutil.rmtree(path, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def encoder() -> Iterator[Running]:
+    """The like with the encoder all-MiniLM-L6-v2."""
+    path = Path(tempfile.mkdtemp(prefix="ah-"))
+    try:
+        yield bring_up(path, Settings(engine=EngineSettings("float32", 2_048, 4, 2)), model="minilm")
+    finally:
+        down(path / "s")
+        shutil.rmtree(path, ignore_errors=True)
+
+
 SHORT_LEASE_MS = 10_000  # renewed after 3.3 s: room for an authority to come back in on a loaded machine
 
 

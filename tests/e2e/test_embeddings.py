@@ -1,21 +1,15 @@
 """The encoder through the whole stack: the vectors that transformers makes of the package's own files, in order."""
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
-from anchorhold.attestation.configuration import EngineSettings
 from anchorhold.client.errors import Refused
 from anchorhold.client.sdk import Client
 from anchorhold.publish import minilm
-from anchorhold.sim.deploy import Settings
-from anchorhold.sim.stack import down
 
-from .conftest import ROOT, Running, bring_up
+from .conftest import ROOT, Running
 
 pytestmark = pytest.mark.slow
 TEXTS = (
@@ -25,16 +19,6 @@ TEXTS = (
     "Ünïcode, 日本 and a wall with one small window",
     "word " * 200,
 )
-
-
-@pytest.fixture(scope="module")
-def encoder() -> Iterator[Running]:
-    path = Path(tempfile.mkdtemp(prefix="ah-"))
-    try:
-        yield bring_up(path, Settings(engine=EngineSettings("float32", 2_048, 4, 2)), model="minilm")
-    finally:
-        down(path / "s")
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def in_process(texts: tuple[str, ...]) -> list[list[float]]:
