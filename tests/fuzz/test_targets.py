@@ -20,7 +20,8 @@ def target(name: str) -> ModuleType:
 
 
 def test_the_targets_are_those_of_the_readers() -> None:
-    readers = ("cbor", "document", "image", "policy", "release", "signed", "statements")
+    channel = ("channel_answer", "channel_proxy", "channel_request", "channel_window")
+    readers = ("cbor", *channel, "document", "image", "policy", "release", "signed", "statements")
     assert [f"fuzz_{name}" for name in readers] == TARGETS
 
 
