@@ -106,6 +106,12 @@ class Epochs:
             self._expire()
             return tuple(epoch.key_id for epoch in self._open)
 
+    def takes(self, statement: StatementDigest) -> bool:
+        """Whether a new request under this statement may still be taken now."""
+        with self._lock:
+            self._expire()
+            return any(epoch.statement == statement for epoch in self._open)
+
     def expire(self) -> None:
         """Drop the keys whose grace time is over; to be called on a timer, so that an idle enclave forgets too."""
         with self._lock:

@@ -195,6 +195,9 @@ class _Answer:
             return Code.REPLAYED
         except MemoryFull:
             return Code.BUSY
+        # Its key is open still, so the memory has forgotten nothing since the slot was opened, not in a pause either.
+        if not service.epochs.takes(received.statement):
+            return Code.BUSY
         # 3. For a purpose this deployment serves.
         if received.request.reason not in service.configuration.purposes:
             return Code.PURPOSE

@@ -1,7 +1,7 @@
 """Replay memory: an encapsulation is taken once, and so is a request key's commitment (DESIGN 3.6, 12.20).
 
-Kept until no channel key it could be sealed to is open any more. A full memory refuses: forgetting early would let a
-replay in.
+Kept until no channel key it could be sealed to is open any more. Bounded in bytes: a full memory refuses, because
+forgetting early would let a replay in, and goes on refusing until what it holds has had its time.
 """
 
 import threading
@@ -11,7 +11,10 @@ from collections.abc import Callable
 from anchorhold.attestation import labels
 from anchorhold.attestation.digest import labelled
 
-MAX_REMEMBERED = 131_072  # requests; 96 bytes of digests each, 11 min at 190 a second
+MAX_BYTES = 80 << 20  # of the whole memory, counted as Python counts it, while its set grows too
+ENTRY_BYTES = 640  # for one request, at most: two digests, their places in the set while it doubles, the queue's tuple
+MAX_REMEMBERED = MAX_BYTES // ENTRY_BYTES  # requests: 131,072; 11 min at 198 a second
+DIGEST = 16  # bytes of a digest that are kept: two that are equal by chance get a request refused, never taken twice
 
 
 class Replayed(Exception):
@@ -35,8 +38,8 @@ class ReplayMemory:
 
     def enter(self, encapsulation: bytes, commit: bytes) -> None:
         """Take this request, once. Raises Replayed or MemoryFull; then nothing was entered."""
-        wrapped = bytes(labelled(labels.REPLAY, b"encapsulation", encapsulation))
-        committed = bytes(labelled(labels.REPLAY, b"commit", commit))
+        wrapped = labelled(labels.REPLAY, b"encapsulation", encapsulation)[:DIGEST]
+        committed = labelled(labels.REPLAY, b"commit", commit)[:DIGEST]
         with self._lock:
             now = self._boottime()
             self._forget(now)
@@ -44,10 +47,12 @@ class ReplayMemory:
                 raise Replayed("a request with this encapsulation or commitment was taken before")
             if len(self._order) >= self._capacity:
                 raise MemoryFull(f"replay memory: {self._capacity} requests are remembered, no room for one more")
-            self._seen |= {wrapped, committed}
+            self._seen.add(wrapped)
+            self._seen.add(committed)
             self._order.append((now + self._keep_s, wrapped, committed))
 
     def _forget(self, now: float) -> None:
         while self._order and self._order[0][0] <= now:
             _, wrapped, committed = self._order.popleft()
-            self._seen -= {wrapped, committed}
+            self._seen.discard(wrapped)
+            self._seen.discard(committed)
