@@ -13,7 +13,7 @@ from starlette.routing import Mount
 
 from anchorhold.client.proxy.page import page_app
 
-from .statuses import Status, status
+from .statuses import NOW, Status, status
 
 CHROMIUM = shutil.which("chromium")
 RECEIPT = b"\xa1\x61v\x01 a receipt's bytes"
@@ -27,7 +27,7 @@ class Proxy:
         self._socket = socket.create_server(("127.0.0.1", 0))
         app = Starlette(routes=[Mount("/anchorhold", page_app(self._told, self._receipt))])
         self._server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", ws="none"))
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
         self._thread.start()
 
     @property
@@ -79,6 +79,7 @@ def page(chromium: Browser) -> Iterator[Page]:
     """A page that must not have complained, nor asked anybody but its own proxy."""
     context = chromium.new_context(viewport={"width": 1200, "height": 900}, accept_downloads=True)
     page = context.new_page()
+    page.clock.set_fixed_time(NOW / 1000)
     said: list[str] = []
     asked: list[str] = []
     page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
@@ -88,4 +89,4 @@ def page(chromium: Browser) -> Iterator[Page]:
     context.close()
     expected = getattr(page, "may_complain", False)
     assert expected or said == []
-    assert all(url.startswith("http://127.0.0.1:") for url in asked), asked
+    assert all(url.startswith(("http://127.0.0.1:", "http://localhost:", "blob:")) for url in asked), asked

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from .conftest import RECEIPT, Proxy
-from .statuses import STATES, receipt, status
+from .statuses import MINUTE, NOW, STATES, receipt, status
 
 pytestmark = pytest.mark.slow
 
@@ -84,6 +84,17 @@ def test_every_hop_says_where_it_ends_its_key_exchange_and_its_standing(page: Pa
             expect(rows.nth(row)).to_contain_text(words)
         expect(rows.nth(row).locator(".quantum")).to_have_text(quantum)
         expect(rows.nth(row).locator(".tag")).to_have_text(standing)
+
+
+def test_times_are_told_against_now_and_an_end_that_has_passed_is_said(page: Page, proxy: Proxy) -> None:
+    shown = status("verified")
+    shown["session"]["leases"][0]["not_after"] = NOW - 3 * MINUTE
+    open_page(page, proxy, shown)
+    facts = page.locator("#facts")
+    expect(facts).to_contain_text("4 minutes ago, 2026-09-21 14:09:20 UTC")
+    expect(facts).to_contain_text("ends in 6 minutes")
+    expect(facts).to_contain_text("owner, held by Hospital trust: ended 3 minutes ago; verified anew before anything")
+    expect(facts).to_contain_text("kms, held by Cloud operator: ends in 14 minutes, by the enclave’s own word")  # noqa: RUF001
 
 
 def test_exact_values_are_whole_and_zero_registers_are_left_out(page: Page, proxy: Proxy) -> None:

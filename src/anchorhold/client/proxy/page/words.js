@@ -53,7 +53,7 @@ export const GROUPS = [
 
 // Names of claims by code; the words beside them are the proxy's.
 export const CLAIMS = {
-  "enclave": "A genuine enclave, asked just now", "software": "The software you accept", "configuration": "The configuration you pinned",
+  "enclave": "Evidence, signed and fresh", "software": "The software you accept", "configuration": "The configuration you pinned",
   "model": "The model you pinned", "channel": "A channel to it alone", "release": "An accepted release", "lease": "Leave to serve",
   "kms-lease": "Leave to serve, by its own word", "same-custodian": "One custodian, not two", "answers": "Whether answers are true",
   "this-machine": "This machine", "traffic": "That you are using it", "simulated": "Simulated", "nothing-verified": "Nothing is verified",
@@ -92,5 +92,5 @@ export function when(ms, at) {
 }
 
 export function ends(ms, at) {
-  return ms <= at ? `ended ${span(at - ms)} ago` : `ends in ${span(ms - at)}`;
+  return ms <= at ? `ended ${span(at - ms)} ago; verified anew before anything is sent` : `ends in ${span(ms - at)}`;
 }
