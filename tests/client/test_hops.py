@@ -3,10 +3,8 @@
 import asyncio
 import contextlib
 import json
-import ssl
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,12 +12,9 @@ import grpc
 import grpc.aio
 import jsonschema
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.client.identity import NAME, Identity
 
 from anchorhold.client.errors import Unavailable
 from anchorhold.client.hops import HopNotPostQuantum, HopStatus
@@ -42,7 +37,6 @@ from anchorhold.sim.loopback import KMS, START, LoopbackEnclave, ManualClock, lo
 from anchorhold.sim.pki import SimulatedPki
 
 T = TypeVar("T")
-NAME = "gateway.example"
 STATUS = json.loads((Path(__file__).parents[2] / "docs/schema/status.schema.json").read_text())
 HOP = {"$defs": STATUS["$defs"], **STATUS["$defs"]["hop"]}
 PKI = SimulatedPki.create(START)
@@ -50,48 +44,6 @@ PKI = SimulatedPki.create(START)
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(asyncio.wait_for(work, 30))
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """A gateway's key and a certificate that it signed itself."""
-
-    key: bytes
-    certificate: bytes
-
-    @classmethod
-    def make(cls, name: str = NAME) -> "Identity":
-        key = ec.generate_private_key(ec.SECP256R1())
-        named = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        now = datetime.now(UTC)  # noqa: TID251 - gRPC judges by the machine's clock
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(named)
-            .issuer_name(named)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-            .sign(key, hashes.SHA256())
-        )
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return cls(private, certificate.public_bytes(serialization.Encoding.PEM))
-
-    @property
-    def pin(self) -> TlsPin:
-        return TlsPin(NAME, self.certificate.decode())
-
-    def context(self, folder: Path) -> ssl.SSLContext:
-        """For Python's own TLS, whose OpenSSL knows no ML-KEM."""
-        path = folder / "both.pem"
-        path.write_bytes(self.key + self.certificate)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(path)
-        context.set_alpn_protocols(["h2"])
-        return context
 
 
 OURS = Identity.make()

@@ -14,6 +14,7 @@ from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.transcript.kept import KeptReceipt
 from anchorhold.cli.main import CANNOT_RUN, REFUSED, CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.tier import padding_of
 from anchorhold.cli.trust import chosen_trust
 from anchorhold.cli.values import listen, whole
 from anchorhold.client.errors import ClientError, ReleaseListMissing, Unavailable
@@ -96,7 +97,7 @@ def _ask(options: argparse.Namespace) -> int:
         max_tokens=options.max_tokens,
         temperature_milli=options.temperature_milli,
         reason=options.reason,
-        padding=_padding(trust, options),
+        padding=padding_of(trust, options.padding, options.tier),
         tier=options.tier,
     )
     try:
@@ -108,14 +109,6 @@ def _ask(options: argparse.Namespace) -> int:
         raise CommandError(str(error), hint=error.hint, code=CANNOT_RUN) from error
     except ClientError as error:
         raise CommandError(str(error), hint=error.hint, code=REFUSED) from error
-
-
-def _padding(trust: Trust, options: argparse.Namespace) -> Padding:
-    if options.padding is not None:
-        return Padding(options.padding)
-    # An unknown tier is refused where the request is.
-    tier = trust.tiers.get(options.tier)
-    return Padding.STRICT if tier is not None and tier.padding is Padding.STRICT else Padding.BASIC
 
 
 def _releases(trust: Trust, source: Path | None) -> Releases | None:
