@@ -15,6 +15,7 @@ class Class(Enum):
     NONCE = "in.nonce"
     EVIDENCE = "out.evidence"
     HINT = "out.hint"
+    STATUS = "out.status"
     KEYS_IN = "in.keys"
     KEYS = "out.keys"
     RECORDS_IN = "in.records"

@@ -76,6 +76,7 @@ class Relay:
         except Unreachable:
             self.key_ids = frozenset()
             raise
+        self._count_status(frame)
         if frame is None or frame.kind != Kind.STATUS_IS:
             return False
         self.key_ids = _key_ids(unpack_fields(frame.body).get("key_ids", b""))
@@ -84,7 +85,7 @@ class Relay:
     async def shutdown(self) -> None:
         """Ask the enclave to close its transcript and end. Raises Unreachable, OSError or FrameError."""
         async with dial(self._window) as link:
-            await self._one_answer(link, Kind.SHUTDOWN)
+            self._count_status(await self._one_answer(link, Kind.SHUTDOWN))
 
     async def _upload(self, frames: AsyncIterator[bytes], link: WindowLink) -> None:
         async for body in frames:
@@ -128,6 +129,10 @@ class Relay:
         async with asyncio.timeout(self._answer_s if within_s is None else within_s):
             await link.write(kind, body)
             return await link.read()
+
+    def _count_status(self, frame: Frame | None) -> None:
+        if frame is not None and frame.kind == Kind.STATUS_IS:
+            self._health.count(Class.STATUS, len(frame.body))
 
     def _hint(self, body: bytes) -> Hint:
         self._health.count(Class.HINT, len(body))

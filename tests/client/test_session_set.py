@@ -1,6 +1,7 @@
 """Several enclaves in one seal: each is verified for itself, and what is not verified is sealed nothing."""
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from anchorhold.attestation.channel.header import decode_opening
 from anchorhold.attestation.errors import Mismatch
 from anchorhold.client.errors import Hinted, LeaseEnded, Unavailable
 from anchorhold.client.gateway import GatewayBroke, ListedEnclave
-from anchorhold.client.sdk import Answer, AsyncClient, Settings
+from anchorhold.client.sdk import Answer, AsyncClient, Client, Settings
 from anchorhold.client.session import AttestAnswer
 from anchorhold.client.session_set import MAX_ENCLAVES, MAX_LISTED, SessionSet
 from anchorhold.sim.link import Fleet, loopback_trust
@@ -256,6 +257,13 @@ def test_a_purpose_that_one_of_them_may_not_serve_is_refused_before_sealing() ->
 def test_a_number_that_no_header_holds_is_refused(wanted: int) -> None:
     with pytest.raises(ValueError, match="expected 1 to 8"):
         client(Fleet(enclaves(1)), wanted)
+
+
+def test_a_sync_client_that_cannot_be_made_leaves_no_thread() -> None:
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="expected 1 to 8"):
+        Client(loopback_trust(enclaves(1)[0]), enclaves=9)
+    assert threading.active_count() == before
 
 
 def test_two_requests_at_once_verify_once() -> None:

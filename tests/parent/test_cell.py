@@ -120,8 +120,8 @@ def pair() -> Iterator[list[Enclave]]:
 class Parent:
     """A gateway before them."""
 
-    def __init__(self, channel: Any, cell: Cell, said: list[str]) -> None:
-        self.channel, self.cell, self.said = channel, cell, said
+    def __init__(self, channel: Any, cell: Cell, health: Health, said: list[str]) -> None:
+        self.channel, self.cell, self.health, self.said = channel, cell, health, said
 
     async def ask(self, *targets: bytes, frames: AsyncIterator[bytes] | None = None) -> list[bytes] | str:
         """The answer, or the hint in its place; what came before a hint is an answer begun."""
@@ -158,7 +158,7 @@ def with_parent(
         await server.start()
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                return await use(Parent(channel, cell, said))
+                return await use(Parent(channel, cell, health, said))
         finally:
             await server.stop(None)
             for one in enclaves:
@@ -196,12 +196,14 @@ def test_a_key_of_the_next_epoch_is_learned_when_it_is_asked_for(pair: list[Encl
 
 
 def test_keys_that_are_known_are_not_asked_for_again(pair: list[Enclave], run: Run) -> None:
-    async def use(parent: Parent) -> None:
+    async def use(parent: Parent) -> int:
         for _ in range(5):
             await parent.ask(A)
+        return parent.health.snapshot()["out.status"]
 
-    with_parent(run, pair, use)
-    assert pair[0].statuses == 1
+    counted = with_parent(run, pair, use)
+    assert [one.statuses for one in pair] == [1, 1]
+    assert counted == 2 * len(pack_fields({"key_ids": A, "phase": b"SERVING"})), "and what they said is counted"
 
 
 GIVES_UP = {"cut": cuts, "its key is gone": hints("unknown-key"), "unavailable": hints("unavailable")}

@@ -20,8 +20,9 @@ from anchorhold.parent.health import Health
 from anchorhold.parent.lifecycle import Lifecycle
 from anchorhold.parent.relay import Relay
 from anchorhold.wire.frames import FrameReader, FrameWriter
-from anchorhold.wire.messages import Kind
+from anchorhold.wire.messages import Kind, pack_fields
 
+KEY_ID = bytes(16)
 NITRO_CLI = """
 import json, sys
 from pathlib import Path
@@ -213,17 +214,20 @@ def test_the_end_of_an_adopted_enclave_is_noticed_at_its_window(
         await reader.readline()
         writer.write(b"OK 5005\n")
         await FrameReader(reader).read()
-        await FrameWriter(writer).write(Kind.STATUS_IS)
+        await FrameWriter(writer).write(Kind.STATUS_IS, pack_fields({"key_ids": KEY_ID}))
         writer.close()
 
     async def go() -> list[Listed]:
         health = Health(len)
         (enclave,) = parse_config(config).enclaves
-        lifecycle = Lifecycle(enclave, "tiny", Relay(UnixWindow(window), health), health)
+        relay = Relay(UnixWindow(window), health)
+        lifecycle = Lifecycle(enclave, "tiny", relay, health)
         async with await asyncio.start_unix_server(answer, window):
             await lifecycle.start()
         seen = lifecycle.listed()
+        assert relay.key_ids == {KEY_ID}
         await lifecycle.watch()
+        assert not relay.key_ids, "what has ended takes no request"
         return [seen, lifecycle.listed()]
 
     assert run(go()) == [Listed("enclave-1", "tiny", "running"), Listed("enclave-1", "tiny", "ended")]

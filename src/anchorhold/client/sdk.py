@@ -230,7 +230,11 @@ class Client:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="anchorhold-client", daemon=True)
         self._thread.start()
-        self._client = self._await(_make(trust, tenant, releases, enclaves))
+        try:
+            self._client = self._await(_make(trust, tenant, releases, enclaves))
+        except BaseException:
+            self._end()
+            raise
 
     def verify(self) -> Session:
         """See AsyncClient."""
@@ -280,6 +284,9 @@ class Client:
         if self._loop.is_closed():
             return
         self._await(self._client.close())
+        self._end()
+
+    def _end(self) -> None:
         self._await(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
