@@ -12,7 +12,7 @@ import time
 
 from bench.common import Line, note
 
-BENCHES = ("loading", "throughput", "overhead", "verification", "hops", "bodies", "shaping")
+BENCHES = ("loading", "throughput", "overhead", "verification", "hops", "bodies", "shaping", "profiles")
 
 
 def main(arguments: list[str] | None = None) -> int:
