@@ -194,7 +194,11 @@ def _say_how(options: argparse.Namespace, record: dict[str, object]) -> None:
     ask += "" if options.enclaves == 1 else f" --enclaves {options.enclaves}"
     down = "" if options.state == DEFAULT_STATE else f" --state {options.state}"
     print(f"serving {record['model_id']} at {record['gateway']} ({record['platform']})")
-    print(f'ask:    anchorhold ask{ask} "What is the capital of France?"')
+    if options.model == "minilm":
+        trust = "" if options.state == DEFAULT_STATE else f" --trust {record['trust']}"
+        print(f"embed:  anchorhold proxy{trust}, then POST /v1/embeddings")
+    else:
+        print(f'ask:    anchorhold ask{ask} "What is the capital of France?"')
     print(f"audit:  anchorhold audit verify {record['transcript']} --trust {record['trusts']}")
     print(f"end:    anchorhold sim down{down}", flush=True)
     sys.stderr.write(f"{_NOTICE}\n")
