@@ -12,7 +12,7 @@ import time
 
 from bench.common import Line, note
 
-BENCHES = ("loading", "throughput", "overhead", "verification", "hops", "bodies", "shaping", "profiles")
+BENCHES = ("loading", "throughput", "overhead", "verification", "hops", "bodies", "shaping", "profiles", "attest")
 
 
 def main(arguments: list[str] | None = None) -> int:

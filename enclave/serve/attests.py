@@ -53,11 +53,13 @@ class Attests:
         module: Attestor,
         statement: Callable[[], tuple[bytes, StatementDigest]],
         *,
+        max_batch: int = MAX_BATCH,
         max_waiting: int = MAX_WAITING,
         max_wait_s: float = MAX_WAIT_S,
     ) -> None:
         self._module = module
         self._statement = statement
+        self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._max_wait_s = max_wait_s
         self._waiting: deque[_Waiting] = deque()
@@ -96,7 +98,7 @@ class Attests:
 
     def _next(self) -> list[_Waiting]:
         batched: list[_Waiting] = []
-        while self._waiting and len(batched) < MAX_BATCH:
+        while self._waiting and len(batched) < self._max_batch:
             one = self._waiting.popleft()
             if not one.answer.done():
                 batched.append(one)

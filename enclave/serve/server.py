@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from anchorhold.attestation.channel.nonces import MAX_BATCH
 from anchorhold.attestation.types import StatementDigest
 from anchorhold.enclave.keys.clock import ClockDoubt
 from anchorhold.enclave.keys.lease import LeaseEnded
@@ -38,6 +39,8 @@ class Offer:
     leases: Callable[[], dict[str, bytes]]
     owners: frozenset[str]
     """Names of the sources whose leases are signed by their authority; the others are asserted."""
+    max_batch: int = MAX_BATCH
+    """Callers who share a document, at most."""
 
 
 class _Refused(Exception):
@@ -57,7 +60,7 @@ class Server:
         self._phases = phases
         self._ledger = ledger
         self._on_shutdown = on_shutdown
-        self._attests = Attests(offer.nsm, self._statement)
+        self._attests = Attests(offer.nsm, self._statement, max_batch=offer.max_batch)
         self._tasks: set[asyncio.Task[None]] = set()
         self._infers = 0
         self._server: asyncio.Server | None = None
