@@ -64,7 +64,8 @@ def proxying(
 
     thread = threading.Thread(target=serve)
     thread.start()
-    assert listening.wait(10)
+    while not listening.wait(0.1):
+        assert thread.is_alive(), "the proxy did not begin"
     port = bound.getsockname()[1]
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
     try:

@@ -17,6 +17,7 @@ from anchorhold.attestation.transcript.kept import KeptReceipt
 from anchorhold.cli.main import main
 from anchorhold.client.errors import Unavailable
 from anchorhold.client.openai_api.fields import MAX_BODY
+from anchorhold.client.sdk import Settings
 from anchorhold.client.session import AttestAnswer
 from anchorhold.sim.link import Link, loopback_trust
 
@@ -279,6 +280,28 @@ def test_a_lease_that_has_ended_is_said_and_nothing_more_is_sealed() -> None:
         assert said["session"] is None
         assert proxy.chat().status_code == 503
         assert len(link.up) == sent
+
+
+def test_a_request_of_a_tier_that_is_not_met_is_not_sent(quiet: Proxying) -> None:
+    for tier, expected in (("secret", "tier-platform"), ("no-such", "tier-unknown")):
+        answer = quiet.http.post("/v1/chat/completions", json=chat(), headers={"anchorhold-tier": tier})
+        assert answer.status_code in (400, 502)
+        assert code(answer) == expected
+        assert answer.headers["x-should-retry"] == "false"
+
+
+def test_a_tier_of_all_requests_is_not_left_by_naming_another() -> None:
+    with proxying(make_link(), base=Settings(tier="internal")) as proxy:
+        answer = proxy.http.post("/v1/chat/completions", json=chat(), headers={"anchorhold-tier": "secret"})
+        assert (answer.status_code, code(answer)) == (403, "tier")
+        assert code(proxy.chat()) == "tier-platform"
+    assert proxy.link.up == []
+
+
+def test_the_status_says_each_hop(proxy: Proxying) -> None:
+    hops = until(proxy, "verified-simulated")["hops"]
+    assert isinstance(hops, list)
+    assert {"client-enclave", "client-gateway"} <= {hop["name"] for hop in hops}
 
 
 def test_a_cut_answer_is_no_answer_and_the_connection_breaks() -> None:

@@ -10,13 +10,15 @@ from pathlib import Path
 from anchorhold.attestation.channel.padding import Padding
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.tier import padding_of
 from anchorhold.cli.trust import chosen_trust
-from anchorhold.cli.values import address, listen, listening
+from anchorhold.cli.values import address, listen, listening, whole
 from anchorhold.client.files import write_whole
 from anchorhold.client.proxy.guard import is_loopback
 from anchorhold.client.proxy.serve import Serving, bind, run
 from anchorhold.client.releases import Releases
 from anchorhold.client.sdk import AsyncClient, Settings
+from anchorhold.client.session_set import MAX_ENCLAVES
 from anchorhold.client.trust import Trust
 
 DEFAULT_LISTEN = "127.0.0.1:8585"
@@ -72,8 +74,20 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--padding",
         choices=[one.value for one in Padding],
-        default=Padding.BASIC.value,
-        help="what sizes and times give away",
+        help="what sizes and times give away; default: basic, or strict where the tier asks for it",
+    )
+    parser.add_argument(
+        "--tier",
+        metavar="NAME",
+        help="of every request: nothing is sent unless the deployment proves what this tier of the trust file asks; "
+        "without it a request may name one in its header anchorhold-tier",
+    )
+    parser.add_argument(
+        "--enclaves",
+        type=whole(1, MAX_ENCLAVES),
+        default=1,
+        metavar="N",
+        help="seal to as many verified enclaves, if there are; each can read it, one answers (default: 1)",
     )
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help='gets {"port": N} when the proxy listens')
     parser.set_defaults(run=_proxy)
@@ -89,7 +103,10 @@ def _proxy(options: argparse.Namespace) -> int:
     local = is_loopback(host)
     if not local:
         _check_danger(options, key)
-    base = Settings(reason=options.reason, padding=Padding(options.padding))
+    base = Settings(reason=options.reason, padding=padding_of(trust, options.padding, options.tier), tier=options.tier)
+
+    def make() -> AsyncClient:
+        return AsyncClient(trust, releases=releases, enclaves=options.enclaves)
 
     def ready(bound_port: int) -> None:
         shown = f"[{host}]" if ":" in host else host
@@ -104,7 +121,7 @@ def _proxy(options: argparse.Namespace) -> int:
         bound = bind("127.0.0.1" if host == "localhost" else host, port)
     serving = Serving(base, tuple(options.also_as), key, any_host=not local)
     with bound:
-        asyncio.run(run(trust, lambda: AsyncClient(trust, releases=releases), bound, serving, ready=ready))
+        asyncio.run(run(trust, make, bound, serving, ready=ready))
     return 0
 
 

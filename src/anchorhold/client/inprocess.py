@@ -40,14 +40,16 @@ class InProcess:
         """The last receipts; those of an answer are named in its `anchorhold` member."""
         return Receipts() if self._api is None else self._api.receipts
 
-    async def handle(self, method: str, path: str, body: bytes, timeout_s: float | None) -> Reply:
+    async def handle(
+        self, method: str, path: str, body: bytes, tier: str | None = None, timeout_s: float | None = None
+    ) -> Reply:
         """Raises TimedOut."""
         if self._api is None:
             self._client = self._make(self._trust)
             self._api = Api(self._client, self._trust, base=self._settings)
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._api.handle(method, path, body)
+                return await self._api.handle(method, path, body, tier=tier)
         except TimeoutError as error:
             raise TimedOut(f"no answer within {timeout_s} s") from error
 

@@ -12,7 +12,7 @@ import httpx
 from anyio.from_thread import start_blocking_portal
 
 from anchorhold.client.inprocess import Cut, InProcess, MakeClient, Pieces, TimedOut, read_timeout
-from anchorhold.client.openai_api.core import Reply
+from anchorhold.client.openai_api.core import TIER_HEADER, Reply
 from anchorhold.client.openai_api.kept import Receipts
 from anchorhold.client.sdk import DEFAULTS, AsyncClient, Settings
 from anchorhold.client.trust import Trust
@@ -34,9 +34,9 @@ class AsyncTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         timeout_s = read_timeout(request.extensions)
-        body = await request.aread()
+        body, tier = await request.aread(), request.headers.get(TIER_HEADER)
         try:
-            reply = await self._inside.handle(request.method, request.url.path, body, timeout_s)
+            reply = await self._inside.handle(request.method, request.url.path, body, tier, timeout_s)
         except TimedOut as error:
             raise httpx.ReadTimeout(str(error), request=request) from error
         return _response(reply, _AsyncStream(Pieces(reply, timeout_s), request), request)
@@ -64,9 +64,9 @@ class Transport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         timeout_s = read_timeout(request.extensions)
-        body = request.read()
+        body, tier = request.read(), request.headers.get(TIER_HEADER)
         try:
-            reply = self._portal.call(self._inside.handle, request.method, request.url.path, body, timeout_s)
+            reply = self._portal.call(self._inside.handle, request.method, request.url.path, body, tier, timeout_s)
         except TimedOut as error:
             raise httpx.ReadTimeout(str(error), request=request) from error
         return _response(reply, _Stream(Pieces(reply, timeout_s), request, self), request)

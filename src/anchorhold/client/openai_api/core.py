@@ -8,14 +8,15 @@ event, and then the stream is broken off: it never ends as a whole answer ends.
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from anchorhold.attestation.channel.client import Delta, Finished
+from anchorhold.attestation.channel.padding import Padding
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.client.errors import LeaseEnded, Refused
 from anchorhold.client.openai_api.answers import DONE, Head, Object, embeddings, encode, event, model, models
-from anchorhold.client.openai_api.errors import INVALID, ApiError, said, unsupported
+from anchorhold.client.openai_api.errors import INVALID, PERMISSION, ApiError, said, unsupported
 from anchorhold.client.openai_api.fields import Fields, load_body
 from anchorhold.client.openai_api.kept import Receipts
 from anchorhold.client.openai_api.merge import merged
@@ -28,6 +29,7 @@ from anchorhold.client.trust import Trust, milliseconds
 JSON = ("content-type", "application/json")
 EVENTS = (("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-store"))
 RECEIPTS_HEADER = "anchorhold-receipts"
+TIER_HEADER = "anchorhold-tier"
 Note = Callable[[Exception | None], None]
 Events = AsyncGenerator[tuple[int, Delta | Finished], None]
 
@@ -94,16 +96,16 @@ class Api:
         self._ready = ready
         self._note = note
         self._now = now
-        self._routes: dict[str, Callable[[Fields], Awaitable[Reply]]] = {
+        self._routes: dict[str, Callable[[Fields, Settings], Awaitable[Reply]]] = {
             "/v1/chat/completions": self._chat,
             "/v1/completions": self._complete,
             "/v1/embeddings": self._embed,
         }
 
-    async def handle(self, method: str, path: str, body: bytes) -> Reply:
-        """Always a reply: what goes wrong before the first byte is one too."""
+    async def handle(self, method: str, path: str, body: bytes, *, tier: str | None = None) -> Reply:
+        """Always a reply: what goes wrong before the first byte is one too. `tier` is the request's own."""
         try:
-            reply = await self._route(method, path, body)
+            reply = await self._route(method, path, body, tier)
         except asyncio.CancelledError:
             self._note(Gone())
             raise
@@ -114,7 +116,7 @@ class Api:
             self._note(None)
         return reply
 
-    async def _route(self, method: str, path: str, body: bytes) -> Reply:
+    async def _route(self, method: str, path: str, body: bytes, tier: str | None) -> Reply:
         models_path, _, named = path.partition("/v1/models")
         if method == "GET" and not models_path and (not named or named.startswith("/")):
             return await self._models(named.removeprefix("/"))
@@ -123,7 +125,7 @@ class Api:
             raise ApiError(404, INVALID, "not-found", f"no such route: {method} {path!r:.120}")
         if method != "POST":
             raise ApiError(405, INVALID, "method-not-allowed", f"{method}: expected POST")
-        return await route(load_body(body))
+        return await route(load_body(body), self._settings(tier))
 
     async def _models(self, named: str) -> Reply:
         await self._ready()
@@ -133,16 +135,31 @@ class Api:
             raise ApiError(404, INVALID, "model-not-found", f"no such model: {named!r:.80}", param="model")
         return _whole(model(alias, extension) if named else models(alias, extension))
 
-    async def _chat(self, fields: Fields) -> Reply:
-        return await self._generate(chat_request(fields, self._names, self._base))
+    def _settings(self, tier: str | None) -> Settings:
+        """Of one request. A tier set for all is not left by naming another."""
+        base = self._base
+        if tier is None or tier == base.tier:
+            return base
+        if base.tier is not None:
+            message = f"{TIER_HEADER}: every request here is of tier {base.tier!r}, got {tier!r:.80}"
+            raise ApiError(403, PERMISSION, "tier", message)
+        if tier not in self._trust.tiers:
+            known = " or ".join(sorted(self._trust.tiers))
+            raise ApiError(400, INVALID, "tier-unknown", f"{TIER_HEADER}: expected {known}, got {tier!r:.80}")
+        # What the tier asks of the request itself is done, not only judged.
+        least = self._trust.tiers[tier].padding
+        return replace(base, tier=tier, padding=Padding.STRICT if least is Padding.STRICT else base.padding)
 
-    async def _complete(self, fields: Fields) -> Reply:
-        return await self._generate(completion_request(fields, self._names, self._base))
+    async def _chat(self, fields: Fields, base: Settings) -> Reply:
+        return await self._generate(chat_request(fields, self._names, base))
 
-    async def _embed(self, fields: Fields) -> Reply:
+    async def _complete(self, fields: Fields, base: Settings) -> Reply:
+        return await self._generate(completion_request(fields, self._names, base))
+
+    async def _embed(self, fields: Fields, base: Settings) -> Reply:
         wanted = embeddings_request(fields, self._names)
         await self._ready()
-        done = await self._client.embed(wanted.texts, self._base)
+        done = await self._client.embed(wanted.texts, base)
         kept = self._keep("embed", Finished(done.finish, done.receipt))
         size = len(done.vectors[0].vector)
         if wanted.dimensions not in (None, size):

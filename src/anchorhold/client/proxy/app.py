@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from anchorhold.client.openai_api.core import Api, Body, Broken, Reply
+from anchorhold.client.openai_api.core import TIER_HEADER, Api, Body, Broken, Reply
 from anchorhold.client.openai_api.errors import BUSY, INVALID, ApiError
 from anchorhold.client.openai_api.fields import MAX_BODY
 from anchorhold.client.proxy.guard import refuse
@@ -63,7 +63,8 @@ class ProxyApp:
 
     async def _answer(self, request: Request, receive: Receive, send: Send) -> None:
         body = await _body(request)
-        reply = await _unless_gone(receive, self._api.handle(request.method, request.scope["path"], body))
+        tier = request.headers.get(TIER_HEADER)
+        reply = await _unless_gone(receive, self._api.handle(request.method, request.scope["path"], body, tier=tier))
         if reply is None:
             return
         try:

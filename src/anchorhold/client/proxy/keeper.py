@@ -68,10 +68,11 @@ class Keeper:
 
     async def ready(self) -> None:
         """Raises EvidenceError or ClientError unless the deployment is verified, now or for as long as that holds."""
-        session = self.session
-        if session is not None and not self._doubt:
+        session, held = self.session, self._client.sealed_to
+        if session is not None and held is not None and not self._doubt:
             with suppress(EvidenceError, ClientError):
                 session.check(self._now())
+                held.check(self._now())
                 return
         await self.verify()
 

@@ -43,7 +43,7 @@ def make_proxy(trust: Trust, client: AsyncClient, serving: Serving, hosts: Seque
         keeper.note(error)
 
     api = Api(client, trust, base=serving.base, names=serving.names, ready=keeper.ready, note=note)
-    status = Status(trust, keeper, api.receipts, counters, resealed=lambda: client.resealed)
+    status = Status(trust, keeper, api.receipts, counters, client)
     app = ProxyApp(api, page_app(status, api.receipts.file)).app()
     return Guard(app, hosts=None if serving.any_host else hosts, key=serving.key), keeper
 

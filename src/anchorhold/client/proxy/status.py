@@ -3,13 +3,13 @@
 The form is docs/schema/status.schema.json. Nothing of a conversation is in it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from anchorhold import __version__
 from anchorhold.client.openai_api.core import Gone
 from anchorhold.client.openai_api.kept import Receipts
 from anchorhold.client.proxy.keeper import Keeper
+from anchorhold.client.sdk import AsyncClient
 from anchorhold.client.session import Session
 from anchorhold.client.trust import Trust
 
@@ -35,24 +35,16 @@ class Counters:
 
 
 class Status:
-    """Makes the object anew each time it is asked. `hops` is the ledger of a session's hops."""
+    """Makes the object anew each time it is asked."""
 
     def __init__(
-        self,
-        trust: Trust,
-        keeper: Keeper,
-        receipts: Receipts,
-        counters: Counters,
-        *,
-        resealed: Callable[[], int],
-        hops: Callable[[Session], list[Object]] | None = None,
+        self, trust: Trust, keeper: Keeper, receipts: Receipts, counters: Counters, client: AsyncClient
     ) -> None:
         self._trust = trust
         self._keeper = keeper
         self._receipts = receipts
         self._counters = counters
-        self._resealed = resealed
-        self._hops = hops
+        self._client = client
 
     def __call__(self) -> Object:
         standing, session, trust = self._keeper.standing, self._keeper.session, self._trust
@@ -76,18 +68,22 @@ class Status:
             },
             "verified_at": self._keeper.verified_at,
             "session": None if session is None else session_object(session),
-            "proved": [] if session is None else proved(session),
+            "proved": [] if session is None else proved(session, self._sealed_to()),
             "asserted": [] if session is None else asserted(session),
             "not_proved": not_proved(session),
-            "hops": None if self._hops is None or session is None else self._hops(session),
+            "hops": None if session is None else [hop.as_json() for hop in self._client.hops(session)],
             "receipts": [one.summary() for one in self._receipts.last(SHOWN_RECEIPTS)],
             "counters": {
                 "requests": counters.requests,
                 "answered": counters.answered,
                 "failed": counters.failed,
-                "resealed": self._resealed(),
+                "resealed": self._client.resealed,
             },
         }
+
+    def _sealed_to(self) -> int:
+        held = self._client.sealed_to
+        return 1 if held is None else len(held.sessions)
 
 
 def session_object(session: Session) -> Object:
@@ -117,7 +113,7 @@ def session_object(session: Session) -> Object:
     }
 
 
-def proved(session: Session) -> list[Object]:
+def proved(session: Session, sealed_to: int) -> list[Object]:
     """What follows from signatures that this process has checked under keys its user pinned."""
     evidence = session.channel.evidence
     root = "the pinned simulated root" if evidence.simulated else "the pinned root of the platform's maker"
@@ -128,6 +124,9 @@ def proved(session: Session) -> list[Object]:
         _claim("model", "It says, under that signature, that it serves the pinned model."),
         _claim("channel", "Requests are sealed to a key of this enclave; answers count under its key alone."),
     ]
+    if sealed_to > 1:
+        words = f"Requests are sealed to {sealed_to} enclaves, each verified so. Each can read them; one answers."
+        claims.append(_claim("enclaves", words))
     if session.release is not None:
         claims.append(_claim("release", f"The pinned signers accept it as release {session.release}."))
     claims += [
