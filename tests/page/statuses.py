@@ -154,9 +154,9 @@ STATES: dict[str, Status] = {
     "verified-simulated": _good("verified-simulated", simulated=True),
     "refused": _bad(
         "refused",
-        "measurement-mismatch",
+        "measurement",
         f"measurement 0 (image) differs: expected {sha384('a')[:32]}..., got {sha384('b')[:32]}...",
-        "anchorhold explain measurement-mismatch",
+        "anchorhold explain measurement",
     ),
     "lease-ended": _bad(
         "lease-ended", "lease-ended", "the lease of 'owner' is over", "the key's owner revoked or did not renew it"
