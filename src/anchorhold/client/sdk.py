@@ -179,7 +179,7 @@ class AsyncClient:
                 return
             except _OnlyHint as only:
                 # At most one re-verification and one re-seal, under a new K (DESIGN 3.3).
-                if sent:
+                if sent or not settings.reseal:
                     raise Hinted(only.hint, sent) from only
                 self.resealed += 1
 
@@ -301,7 +301,12 @@ class Client:
         self.close()
 
     def _await(self, work: Coroutine[object, object, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # an interrupted caller's request does not go on behind its back
+            raise
 
 
 async def _make(trust: Trust, tenant: TenantKey | None, releases: Releases | None, enclaves: int) -> AsyncClient:

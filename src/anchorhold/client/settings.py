@@ -32,6 +32,9 @@ class Settings:
     """Compact JSON (`compact_json`), a list of objects, for a model whose template takes tools."""
     tier: str | None = None
     """A tier of the trust file: the request is sealed only to enclaves that prove to meet all it demands."""
+    reseal: bool = True
+    """Whether to verify and seal once more, under a new key, after an answer that was only a hint. False for a request
+    that must not run twice: a hint is nobody's word, the first send may have run."""
 
     @property
     def sampling(self) -> Sampling:
