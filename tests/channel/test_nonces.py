@@ -1,4 +1,4 @@
-"""Nonces under one root: each caller's path leads there, and nothing else does (docs/spec/channel.md, nonces)."""
+"""Nonces under one root: each caller's path leads there, and nothing else does (docs/spec/channel.md 11)."""
 
 import hashlib
 import secrets
