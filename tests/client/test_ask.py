@@ -21,10 +21,17 @@ from anchorhold.client.errors import Hinted, Unavailable
 from anchorhold.client.gateway import HINT_METADATA, KEY_IDS_METADATA, GatewayBroke
 from anchorhold.client.sdk import Client
 from anchorhold.client.trust import Trust, encode_trust
-from anchorhold.sim.link import Link, loopback_trust
+from anchorhold.sim.link import Fleet, Link, loopback_trust
 from anchorhold.sim.loopback import LoopbackEnclave, ManualClock, loopback_configuration
 from anchorhold.sim.pki import SimulatedPki
-from anchorhold.v1.gateway_pb2 import AttestRequest, AttestResponse, Frame
+from anchorhold.v1.gateway_pb2 import (
+    AttestRequest,
+    AttestResponse,
+    EnclaveHint,
+    EnclavesRequest,
+    EnclavesResponse,
+    Frame,
+)
 from anchorhold.v1.gateway_pb2_grpc import GatewayServicer, add_GatewayServicer_to_server
 
 TEXT = "The capital of France is Paris."
@@ -35,8 +42,14 @@ class Relay(GatewayServicer):  # type: ignore[misc]  # generated without types
     def __init__(self, link: Link) -> None:
         self.link = link
 
+    async def Enclaves(self, request: EnclavesRequest, context: object) -> EnclavesResponse:  # noqa: N802 - gRPC's name
+        listed = await self.link.enclaves()
+        return EnclavesResponse(enclaves=[EnclaveHint(enclave_id=one.enclave, state=one.state) for one in listed])
+
     async def Attest(self, request: AttestRequest, context: object) -> AttestResponse:  # noqa: N802 - gRPC's name
-        said = await self.link.attest(request.nonce, with_configuration=request.with_configuration)
+        said = await self.link.attest(
+            request.nonce, with_configuration=request.with_configuration, enclave=request.enclave
+        )
         return AttestResponse(
             document=said.document,
             statement=said.statement,
@@ -139,6 +152,25 @@ def test_ask_json_is_one_object(link: Link, pinned: Path, capsys: pytest.Capture
     assert said["answer"] == TEXT
     assert said["simulated"] is True
     assert said["receipt"]["commitment"] == link.enclave.scribe.leaves[0][0].hex()
+
+
+def test_ask_says_to_whom_it_sealed_and_who_answered(
+    link: Link, pinned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = link.enclave
+    second = LoopbackEnclave(first.pki, first.clock, first.configuration, owner_key=first.owner_key)
+    forged = LoopbackEnclave(SimulatedPki.create(NOW), first.clock, first.configuration, owner_key=first.owner_key)
+    link.__class__, link.__dict__ = Fleet, Fleet([forged, first, second]).__dict__
+    assert main(["ask", "hi", "--trust", str(pinned), "--enclaves", "2", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [one["boot"] for one in said["sealed_to"]] == [first.boot_id.hex(), second.boot_id.hex()]
+    assert said["answered_by"] == said["sealed_to"][0]
+    assert said["receipt"]["statement"] == said["answered_by"]["statement"]
+    assert [one["enclave"] for one in said["refused"]] == ["e0"]
+    assert main(["ask", "hi", "--trust", str(pinned), "--enclaves", "2"]) == 0
+    told = capsys.readouterr().err
+    assert f"sealed to 2 enclaves, answered by boot {first.boot_id.hex()[:16]}" in told
+    assert "enclave 'e0' was sealed nothing" in told
 
 
 def test_ask_of_a_refusing_enclave_exits_1(link: Link, pinned: Path, capsys: pytest.CaptureFixture[str]) -> None:
