@@ -231,19 +231,28 @@ def test_a_lease_that_ends_in_the_padding_ends_the_padding() -> None:
     assert world.link.times[-1] <= 2.0 + TICK_S
 
 
+async def cut(world: World, after_s: float) -> Answer:
+    """The lease ends, and the server cuts the stream at once, between two ticks."""
+    asking = asyncio.ensure_future(world.client().ask("hi", STRICT))
+    await asyncio.sleep(after_s)
+    world.enclave.gate.clock_doubt("test")
+    assert world.link.serving is not None
+    world.link.serving.cancel()
+    return await asking
+
+
 def test_a_stream_cut_in_its_padding_is_told_why() -> None:
     world = World(ScriptedEngine(["all of it"]))
-
-    async def cut() -> None:
-        asking = asyncio.ensure_future(world.client().ask("hi", STRICT))
-        await asyncio.sleep(0.4)
-        world.enclave.gate.clock_doubt("test")
-        assert world.link.serving is not None
-        world.link.serving.cancel()
-        await asking
-
     with pytest.raises(LeaseEnded):
-        world.run(cut())
+        world.run(cut(world, 0.42))
+    assert len(world.link.down) == 1 + 8 + 2
+
+
+def test_a_stream_cut_between_finish_and_receipt_has_its_receipt() -> None:
+    """All of it had left under the lease."""
+    world = World(ScriptedEngine(["all of it"]))
+    assert world.run(cut(world, 0.97)).text == "all of it"
+    assert len(world.link.down) == 1 + SECOND
 
 
 def test_a_deadline_ends_the_text_and_not_the_padding() -> None:

@@ -105,10 +105,11 @@ class Ends:
         )
         return sign_receipt(change(receipt), self.enclave.receipt_key)
 
-    def answer(self, received: Received) -> None:
+    def answer(self, received: Received, *, dummies: int = 1) -> None:
         self.client.receive(self.exchange.answer())
         assert isinstance(self.client.receive(self.exchange.delta("Par")), Delta)
-        self.client.receive(self.exchange.dummy())
+        for _ in range(dummies):
+            self.client.receive(self.exchange.dummy())
         assert isinstance(self.client.receive(self.exchange.delta("is")), Delta)
         assert self.client.receive(self.exchange.finish(FINISH)) is None, "finish is not reported without the receipt"
 
