@@ -49,14 +49,16 @@ def receipt(number: int, outcome: str = "stop", task: str = "chat") -> Status:
 
 HYBRID = "MLKEM768-X25519"
 HOPS = [
-    hop("gateway", "This proxy to the gateway", "the gateway's operator", "unknown", None, "not-checked",
-        "TLS. What it protects is sealed already: its end sees ciphertext and traffic shape."),
-    hop("channel", "This proxy to the enclave, through all in between", "the verified enclave", HYBRID, True, "proved",
-        "HPKE to a key that the evidence names. The one hop that prompts and answers rest on."),
-    hop("kms", "The enclave to the cloud's key service", "the key service", "X25519", False, "asserted",
-        "TLS that ends inside the enclave; one share of the model's key comes this way."),
-    hop("owner", "The enclave to the owner's authority", "the owner's authority", HYBRID, True, "asserted",
-        "The other share, sealed to a one-time key of the enclave."),
+    hop("client-gateway", "this client and the gateway", "the gateway's operator", "unknown", None, "not-checked",
+        "TLS to 'gateway.example': no handshake was seen yet"),
+    hop("gateway-enclave", "the gateway and the enclave", "the enclave, by way of its parent", "none", None, "asserted",
+        "a socket of the parent's machine: the same sealed frames"),
+    hop("client-enclave", "this client and the enclave", f"the enclave of boot {sha384('boot')[:16]}", HYBRID, True,
+        "proved", "the channel key is in the attested `serve` statement; prompt and answer are sealed under it"),
+    hop("enclave-kms-kms", "the enclave and the KMS", "Cloud operator (kms.example)", "RSA-2048", False, "asserted",
+        "the KMS's envelope is classical whatever TLS did; TLS ends in the enclave"),
+    hop("enclave-owner-owner", "the enclave and the owner's authority", "Hospital trust (owner.example)", HYBRID, True,
+        "asserted", "the share comes sealed to a one-time key of an attested statement; the lease is signed"),
 ]  # fmt: skip
 
 

@@ -73,11 +73,12 @@ def test_what_was_proved_is_kept_apart_from_somebodys_word_and_from_what_was_not
 def test_every_hop_says_where_it_ends_its_key_exchange_and_its_standing(page: Page, proxy: Proxy) -> None:
     open_page(page, proxy, status("verified"))
     rows = page.locator("#hops > li")
-    expect(rows).to_have_count(4)
+    expect(rows).to_have_count(5)
     for row, quantum, standing in (
         (0, "post-quantum: unknown", "Not checked"),
-        (1, "post-quantum", "Proved"),
-        (2, "not post-quantum", "Asserted"),
+        (1, "", "Asserted"),
+        (2, "post-quantum", "Proved"),
+        (3, "not post-quantum", "Asserted"),
     ):
         one = status("verified")["hops"][row]
         for words in (one["between"], one["detail"], one["ends_at"], one["key_exchange"]):

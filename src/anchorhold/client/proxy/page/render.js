@@ -103,9 +103,10 @@ function hops(box, status) {
   const all = status.hops ?? [];
   if (all.length === 0) box.append(el("li", { class: "none" }, NO_HOPS));
   for (const one of all) {
+    const quantum = one.key_exchange === "none" ? "" : QUANTUM[one.post_quantum] ?? QUANTUM.null;
     const list = el("dl", {},
       ...pair("Ends at", one.ends_at),
-      ...pair("Key exchange", el("code", {}, one.key_exchange), " ", el("span", { class: "quantum" }, QUANTUM[one.post_quantum] ?? QUANTUM.null)),
+      ...pair("Key exchange", el("code", {}, one.key_exchange), " ", el("span", { class: "quantum" }, quantum)),
       // A standing that this page does not know counts as not checked: never as more.
       ...pair("Standing", el("span", { class: `tag ${one.status}` }, STANDING[one.status] ?? STANDING["not-checked"])));
     box.append(el("li", {}, el("h3", {}, one.between), el("p", {}, one.detail), list));

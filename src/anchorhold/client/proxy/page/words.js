@@ -54,7 +54,7 @@ export const GROUPS = [
 // Names of claims by code; the words beside them are the proxy's.
 export const CLAIMS = {
   "enclave": "Evidence, signed and fresh", "software": "The software you accept", "configuration": "The configuration you pinned",
-  "model": "The model you pinned", "channel": "A channel to it alone", "release": "An accepted release", "lease": "Leave to serve",
+  "model": "The model you pinned", "channel": "A channel to it alone", "enclaves": "Several enclaves", "release": "An accepted release", "lease": "Leave to serve",
   "kms-lease": "Leave to serve, by its own word", "same-custodian": "One custodian, not two", "answers": "Whether answers are true",
   "this-machine": "This machine", "traffic": "That you are using it", "simulated": "Simulated", "nothing-verified": "Nothing is verified",
 };
