@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import httpx
 import uvicorn
 
+from anchorhold.client.proxy.app import LIMITS, Limits
 from anchorhold.client.proxy.serve import Serving, bind, run
 from anchorhold.client.sdk import DEFAULTS, AsyncClient, Settings
 from anchorhold.client.trust import Trust
@@ -48,6 +49,7 @@ def proxying(
     key: str | None = None,
     base: Settings = DEFAULTS,
     names: tuple[str, ...] = (),
+    limits: Limits = LIMITS,
 ) -> Iterator[Proxying]:
     """Until the block ends."""
     trust = trust or loopback_trust(link.enclave)
@@ -59,7 +61,14 @@ def proxying(
         def make() -> AsyncClient:
             return AsyncClient(trust, gateway=link)
 
-        work = run(trust, make, bound, Serving(base, names, key), ready=lambda _: listening.set(), begun=servers.append)
+        work = run(
+            trust,
+            make,
+            bound,
+            Serving(base, names, key, limits=limits),
+            ready=lambda _: listening.set(),
+            begun=servers.append,
+        )
         asyncio.run(work)
 
     thread = threading.Thread(target=serve)

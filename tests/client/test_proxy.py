@@ -1,6 +1,7 @@
 """The proxy over HTTP, as programs and browsers meet it: who may ask, what is refused, and what its state says."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from anchorhold.attestation.transcript.kept import KeptReceipt
 from anchorhold.cli.main import main
 from anchorhold.client.errors import Unavailable
 from anchorhold.client.openai_api.fields import MAX_BODY
+from anchorhold.client.proxy.app import Limits
 from anchorhold.client.sdk import Settings
 from anchorhold.client.session import AttestAnswer
 from anchorhold.sim.link import Link, loopback_trust
@@ -218,6 +220,32 @@ def test_a_body_over_the_limit_is_refused(quiet: Proxying) -> None:
         "/v1/chat/completions", content=b" " * (MAX_BODY + 1), headers={"content-type": "application/json"}
     )
     assert (answer.status_code, code(answer)) == (413, "too-large")
+
+
+def test_more_requests_than_it_answers_at_once_are_told_to_come_again() -> None:
+    link = make_link()
+    link.enclave.engine = Stalls()
+    link.enclave.service = link.enclave._service(link.enclave.configuration)  # type: ignore[arg-type]  # set by then
+    with proxying(link, limits=Limits(requests=1)) as proxy:
+        with proxy.http.stream("POST", "/v1/chat/completions", json=chat(stream=True)) as answer:
+            pieces = answer.iter_raw()
+            next(pieces)
+            second = proxy.chat()
+            assert (second.status_code, code(second)) == (429, "proxy-busy")
+            assert second.headers["x-should-retry"] == "true"
+        assert proxy.http.get("/anchorhold/status").status_code == 200
+
+
+def test_a_caller_that_does_not_send_its_body_is_not_waited_for() -> None:
+    with (
+        proxying(make_link(), limits=Limits(body_s=0.2)) as proxy,
+        socket.create_connection(("127.0.0.1", proxy.port)) as slow,
+    ):
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1:{proxy.port}\r\nContent-Type: application/json\r\n"
+        slow.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+        slow.settimeout(10)
+        answer = slow.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 408 ")
 
 
 def test_an_enclave_that_is_not_the_pinned_one_is_refused_and_the_state_says_so() -> None:

@@ -7,6 +7,7 @@ of the connection for the end of the answer.
 import asyncio
 from collections.abc import Coroutine
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
 from starlette.applications import Starlette
@@ -20,17 +21,29 @@ from anchorhold.client.openai_api.errors import BUSY, INVALID, ApiError
 from anchorhold.client.openai_api.fields import MAX_BODY
 from anchorhold.client.proxy.guard import refuse
 
-MAX_REQUESTS = 64  # at once; each holds a body and an exchange
-BODY_TIMEOUT_S = 20.0  # for a caller to send its whole body
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of callers. How long an answer may take is the enclave's to say, and the caller's."""
+
+    requests: int = 64
+    """At once; each holds a body and an exchange."""
+    body_s: float = 20.0
+    """For a caller to send its whole body."""
+
+
+LIMITS = Limits()
 
 
 class ProxyApp:
     """The routes of one proxy."""
 
-    def __init__(self, api: Api, page: ASGIApp) -> None:
+    def __init__(self, api: Api, page: ASGIApp, limits: Limits) -> None:
         self._api = api
         self._page = page
+        self._limits = limits
         self._running = 0
 
     def app(self) -> Starlette:
@@ -47,8 +60,8 @@ class ProxyApp:
     async def _api_call(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        if self._running >= MAX_REQUESTS:
-            message = f"the proxy answers {MAX_REQUESTS} requests at once and no more"
+        if self._running >= self._limits.requests:
+            message = f"the proxy answers {self._limits.requests} requests at once and no more"
             await refuse(ApiError(429, BUSY, "proxy-busy", message, retry=True), send)
             return
         self._running += 1
@@ -62,7 +75,7 @@ class ProxyApp:
             self._running -= 1
 
     async def _answer(self, request: Request, receive: Receive, send: Send) -> None:
-        body = await _body(request)
+        body = await _body(request, self._limits.body_s)
         tier = request.headers.get(TIER_HEADER)
         reply = await _unless_gone(receive, self._api.handle(request.method, request.scope["path"], body, tier=tier))
         if reply is None:
@@ -80,7 +93,7 @@ async def _to_page(_request: Request) -> Response:
     return RedirectResponse("/anchorhold/", 307)
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, seconds: float) -> bytes:
     if request.method != "POST":
         return b""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -89,13 +102,13 @@ async def _body(request: Request) -> bytes:
         raise ApiError(415, INVALID, "content-type", f"Content-Type: expected application/json, got {kind!r:.60}")
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
+        async with asyncio.timeout(seconds):
             async for piece in request.stream():
                 body += piece
                 if len(body) > MAX_BODY:
                     raise ApiError(413, INVALID, "too-large", f"body: expected at most {MAX_BODY} bytes")
     except TimeoutError as error:
-        raise ApiError(408, INVALID, "request-timeout", f"body: not whole within {BODY_TIMEOUT_S:.0f} s") from error
+        raise ApiError(408, INVALID, "request-timeout", f"body: not whole within {seconds:g} s") from error
     return bytes(body)
 
 

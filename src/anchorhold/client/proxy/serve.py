@@ -11,7 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from anchorhold.client.openai_api.core import Api
-from anchorhold.client.proxy.app import ProxyApp
+from anchorhold.client.proxy.app import LIMITS, Limits, ProxyApp
 from anchorhold.client.proxy.guard import Guard
 from anchorhold.client.proxy.keeper import Keeper
 from anchorhold.client.proxy.page import page_app
@@ -32,6 +32,7 @@ class Serving:
     names: tuple[str, ...] = ()
     key: str | None = field(default=None, repr=False)
     any_host: bool = False
+    limits: Limits = LIMITS
 
 
 def make_proxy(trust: Trust, client: AsyncClient, serving: Serving, hosts: Sequence[str]) -> tuple[ASGIApp, Keeper]:
@@ -44,7 +45,7 @@ def make_proxy(trust: Trust, client: AsyncClient, serving: Serving, hosts: Seque
 
     api = Api(client, trust, base=serving.base, names=serving.names, ready=keeper.ready, note=note)
     status = Status(trust, keeper, api.receipts, counters, client)
-    app = ProxyApp(api, page_app(status, api.receipts.file)).app()
+    app = ProxyApp(api, page_app(status, api.receipts.file), serving.limits).app()
     return Guard(app, hosts=None if serving.any_host else hosts, key=serving.key), keeper
 
 
