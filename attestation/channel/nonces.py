@@ -1,4 +1,4 @@
-"""Many callers' nonces under one NSM nonce: a Merkle tree, and each caller's path to its root (docs/spec/channel.md 11).
+"""Many callers' nonces under one NSM nonce: a Merkle tree, and each caller's path to its root (channel.md 11).
 
 The shape is RFC 6962's; hash and separation are ours: leaves and nodes are SHA-384 under labels of their own, so a
 nonce chosen as the bytes of a node is hashed as a leaf all the same. The number of leaves is in the NSM nonce with the

@@ -7,6 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from anchorhold.attestation.channel.nonces import batch
 from anchorhold.attestation.configuration import pcr16
 from anchorhold.cli.main import main
 from anchorhold.sim.pki import SimulatedPki
@@ -42,6 +43,25 @@ def test_all_proved_under_a_simulated_root_is_exit_4(
 def test_without_the_nonce_it_is_exit_3_and_with_another_exit_1(live: tuple[Stage, list[str]]) -> None:
     assert main(live[1]) == 3
     assert main([*live[1], "--nonce", "00"]) == 1
+
+
+def test_a_client_s_nonce_and_its_path_are_what_the_document_must_carry(
+    live: tuple[Stage, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage, command = live
+    callers = [bytes([number]) * 32 for number in range(5)]
+    made = batch(callers)
+    Path(command[2]).write_bytes(stage.module.attest(nonce=made.nsm_nonce))
+    nonce, proof = ["--caller-nonce", callers[2].hex()], ["--nonce-proof", made.proofs[2].hex()]
+    assert main([*command, *nonce, *proof]) == 4
+    assert main([*command, *nonce]) == 1, "it was not alone"
+    assert main([*command, *nonce, "--nonce-proof", made.proofs[3].hex()]) == 1, "the path of another"
+    assert main([*command, *nonce, "--nonce-proof", made.proofs[2][:-48].hex()]) == 1, "a path cut short"
+    assert main([*command, *proof]) == 2
+    assert main([*command, *nonce, "--nonce", "00"]) == 2
+    assert "the nonce is given once" in capsys.readouterr().err
+    Path(command[2]).write_bytes(stage.module.attest(nonce=batch(callers[:1]).nsm_nonce))
+    assert main([*command, "--caller-nonce", callers[0].hex()]) == 4, "and one who was needs no path"
 
 
 def test_its_own_word_is_exit_3_even_with_policy_and_nonce(live: tuple[Stage, list[str]]) -> None:

@@ -12,6 +12,7 @@ from cryptography import x509
 from anchorhold.attestation.anchors import AWS_NITRO_G1, Anchor, anchor_from_pem
 from anchorhold.attestation.appraise import appraise
 from anchorhold.attestation.certificates import ChainCache
+from anchorhold.attestation.channel.nonces import bound_nonce
 from anchorhold.attestation.document import MAX_DOCUMENT, MAX_FIELD, UnverifiedDocument, parse_document
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.policy import MAX_POLICY_JSON, Policy, pcr_name, policy_from_json
@@ -67,10 +68,27 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         metavar="FILE",
         help="accepted platforms and releases, JSON (docs/schema/policy.schema.json)",
     )
-    verify.add_argument("--nonce", type=_nonce, metavar="HEX", help="the nonce the document must carry")
+    _add_nonces(verify)
     _add_dangers(verify)
     verify.add_argument("--json", action="store_true", help="print JSON, of several documents a list")
     verify.set_defaults(run=_verify)
+
+
+def _add_nonces(verify: argparse.ArgumentParser) -> None:
+    verify.add_argument("--nonce", type=_nonce, metavar="HEX", help="the nonce the document must carry")
+    verify.add_argument(
+        "--caller-nonce",
+        type=_nonce,
+        metavar="HEX",
+        help="the nonce that a client sent to `Attest`, in the place of --nonce (docs/spec/channel.md 11)",
+    )
+    verify.add_argument(
+        "--nonce-proof",
+        type=_nonce,
+        default=b"",
+        metavar="HEX",
+        help="the path that came with the document where several callers shared it; with --caller-nonce",
+    )
 
 
 def _add_dangers(verify: argparse.ArgumentParser) -> None:
@@ -105,6 +123,7 @@ def _add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 def _verify(options: argparse.Namespace) -> int:
     policy, anchors, cache = _policy(options.policy), _anchors(options), ChainCache()
+    nonce = _wanted_nonce(options)
     judged: list[tuple[Path, bytes, Verdict]] = []
     for file in options.file:
         raw = _read(file, MAX_DOCUMENT)
@@ -113,7 +132,7 @@ def _verify(options: argparse.Namespace) -> int:
             policy,
             anchors,
             options.at,
-            options.nonce,
+            nonce,
             dangerous_allow_debug=options.dangerous_allow_debug,
             cache=cache,
         )
@@ -126,6 +145,17 @@ def _verify(options: argparse.Namespace) -> int:
     else:
         print("\n".join(f"{int(verdict.exit_code)}  {_name(file)}  {verdict.line()}" for file, _, verdict in judged))
     return int(worst([verdict.exit_code for _, _, verdict in judged]))
+
+
+def _wanted_nonce(options: argparse.Namespace) -> bytes | None:
+    """What the document must carry, as given or as the client's nonce and path lead to it."""
+    given, caller, proof = options.nonce, options.caller_nonce, options.nonce_proof
+    if (given is not None and caller is not None) or (proof and caller is None):
+        raise CommandError("the nonce is given once: --nonce, or --caller-nonce with its --nonce-proof")
+    try:
+        return given if caller is None else bound_nonce(caller, proof)
+    except EvidenceError as error:
+        raise CommandError(str(error), code=REFUSED) from error
 
 
 def _as_json(file: Path, raw: bytes, verdict: Verdict) -> dict[str, object]:
