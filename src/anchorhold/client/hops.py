@@ -2,7 +2,7 @@
 
 `proved` is what this client saw or verified itself; `asserted` follows from the attested configuration and the measured
 code, with no evidence of any one connection; `not-checked` is what nobody here knows. Pure: a verified session and what
-was seen of the connection come in, rows go out (docs/spec/channel.md 10).
+was seen of the connection come in, rows go out (docs/spec/channel.md 13.2).
 
 Post-quantum everywhere (`require_pq`) asks one thing of each hop: whoever records it today and breaks classical key
 exchange later learns nothing that is not public. So a hop counts when its own key exchange is post-quantum, when it

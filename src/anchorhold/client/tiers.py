@@ -1,4 +1,4 @@
-"""Tiers: what a class of data demands of the deployment that may see it (docs/spec/channel.md 9).
+"""Tiers: what a class of data demands of the deployment that may see it (docs/spec/channel.md 13.3).
 
 The trust file names them, so who pins a deployment also says what may go there. A file that names none has the three
 of `STANDARD`. What a tier demands is judged in `admission.py`, on verified evidence alone.
