@@ -9,8 +9,15 @@ from typing import Any
 
 import pytest
 
+from anchorhold.attestation.channel.body import Finish, Message, Role, compact_json
+from anchorhold.attestation.sealed.strict_json import Json
+from anchorhold.client.sdk import AsyncClient
+from anchorhold.client.settings import Settings
 from anchorhold.enclave.model.engine import EngineRefused, GenerationRequest, TokenChunk
 from anchorhold.publish.tiny import make_tiny_model
+from anchorhold.sim.link import Link, loopback_trust
+from anchorhold.sim.loopback import START, LoopbackEnclave
+from anchorhold.sim.pki import SimulatedPki
 
 from .engine_harness import TransformersEngine, Turn, ask, collect, generate, read, serve, torch, transformers
 
@@ -191,8 +198,10 @@ def test_a_prompt_is_continued_as_it_stands(tiny: Path) -> None:
 
 # Tools
 
-TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "b": 1, "a": 2}}}]
-CALLS = [{"type": "function", "function": {"name": "weather", "arguments": {"city": "Köln"}}}]
+TOOLS: list[Json] = [
+    {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "b": 1, "a": 2}}}
+]
+CALLS: list[Json] = [{"type": "function", "function": {"name": "weather", "arguments": {"city": "Köln"}}}]
 TEMPLATE = """{%- if tools %}{{- '<tools>' }}{%- for tool in tools %}{{- "\\n" }}{{- tool | tojson }}{%- endfor %}
 {{- '</tools>' }}{%- endif %}
 {%- for message in messages %}
@@ -228,6 +237,28 @@ def test_tools_calls_and_their_answers_reach_the_template_as_transformers_gives_
         return engine._loaded.template.render(turns(), json.dumps(TOOLS))
 
     assert serve(files, render) == expected
+
+
+def test_tools_go_from_the_client_to_the_models_own_prompt_whole(tiny: Path) -> None:
+    """Both ends of the channel, the real engine: the prompt has exactly the tokens that transformers makes of it."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny)
+    messages = [Message(Role(one.role), one.content, one.calls and compact_json(CALLS)) for one in turns()]
+    plain = [
+        {"role": one.role, "content": one.content} | ({"tool_calls": CALLS} if one.calls else {}) for one in turns()
+    ]
+    expected = tokenizer.apply_chat_template(
+        plain, tools=TOOLS, chat_template=TEMPLATE, add_generation_prompt=True, return_dict=False
+    )
+    files = read(tiny)
+    files["chat_template.jinja"] = bytearray(TEMPLATE.encode())
+
+    async def ask_it(engine: TransformersEngine) -> Finish:
+        enclave = LoopbackEnclave(SimulatedPki.create(START), engine=engine)  # type: ignore[arg-type]  # any Engine does
+        async with AsyncClient(loopback_trust(enclave), gateway=Link(enclave), now=enclave.clock.utc) as client:
+            return (await client.ask(messages, Settings(max_tokens=3, tools=compact_json(TOOLS)))).finish
+
+    finish = serve(files, ask_it)
+    assert (finish.prompt_tokens, finish.completion_tokens) == (len(expected), 3)
 
 
 @pytest.mark.parametrize(
