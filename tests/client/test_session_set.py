@@ -200,6 +200,24 @@ def test_a_hint_verifies_all_of_them_again_and_seals_once_more_under_new_secrets
     assert not set(first.slots) & set(second.slots)
 
 
+def test_a_request_that_must_not_run_twice_is_sealed_to_one_enclave_and_once() -> None:
+    class Hints(Fleet):
+        def to_client(self, at: int, frame: bytes) -> Sequence[bytes]:
+            raise GatewayBroke("as I please", "unknown-key")
+
+    async def run(fleet: Fleet) -> Answer:
+        return await client(fleet).ask("hi", Settings(reseal=False))
+
+    fleet = Fleet(enclaves(2))
+    answer = asyncio.run(run(fleet))
+    assert len(answer.sealed_to) == len(fleet.targets) == 1
+    fleet = Hints(enclaves(2))
+    with pytest.raises(Hinted) as hinted:
+        asyncio.run(run(fleet))
+    assert hinted.value.resealed == 0
+    assert len([frame for frame in fleet.up if frame[0] == 1]) == 1
+
+
 def test_hints_without_end_are_one_reseal_and_then_a_hint() -> None:
     class Hints(Fleet):
         def to_client(self, at: int, frame: bytes) -> Sequence[bytes]:

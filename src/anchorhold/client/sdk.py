@@ -169,6 +169,8 @@ class AsyncClient:
         admission = Admission(self._trust, self._gateway, settings)
         for sent in range(2):
             held = await (self._verifier.verify() if sent else self._verifier.valid())
+            # Each of several could be handed it: one that must run once at most is sealed to one.
+            held = held if settings.reseal else held.alone()
             admission.check(held.sessions)
             exchange = self._seal(held, conversation, settings)
             try:

@@ -55,6 +55,10 @@ class SessionSet:
         """Whose channel it is; the first while nobody has answered."""
         return next((session for session in self.sessions if session.channel is channel), self.sessions[0])
 
+    def alone(self) -> "SessionSet":
+        """The first of them by itself: for a request that must not run twice (DESIGN 12.19)."""
+        return SessionSet(self.sessions[:1], self.refused)
+
     def check(self, now: datetime) -> None:
         """Asked before each request, of every enclave that it is sealed to. Raises LeaseEnded or EpochOver."""
         for session in self.sessions:

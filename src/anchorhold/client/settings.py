@@ -34,7 +34,7 @@ class Settings:
     """A tier of the trust file: the request is sealed only to enclaves that prove to meet all it demands."""
     reseal: bool = True
     """Whether to verify and seal once more, under a new key, after an answer that was only a hint. False for a request
-    that must not run twice: a hint is nobody's word, the first send may have run."""
+    that must not run twice: a hint is nobody's word, the first send may have run. It is sealed to one enclave alone."""
 
     @property
     def sampling(self) -> Sampling:
