@@ -3,20 +3,23 @@
 import asyncio
 import itertools
 import struct
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TypeVar
 
 import pytest
 
+from anchorhold.attestation.channel.client import Delta
 from anchorhold.attestation.channel.errors import RecordInvalid, Truncated
 from anchorhold.attestation.channel.padding import STRICT_FRAME, TICK_S, Padding
 from anchorhold.attestation.channel.record import FrameKind
 from anchorhold.attestation.errors import EvidenceError
-from anchorhold.attestation.types import Milliseconds
+from anchorhold.attestation.types import KeyId, Milliseconds
 from anchorhold.client.errors import ClientError, LeaseEnded, Refused
+from anchorhold.client.gateway import GatewayBroke
 from anchorhold.client.sdk import Answer, AsyncClient, Settings
-from anchorhold.enclave.model.engine import EmbeddingChunk, EngineChunk, EngineRequest
+from anchorhold.enclave.model.engine import EmbeddingChunk, EngineChunk, EngineRequest, TokenChunk, TokenScore
 from anchorhold.sim.link import Link, loopback_trust
 from anchorhold.sim.loopback import START, LoopbackEnclave, ScriptedEngine
 from anchorhold.sim.pki import SimulatedPki
@@ -46,9 +49,20 @@ class Watched(Link):
         super().__init__(enclave)
         self.loop = loop
         self.times: list[float] = []
+        self.until = 0.0
+
+    async def infer(
+        self, frames: Sequence[bytes], *, key_ids: Sequence[KeyId], alias: str, timeout_s: float
+    ) -> AsyncGenerator[bytes, None]:
+        self.until = self.loop.time() + timeout_s
+        async with aclosing(super().infer(frames, key_ids=key_ids, alias=alias, timeout_s=timeout_s)) as answer:
+            async for frame in answer:
+                yield frame
 
     def to_client(self, at: int, frame: bytes) -> Sequence[bytes]:
         self.times.append(self.loop.time())
+        if self.times[-1] > self.until:
+            raise GatewayBroke("deadline_exceeded", None)
         return (frame,)
 
     @property
@@ -184,6 +198,31 @@ def test_a_vector_that_takes_two_frames_comes_whole() -> None:
     assert got.receipt.receipt.dummies == SECOND - 1 - 5, "two frames for each vector, and FINISH"
 
 
+class Telling(ScriptedEngine):
+    """Two tokens, each with alternatives that take more than a frame."""
+
+    TOP = tuple((b"%02d" % n * 30, -float(n)) for n in range(20))
+
+    async def submit(self, request: EngineRequest) -> AsyncIterator[EngineChunk]:
+        for at, text in enumerate(("to", "kens")):
+            score = TokenScore(text.encode(), -0.5, self.TOP)
+            yield TokenChunk(text, (at,), "stop" if at else None, 7, at + 1, (score,))
+
+
+def test_tokens_with_alternatives_that_take_two_frames_come_whole() -> None:
+    world = World(Telling())
+
+    async def listen() -> list[Delta]:
+        settings = replace(STRICT, logprobs=20)
+        return [one async for one in world.client().stream("hi", settings) if isinstance(one, Delta)]
+
+    deltas = world.run(listen())
+    assert [one.text for one in deltas] == ["to", "kens"]
+    tops = [[candidate.token for candidate in one.logprobs[0].top] for one in deltas]
+    assert tops == [[token for token, _ in Telling.TOP]] * 2
+    assert {size for size, _ in world.link.trace[1:]} == {STRICT_FRAME}
+
+
 def test_ticks_that_were_missed_are_not_made_up_for() -> None:
     """After a stall there is no burst, which would tell how long it was and how much waited."""
 
@@ -261,6 +300,13 @@ def test_a_deadline_ends_the_text_and_not_the_padding() -> None:
         world.ask(replace(STRICT, deadline=Milliseconds(300)))
     assert caught.value.code == "deadline"
     assert world.link.trace[-1] == (STRICT_FRAME, SECOND)
+
+
+def test_a_client_waits_for_padding_that_outlasts_its_deadline() -> None:
+    """39 s of text are padded to 64 s, past the deadline of 40 s and the grace of 15 s after it."""
+    world = World(Paced(["x"] * 39, 1.0))
+    assert world.ask(replace(STRICT, deadline=Milliseconds(40_000))).text == "x" * 39
+    assert world.link.trace[-1] == (STRICT_FRAME, 64 * SECOND)
 
 
 def test_a_client_that_goes_away_ends_the_clock_and_the_generation() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 import pytest
 
@@ -31,9 +32,10 @@ class Counted(GrpcGateway):
         down: list[int] = []
         self.up.append([len(frame) for frame in frames])
         self.down.append(down)
-        async for frame in super().infer(frames, key_ids=key_ids, alias=alias, timeout_s=timeout_s):
-            down.append(len(frame))
-            yield frame
+        async with aclosing(super().infer(frames, key_ids=key_ids, alias=alias, timeout_s=timeout_s)) as answer:
+            async for frame in answer:
+                down.append(len(frame))
+                yield frame
 
 
 def test_strict_answers_are_whole_steps_of_equal_frames_and_the_text_is_the_same(stack: Running) -> None:
