@@ -27,6 +27,10 @@ slot
 A slot does not open: sealed to another key, statement, header or place, or changed.
 Ask again over a new channel.
 
+same-boot
+Two of the gateway's names show evidence of one and the same enclave: it counts once.
+Nothing where one enclave is enough; otherwise ask whoever runs the gateway.
+
 epoch-over
 The channel key's time is over.
 Ask again: the client verifies the next key.

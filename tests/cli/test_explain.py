@@ -8,6 +8,7 @@ import pytest
 from anchorhold.attestation.codes import CODES
 from anchorhold.cli.explain import table
 from anchorhold.cli.main import main
+from anchorhold.client.codes import CLIENT_CODES
 from anchorhold.publish.kms_lint import RULES
 
 
@@ -38,7 +39,7 @@ def test_json_has_the_same_words(capsys: pytest.CaptureFixture[str]) -> None:
 def test_without_a_code_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     listed = json.loads(said(capsys, "--json"))
     assert [one["code"] for one in listed] == list(table())
-    assert table().keys() == CODES.keys() | RULES.keys()
+    assert table().keys() == CODES.keys() | CLIENT_CODES.keys() | RULES.keys()
     lines = said(capsys).splitlines()
     groups = [line[:-1] for line in lines if line.endswith(":") and not line.startswith(" ")]
     assert groups == list(dict.fromkeys(row.group for row in table().values()))
@@ -47,6 +48,7 @@ def test_without_a_code_all_are_listed(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_no_code_is_in_two_tables() -> None:
     assert not CODES.keys() & RULES.keys()
+    assert not CLIENT_CODES.keys() & (CODES.keys() | RULES.keys())
 
 
 def test_an_unknown_code_is_exit_2_with_its_neighbours(capsys: pytest.CaptureFixture[str]) -> None:

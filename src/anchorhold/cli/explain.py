@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from anchorhold.attestation.codes import CODES, Explanation
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
+from anchorhold.client.codes import CLIENT_CODES
 from anchorhold.publish.kms_lint import RULES
 
 _NEAR = 3  # codes offered for one that is not there
@@ -21,8 +22,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="what a code means, and what to do",
         **page(
             """Say what a stable code means and what to do about it: codes of evidence verdicts, of refused evidence,
-            statements, release lists, channels and models, of audit findings and of findings in KMS policies. Without a
-            code, list them all.""",
+            statements, release lists, channels and models, of clients and the proxy, of audit findings and of findings
+            in KMS policies. Without a code, list them all.""",
             example="anchorhold explain measurement\nanchorhold explain L-TIME --json",
             codes="0 printed, 2 no such code",
         ),
@@ -33,9 +34,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def table() -> Mapping[str, Explanation]:
-    """Every code that any command prints: the table of the evidence package, and the policy linter's."""
+    """Every code that any command prints: the evidence package's, the client's and proxy's, the policy linter's."""
+    client = {code: Explanation(code, *row) for code, row in CLIENT_CODES.items()}
     rules = {code: Explanation(code, "KMS policy finding", why, fix) for code, (why, fix) in RULES.items()}
-    return {**CODES, **rules}
+    return {**CODES, **client, **rules}
 
 
 def _explain(options: argparse.Namespace) -> int:
