@@ -5,15 +5,12 @@ import json
 from pathlib import Path
 from types import ModuleType
 
-import pytest
-
 from anchorhold.attestation.channel.body import Chat, Message, Role, Sampling
 from anchorhold.attestation.channel.enclave import EnclaveExchange, OpenKey
 from anchorhold.attestation.channel.padding import Padding
 from anchorhold.attestation.channel.receipt import receipt_commitment, receipt_tag, verify_receipt
 from anchorhold.attestation.channel.record import Direction, RecordKind, RecordOpener
 from anchorhold.attestation.channel.seal import HybridPrivateKey
-from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.types import KeyId, Sha384, StatementDigest
 
 FOLDER = Path(__file__).parent.parent / "vectors" / "channel"
@@ -78,15 +75,3 @@ def test_the_answer_opens_under_its_key_and_the_receipt_holds() -> None:
     assert receipt.response.hex() == VECTOR["response_digest"]
     assert receipt_tag(secret).hex() == VECTOR["receipt_tag"]
     assert receipt_commitment(secret, raw).hex() == VECTOR["receipt_commitment"]
-
-
-@pytest.mark.parametrize("fault", VECTOR["faults"], ids=lambda fault: fault["name"])
-def test_a_request_with_one_fault_is_refused_by_name(fault: dict[str, object]) -> None:
-    end = exchange()
-    frames = fault["frames"]
-    assert isinstance(frames, list)
-    for one in frames[:-1]:
-        end.receive(bytes.fromhex(one))
-    with pytest.raises(EvidenceError) as caught:
-        end.receive(bytes.fromhex(frames[-1]))
-    assert caught.value.code == fault["error"]

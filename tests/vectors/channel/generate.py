@@ -1,4 +1,4 @@
-"""Makes `exchange.json`: one whole exchange under fixed keys, and requests with one fault each.
+"""Makes `exchange.json`: one whole exchange under fixed keys. What is wrong with others is made by `make.py`.
 
     .venv/bin/python tests/vectors/channel/generate.py
 
@@ -101,7 +101,6 @@ def generate(slot: bytes | None) -> dict[str, object]:
         "request_frames": [opening.hex(), request.hex()],
         "request_digest": running.digest().hex(),
         **response,
-        "faults": _faults(opening, request, raw_header, slot),
     }
 
 
@@ -146,35 +145,6 @@ def _response(
         "receipt_tag": receipt_tag(RESPONSE_SECRET).hex(),
         "receipt_commitment": receipt_commitment(RESPONSE_SECRET, receipt).hex(),
     }
-
-
-def _faults(opening: bytes, request: bytes, raw_header: bytes, slot: bytes) -> list[dict[str, object]]:
-    """Requests with one fault; `error` is the code of the error that the enclave's end raises at the last frame."""
-    other_header = raw_header.replace(b"dtiny", b"dtinx")
-    cases = {
-        "a header changed in one byte": (
-            "slot",
-            [frame(FrameKind.OPEN, h.encode_opening(other_header, (slot,)))],
-        ),
-        "a slot changed in its last byte": (
-            "slot",
-            [frame(FrameKind.OPEN, h.encode_opening(raw_header, (slot[:-1] + bytes([slot[-1] ^ 1]),)))],
-        ),
-        "two slots for one target": ("mismatch", [frame(FrameKind.OPEN, h.encode_opening(raw_header, (slot, slot)))]),
-        "an opening with a byte too many": ("malformed", [opening + b"\x00"]),
-        "an opening cut short": ("malformed", [opening[:-1]]),
-        "an unknown kind of frame": ("malformed", [b"\x09" + opening[1:]]),
-        "a record before the opening": ("out-of-order", [request]),
-        "a second opening": ("out-of-order", [opening, opening]),
-        "a record changed in its last byte": ("record", [opening, request[:-1] + bytes([request[-1] ^ 1])]),
-        "the final record sent as not final": ("record", [opening, bytes([FrameKind.RECORD]) + request[1:]]),
-        "a record after the final one": ("out-of-order", [opening, request, request]),
-        "an answer sent to the enclave": ("channel", [opening, bytes([FrameKind.ANSWER]) + request[1:]]),
-    }
-    return [
-        {"name": name, "error": error, "frames": [one.hex() for one in frames]}
-        for name, (error, frames) in cases.items()
-    ]
 
 
 def main() -> None:
