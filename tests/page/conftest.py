@@ -1,5 +1,6 @@
 """The page in a real browser: Debian's chromium, headless, on a real server with a port of its own."""
 
+import os
 import shutil
 import socket
 import threading
@@ -16,6 +17,7 @@ from anchorhold.client.proxy.page import page_app
 from .statuses import NOW, Status, status
 
 CHROMIUM = shutil.which("chromium")
+ARGUMENTS = ["--no-sandbox"] if os.geteuid() == 0 else []  # its sandbox refuses to run for root
 RECEIPT = b"\xa1\x61v\x01 a receipt's bytes"
 
 
@@ -56,13 +58,13 @@ class Proxy:
         return RECEIPT if named in {one["id"] for one in self.status["receipts"]} else None
 
 
-# A browser of one folder's tests: while it runs, its thread has an event loop that other tests would trip over.
-@pytest.fixture(scope="package")
+# A browser of one file's tests: while it runs, its thread has an event loop that other tests would trip over.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine: apt-get install -y --no-install-recommends chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from playwright.sync_api import Browser, expect, sync_playwright
-from tests.page.conftest import CHROMIUM, Proxy
+from tests.page.conftest import ARGUMENTS, CHROMIUM, Proxy
 from tests.page.statuses import NOW, status
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
@@ -39,7 +39,7 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     proxy = Proxy()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         for picture in PICTURES:
             take(browser, proxy, picture)
         browser.close()
