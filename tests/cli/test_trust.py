@@ -14,6 +14,8 @@ from anchorhold.attestation.release.quorum import Quorum, SignerRole
 from anchorhold.cli.main import main
 from anchorhold.client.releases import Releases
 from anchorhold.client.seen import FileMemory
+from anchorhold.client.tiers import STANDARD
+from anchorhold.client.tls import TlsPin
 from anchorhold.client.trust import Trust, encode_trust, load_trust
 from anchorhold.publish.release import ReleaseSigner
 from anchorhold.sim.link import loopback_trust
@@ -191,3 +193,39 @@ def test_one_party_that_can_release_alone_is_said(
     path = pinned(tmp_path / "trust.json", whole)
     assert main(["trust", "show", "--trust", str(path)]) == 0
     assert ("operator signers alone" in capsys.readouterr().err) is alone
+
+
+def test_another_tls_or_tier_or_less_post_quantum_is_another_promise(
+    out: Path, tmp_path: Path, trust: Trust, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert trust.root is not None
+    tiers = {"secret": STANDARD["secret"]}
+    strict = replace(trust, tls=TlsPin("gateway.example", trust.root), require_pq=True, tiers=tiers)
+    first = tmp_path / "first.json"
+    first.write_bytes(encode_trust(strict))
+    assert init(first, out, "--fingerprint", digest_of(first)) == 0
+    weaker = {
+        "tls: expected gateway.example under": replace(strict, tls=None),
+        "tls: expected": replace(strict, tls=TlsPin("other.example", trust.root)),
+        "require_pq: expected True, got False": replace(strict, require_pq=False),
+        "tier secret: expected": replace(strict, tiers={"secret": replace(tiers["secret"], max_lease_s=601)}),
+        "got none": replace(strict, tiers={"other": replace(tiers["secret"], name="other")}),
+        "tier internal: expected none": replace(strict, tiers=STANDARD),
+    }
+    for said, changed in weaker.items():
+        other = tmp_path / "other.json"
+        other.write_bytes(encode_trust(changed))
+        assert init(other, out, "--fingerprint", digest_of(other)) == 1
+        assert said in capsys.readouterr().err
+        assert load_trust(out) == strict
+
+
+def test_show_says_tls_and_tiers(out: Path, tmp_path: Path, trust: Trust, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trust.root is not None
+    first = tmp_path / "first.json"
+    first.write_bytes(encode_trust(replace(trust, tls=TlsPin("gateway.example", trust.root), require_pq=True)))
+    assert init(first, out, "--fingerprint", digest_of(first)) == 0
+    said = capsys.readouterr().out
+    assert "gateway.example under " in said
+    assert "every hop" in said
+    assert "tier secret        platforms=nitro-enclave debug=never split=True max_lease_s=600" in said

@@ -1,6 +1,7 @@
 """`anchorhold trust init|show`: pin a deployment by a fingerprint told out of band, and read what is pinned."""
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -17,6 +18,7 @@ from anchorhold.cli.times import moment_text
 from anchorhold.client.errors import ReleaseMemoryInvalid, TrustFileInvalid
 from anchorhold.client.files import write_whole
 from anchorhold.client.seen import FileMemory
+from anchorhold.client.tiers import Tier
 from anchorhold.client.trust import Trust, encode_trust, fingerprint, load_trust, parse_trust, read_trust
 
 DEFAULT_STATE = Path(".cache/sim")  # where `sim up` keeps its state
@@ -179,10 +181,27 @@ def _differences(pinned: Trust, found: Trust) -> Iterator[str]:
     yield from differ("alias", pinned.alias, found.alias)
     yield from differ("max_age_s", pinned.max_age_s, found.max_age_s)
     yield from differ("log", pinned.log.key, found.log.key)
+    yield from differ("tls", _tls(pinned), _tls(found))
+    yield from differ("require_pq", pinned.require_pq, found.require_pq)
+    for name in sorted({*pinned.tiers, *found.tiers}):
+        yield from differ(f"tier {name}", _tier(pinned.tiers.get(name)), _tier(found.tiers.get(name)))
 
 
 def _platforms(trust: Trust) -> str:
     return ", ".join(sorted(one.value for one in trust.platforms))
+
+
+def _tls(trust: Trust) -> str:
+    if trust.tls is None:
+        return "none"
+    return f"{trust.tls.server} under {hashlib.sha384(trust.tls.certificates.encode()).hexdigest()[:16]}"
+
+
+def _tier(tier: Tier | None) -> str:
+    if tier is None:
+        return "none"
+    terms = {name: value for name, value in tier.as_json().items() if value is not None}
+    return " ".join(f"{name}={','.join(value) if isinstance(value, list) else value}" for name, value in terms.items())
 
 
 def _accepts(trust: Trust) -> str:
@@ -212,6 +231,9 @@ def _print(path: Path, raw: bytes, trust: Trust, *, as_json: bool) -> None:
         **{f"measurement {index}": value.hex() for index, value in sorted((trust.measurements or {}).items())},
         **({} if trust.releases is None else _release_rows(path, trust.releases)),
         "log": f"{trust.log.origin} {trust.log.key}",
+        "tls": _tls(trust),
+        "post-quantum": "every hop" if trust.require_pq else "not demanded of every hop",
+        **{f"tier {name}": _tier(tier) for name, tier in sorted(trust.tiers.items())},
     }
     width = max(18, *map(len, rows))
     for name, value in rows.items():
