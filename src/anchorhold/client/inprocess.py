@@ -1,5 +1,5 @@
-"""What the `httpx` and `httpx2` transports share: OpenAI's API answered in this process, with no proxy and no socket
-but the client's own to the gateway.
+"""What the transports share: OpenAI's API answered in this process, with no proxy and no socket but the client's own to
+the gateway.
 """
 
 import asyncio

@@ -2,7 +2,8 @@
 
     openai.OpenAI(base_url="http://anchorhold/v1", api_key="none", http_client=httpx.Client(transport=Transport(trust)))
 
-Whatever the URL's host, a request goes nowhere but through the sealed channel. `transport2` is the same for httpx2.
+Whatever the URL's host, a request goes nowhere but through the sealed channel. `openai` 3 is typed for httpx2 and takes
+httpx's clients all the same.
 """
 
 from collections.abc import AsyncIterator, Iterator
