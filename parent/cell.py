@@ -18,7 +18,7 @@ from anchorhold.wire.frames import FrameError
 RUNNING = "running"
 BROKEN = (Unreachable, Cut, FrameError, OSError)
 # What any enclave would say of this request: another one is not asked.
-_ABOUT_THE_REQUEST = frozenset({"malformed", "truncated", "timeout", "not-yet"})
+_ABOUT_THE_REQUEST = frozenset({"malformed", "truncated", "timeout"})
 
 
 class NoSuchEnclave(Exception):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.attacks.hostile_parent import Attack, Cut, Evidence, answer_of
+from tests.attacks.hostile_parent import WAIT_S, Attack, Cut, Evidence, answer_of
 
 from anchorhold.attestation.binding import Serve, decode_statement, encode_statement
 from anchorhold.attestation.channel.errors import OutOfOrder, RecordInvalid, Truncated
@@ -209,6 +209,24 @@ class BytesAtTheWindow(Attack):
             return await answer_of(FrameReader(reader).read)
         finally:
             writer.close()
+
+
+class Swaps(Attack):
+    """Two users of one enclave get each other's frames, from the first or from the one after the opening."""
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+        self._answers: list[list[bytes]] = []
+        self._both = asyncio.Event()
+
+    async def carry(self, window: Path, frames: Iterable[bytes]) -> list[bytes]:
+        own = await super().carry(window, frames)
+        self._answers.append(own)
+        if len(self._answers) == 2:
+            self._both.set()
+        await asyncio.wait_for(self._both.wait(), WAIT_S)
+        other = next(one for one in self._answers if one is not own)
+        return own[: self._first] + other[self._first :]
 
 
 class OthersEvidence(Attack):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pytest
-from tests.attacks.attacks import ATTACKS, BytesAtTheWindow, Named, OldEvidence
+from tests.attacks.attacks import ATTACKS, BytesAtTheWindow, Named, OldEvidence, Swaps
 from tests.attacks.hostile_parent import Attack, HostileParent, ask_window
 from tests.e2e.cell import Base, Cell, Cells, wait_until
 from tests.e2e.conftest import ROOT, cli
@@ -19,8 +19,9 @@ from tests.e2e.conftest import ROOT, cli
 from anchorhold.attestation.canonical import decode
 from anchorhold.attestation.chain import WrongRoot
 from anchorhold.attestation.channel.client import Delta, Finished
+from anchorhold.attestation.channel.errors import RecordInvalid
 from anchorhold.attestation.cose import parse_sign1
-from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.errors import EvidenceError, Mismatch
 from anchorhold.attestation.types import Platform
 from anchorhold.client.errors import ClientError, Hinted, LeaseEnded
 from anchorhold.client.sdk import AsyncClient, Settings, utc_now
@@ -108,6 +109,26 @@ def test_each_attack_ends_in_its_own_error(enclaves: list[Cell], honest: str, na
     assert bool(seen.text) is attack.text
     # A hint is answered with one new seal, everything else with none.
     assert seen.requests <= attack.before + (2 if isinstance(seen.error, Hinted) else 1)
+
+
+@pytest.mark.parametrize(("first", "error"), [(0, Mismatch), (1, RecordInvalid)], ids=["whole", "records"])
+def test_two_users_who_get_each_others_answers_take_neither(
+    enclaves: list[Cell], honest: str, first: int, error: type[Exception]
+) -> None:
+    """The same question to the same enclave: the texts would be alike, the answers are not."""
+    assert honest
+
+    async def run() -> list[tuple[str, Exception | None]]:
+        parent = HostileParent([enclaves[0].window], Swaps(first))
+        trust = replace(enclaves[0].trust, gateway=await parent.start())
+        try:
+            return list(await asyncio.gather(_ask(trust, utc_now), _ask(trust, utc_now)))
+        finally:
+            await parent.stop()
+
+    for shown, refusal in asyncio.run(run()):
+        assert isinstance(refusal, error)
+        assert shown == ""
 
 
 @pytest.mark.parametrize("all_at_once", [True, False])

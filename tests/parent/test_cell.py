@@ -124,7 +124,7 @@ def test_once_an_answer_has_begun_there_is_no_other(pair: list[Enclave], run: Ru
     assert pair[1].got == []
 
 
-@pytest.mark.parametrize("code", ["malformed", "truncated", "timeout", "not-yet"])
+@pytest.mark.parametrize("code", ["malformed", "truncated", "timeout"])
 def test_what_is_wrong_with_the_request_is_said_by_the_first(pair: list[Enclave], run: Run, code: str) -> None:
     pair[0].answer = hints(code)
     assert with_parent(run, pair, lambda parent: parent.ask(A, B)) == code
