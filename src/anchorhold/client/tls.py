@@ -11,7 +11,6 @@ The gateway stays a stranger: its certificate says whose machine this is, and pr
 
 import asyncio
 import contextlib
-import shutil
 import socket
 import tempfile
 from dataclasses import dataclass
@@ -182,8 +181,8 @@ class TlsTunnel:
     def __init__(self, address: str, *, require_pq: bool) -> None:
         self._address, self._require_pq = address, require_pq
         # A folder that only this user may enter: nobody else talks through the tunnel.
-        self._folder = Path(tempfile.mkdtemp(prefix="anchorhold-tls-"))
-        self._path = self._folder / "s"
+        self._folder = tempfile.TemporaryDirectory(prefix="anchorhold-tls-", ignore_cleanup_errors=True)
+        self._path = Path(self._folder.name) / "s"
         # Bound at once, so that gRPC may connect before the loop comes to accept.
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(str(self._path))
@@ -209,7 +208,7 @@ class TlsTunnel:
         for task in tuple(self._carrying):
             task.cancel()
         await asyncio.gather(*self._carrying, return_exceptions=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.cleanup()
 
     async def _start(self) -> None:
         self._server = await asyncio.start_unix_server(self._accept, sock=self._socket)
