@@ -75,17 +75,14 @@ class Cell:
                 self._health.event(Event.FAILED_OVER)
             tried.append(member)
             member.open += 1
-            begun = False
             try:
                 async with aclosing(member.relay.infer(request.frames())) as answer:
                     async for body in answer:
-                        if not begun:
-                            begun = True
-                            request.forget()
+                        request.forget()
                         yield body
                 return
             except (Hint, *BROKEN) as error:
-                if begun or not request.repeatable or _is_about_the_request(error):
+                if not request.repeatable or _is_about_the_request(error):
                     raise
                 last = error
             finally:

@@ -162,6 +162,25 @@ def test_a_request_that_is_still_on_its_way_is_given_over_whole(pair: list[Encla
     assert [one.got for one in pair] == [[ASKED[:1]], [ASKED]]
 
 
+def test_a_hint_arrives_also_where_the_client_is_still_sending(pair: list[Enclave], run: Run) -> None:
+    pair[0].answer, pair[0].whole = hints("unknown-key"), False
+
+    async def use(parent: Parent) -> Any:
+        return {str(await parent.ask(A, frames=send([bytes(16_384)] * 24))) for _ in range(10)}
+
+    assert with_parent(run, pair[:1], use) == {"unknown-key"}
+
+
+def test_an_enclave_that_is_found_gone_has_no_keys_any_more(pair: list[Enclave], run: Run) -> None:
+    async def use(parent: Parent) -> Any:
+        await parent.ask(A)
+        pair[0].stop()
+        await parent.ask(C)
+        return [one.relay.key_ids for one in parent.cell.members]
+
+    assert with_parent(run, pair, use) == [frozenset(), frozenset({B})]
+
+
 def test_a_request_too_long_to_keep_is_relayed_once(pair: list[Enclave], run: Run) -> None:
     pieces = [bytes(200_000)] * 3
 
@@ -224,6 +243,18 @@ def test_evidence_of_any_enclave_is_of_one_that_answers(pair: list[Enclave], run
         return [first.document, second.document]
 
     assert with_parent(run, pair, use) == [b"w", b"w2"]
+
+
+def test_evidence_of_any_enclave_is_of_one_that_runs_and_has_little_to_do(pair: list[Enclave], run: Run) -> None:
+    async def use(parent: Parent) -> Any:
+        answers = []
+        for state, exchanges in (("ended", 0), ("running", 3)):
+            pair[0].state, parent.cell.members[0].open = state, exchanges
+            answers.append(await GatewayStub(parent.channel).Attest(pb.AttestRequest(nonce=bytes(32))))
+        return [one.document for one in answers]
+
+    assert with_parent(run, pair, use) == [b"w2", b"w2"]
+    assert [one.attests for one in pair] == [0, 2]
 
 
 def test_enclaves_names_each_with_its_keys(pair: list[Enclave], run: Run) -> None:
