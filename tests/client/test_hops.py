@@ -139,13 +139,30 @@ def test_where_all_must_be_post_quantum_a_classical_gateway_is_told_nothing(tmp_
     assert seen == []
 
 
+class Moves(TlsGateway):
+    """The address that was a parent's is another's."""
+
+    def move(self, address: str) -> None:
+        self._tunnel._address = address
+
+
+def test_a_gateway_that_comes_back_is_spoken_to_again() -> None:
+    async def go() -> GatewayTls:
+        async with parent(OURS) as other:
+            async with parent(OURS) as address:
+                gateway = Moves(address, OURS.pin, require_pq=True)
+                await gateway.enclaves()
+            gateway.move(other)
+            try:
+                await gateway.enclaves()
+                return gateway.tls
+            finally:
+                await gateway.close()
+
+    assert run(go()).group == "X25519MLKEM768"
+
+
 def test_a_gateway_that_was_post_quantum_may_not_become_classical(tmp_path: Path) -> None:
-    class Moves(TlsGateway):
-        """The address that was a parent's is another's."""
-
-        def move(self, address: str) -> None:
-            self._tunnel._address = address
-
     seen: list[bytes] = []
 
     async def go() -> None:
