@@ -152,6 +152,16 @@ def test_a_change_of_state_is_shown_without_a_reload_and_takes_the_proofs_down(p
     expect(page.locator("#problem")).to_be_hidden()
 
 
+def test_a_page_that_is_looked_at_again_asks_at_once(page: Page, proxy: Proxy) -> None:
+    page.clock.install(time=NOW / 1000)
+    open_page(page, proxy, status("verified"))
+    with page.expect_response("**/status"):
+        page.clock.pause_at(NOW / 1000 + 60)  # asks a last time: no timer runs from here on
+    proxy.status = status("lease-ended")
+    page.evaluate("() => { document.dispatchEvent(new Event('visibilitychange', {bubbles: true})) }")
+    expect(page.locator("#headline")).to_have_text("Lease ended")
+
+
 def test_a_proxy_that_is_gone_leaves_nothing_shown(page: Page, proxy: Proxy) -> None:
     page.may_complain = True  # type: ignore[attr-defined]  # chromium reports the connection refused
     open_page(page, proxy, status("verified"))

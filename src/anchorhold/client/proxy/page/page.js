@@ -34,6 +34,8 @@ async function ask() {
   }
 }
 
+let timer = 0;
+
 async function follow() {
   const { about, status } = await ask();
   try {
@@ -41,9 +43,14 @@ async function follow() {
   } catch {
     show(UNREADABLE, null);
   }
-  setTimeout(follow, EVERY_MS);
+  clearTimeout(timer);
+  timer = setTimeout(follow, EVERY_MS);
 }
 
+// A browser lets a hidden page ask once a minute at most: what it comes back to must not be a minute old.
+addEventListener("visibilitychange", () => {
+  if (!document.hidden) follow();
+});
 addEventListener("beforeprint", () => {
   for (const one of document.querySelectorAll("details")) one.open = true;
 });
