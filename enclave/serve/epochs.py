@@ -130,7 +130,7 @@ class Epochs:
             self._wiped = True
             self._open.clear()
             self._on_doubt(CLOCK_BACK)
-        self._latest = max(now, self._latest)
+        self._latest = now
         self._open = [epoch for epoch in self._open if now < epoch.forgotten_at]
         return now
 
