@@ -102,8 +102,10 @@ class Keeper:
             self._changed.clear()
             with suppress(EvidenceError, ClientError):
                 await self.ready()
+            # Not wait_for: Python 3.11's loses a cancellation that comes with the event.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), self._pause())
+                async with asyncio.timeout(self._pause()):
+                    await self._changed.wait()
 
     def _follow(self) -> None:
         """The SDK verifies for itself too, after a hint: its later session is the one that stands."""
