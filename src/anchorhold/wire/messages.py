@@ -26,12 +26,12 @@ class Kind(IntEnum):
 
     # SERVICE
     ATTEST = 0x01  # fields nonce, configuration (one byte 0x01, or empty)
-    ATTESTED = 0x02  # fields document, statement, owner_lease, kms_lease, configuration
+    ATTESTED = 0x02  # fields document, statement, owner_lease, kms_lease, configuration; nonce_proof where it is shared
     INFER_FRAME = 0x10  # opaque: a serialized proto `Frame`, either way
     INFER_END = 0x12  # empty: the client is done, or the answer is complete
     HINT = 0x1F  # a code in ASCII; nobody vouches for it
     STATUS = 0x20  # empty
-    STATUS_IS = 0x21  # fields: see enclave/serve/server.py
+    STATUS_IS = 0x21  # fields phase, streams, tokens (decimal), key_ids (16 bytes each, oldest first)
     SHUTDOWN = 0x24  # empty: write `close`, wipe, exit
     # BOOT
     GET = 0x30  # a name

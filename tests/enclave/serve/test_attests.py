@@ -10,8 +10,10 @@ from typing import TypeVar
 
 import pytest
 
+from anchorhold.attestation import labels
 from anchorhold.attestation.binding import Serve, nsm_nonce
 from anchorhold.attestation.channel.nonces import MAX_BATCH, bound_nonce
+from anchorhold.attestation.digest import labelled
 from anchorhold.attestation.document import parse_document
 from anchorhold.attestation.errors import EvidenceError, Malformed, Mismatch
 from anchorhold.attestation.types import StatementDigest
@@ -233,6 +235,24 @@ def test_a_path_left_out_or_of_another_length_opens_nothing() -> None:
     for proof, error in ((b"", Mismatch), (ours.proof[:-48], Malformed), (ours.proof + bytes(48), Malformed)):
         with pytest.raises(error):
             room.opened(mine, Served(ours.document, ours.statement, proof))
+
+
+def test_a_caller_who_chose_a_node_for_its_nonce_puts_no_victim_below_it() -> None:
+    # The parent's friend asks with the node over a victim's leaf: a genuine document, and a path made of it.
+    victim, beside = secrets.token_bytes(32), secrets.token_bytes(48)
+    leaf = labelled(labels.NONCE_LEAF, victim)
+    chosen = labelled(labels.NONCE_NODE, leaf, beside)
+
+    async def work(room: Room) -> tuple[Room, Served]:
+        room.module.go.set()
+        return room, await room.attests.attest(chosen)
+
+    room, friend = run(work)
+    room.opened(chosen, friend)
+    for proof in (b"\x00\x02\x00\x00" + beside, b"\x00\x02\x00\x01" + beside):
+        with pytest.raises(Mismatch) as refusal:
+            room.opened(victim, Served(friend.document, friend.statement, proof))
+        assert refusal.value.code == "nonce"
 
 
 def test_a_stored_document_with_a_path_of_the_parent_s_own_making_opens_nothing() -> None:
