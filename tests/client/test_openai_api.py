@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
+import openai
 import pytest
 from tests.client.linking import TEXT, make_link
 from tests.client.proxying import Proxying, proxying
@@ -10,6 +12,7 @@ from tests.client.proxying import Proxying, proxying
 from anchorhold.attestation.channel.body import Role
 from anchorhold.client.openai_api.calls import CallReader
 from anchorhold.enclave.model.engine import GenerationRequest
+from anchorhold.sim.link import Link
 from anchorhold.sim.loopback import ScriptedEngine
 
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Łódź"}}\n</tool_call>'
@@ -187,3 +190,65 @@ def test_what_is_not_quite_a_call_stays_text(text: str) -> None:
     rest, calls = reader.end()
     assert calls == ()
     assert shown + rest == text
+
+
+def test_a_response_is_completed_with_its_receipt_and_streams_the_same(proxy: Proxying) -> None:
+    with openai.OpenAI(base_url=proxy.base_url, api_key="none", max_retries=0) as client:
+        whole = client.responses.create(model="tiny", input="hi", instructions="be brief", max_output_tokens=9)
+        seen = engine(proxy).seen[-1]
+        assert [(one.role, one.content) for one in seen.messages] == [(Role.SYSTEM, "be brief"), (Role.USER, "hi")]
+        assert (seen.max_tokens, seen.temperature) == (9, 1.0)
+        assert (whole.output_text, whole.status) == (TEXT, "completed")
+        assert whole.usage is not None
+        assert whole.usage.total_tokens == 10
+        assert len(whole.to_dict()["anchorhold"]["receipts"]) == 1  # type: ignore[index]  # an extension
+        content = [{"type": "input_text", "text": "hi"}]
+        asked = [{"role": "user", "content": content}, {"role": "assistant", "content": "x"}]
+        events: list[Any] = list(client.responses.create(model="tiny", input=asked, stream=True))  # type: ignore[arg-type]  # plain dicts
+    assert [one.type for one in events][:4] == [
+        "response.created",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+    ]
+    assert "".join(one.delta for one in events if one.type == "response.output_text.delta") == TEXT
+    assert events[-1].type == "response.completed"
+    assert events[-1].response.output_text == TEXT
+    assert [one.sequence_number for one in events] == list(range(len(events)))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"store": True},
+        {"previous_response_id": "resp_1"},
+        {"tools": [{"type": "web_search"}]},
+        {"text": {"format": {"type": "json_schema"}}},
+        {"input": [{"type": "item_reference", "id": "x"}]},
+        {"input": ""},
+        {"reasoning": {"effort": "high"}},
+    ],
+)
+def test_what_a_response_cannot_have_is_refused(proxy: Proxying, more: dict[str, object]) -> None:
+    before = len(proxy.link.up)
+    answer = proxy.http.post("/v1/responses", json={"model": "tiny", "input": "hi", **more})
+    assert answer.status_code == 400
+    assert len(proxy.link.up) == before
+
+
+def test_a_cut_response_is_never_completed() -> None:
+    link = make_link()
+
+    class Cut(Link):
+        def to_client(self, at: int, frame: bytes) -> tuple[bytes, ...]:
+            return (frame,) if at < 3 else ()
+
+    link.__class__ = Cut
+    kinds: list[Any] = []
+    with proxying(link) as proxy, openai.OpenAI(base_url=proxy.base_url, api_key="none", max_retries=0) as client:
+        stream: Iterator[Any] = client.responses.create(model="tiny", input="hi", stream=True)
+        with pytest.raises(openai.APIError) as caught:
+            kinds.extend(one.type for one in stream)
+    assert caught.value.code == "truncated"
+    assert "response.output_text.delta" in kinds
+    assert "response.completed" not in kinds

@@ -144,7 +144,7 @@ def encode(value: Object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
-def event(value: Object) -> bytes:
+def event_line(value: Object) -> bytes:
     """One server-sent event."""
     return b"data: " + encode(value) + b"\n\n"
 

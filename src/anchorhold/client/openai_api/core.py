@@ -15,12 +15,13 @@ from anchorhold.attestation.channel.client import Delta, Finished
 from anchorhold.attestation.channel.padding import Padding
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.client.errors import LeaseEnded, Refused
-from anchorhold.client.openai_api.answers import DONE, Head, Object, embeddings, encode, event, model, models
+from anchorhold.client.openai_api.answers import Head, Object, embeddings, encode, model, models
 from anchorhold.client.openai_api.errors import INVALID, PERMISSION, ApiError, said, unsupported
 from anchorhold.client.openai_api.fields import Fields, load_body
 from anchorhold.client.openai_api.kept import Receipts
 from anchorhold.client.openai_api.merge import merged
 from anchorhold.client.openai_api.requests import Generation, chat_request, completion_request, embeddings_request
+from anchorhold.client.openai_api.responses import ResponseWriter, responses_request
 from anchorhold.client.openai_api.writer import Writer
 from anchorhold.client.sdk import DEFAULTS, AsyncClient, Settings, utc_now
 from anchorhold.client.session import Session
@@ -99,6 +100,7 @@ class Api:
         self._routes: dict[str, Callable[[Fields, Settings], Awaitable[Reply]]] = {
             "/v1/chat/completions": self._chat,
             "/v1/completions": self._complete,
+            "/v1/responses": self._respond,
             "/v1/embeddings": self._embed,
         }
 
@@ -151,10 +153,17 @@ class Api:
         return replace(base, tier=tier, padding=Padding.STRICT if least is Padding.STRICT else base.padding)
 
     async def _chat(self, fields: Fields, base: Settings) -> Reply:
-        return await self._generate(chat_request(fields, self._names, base))
+        wanted = chat_request(fields, self._names, base)
+        return await self._generate(wanted, self._writer(wanted, "chatcmpl-", "chat"))
 
     async def _complete(self, fields: Fields, base: Settings) -> Reply:
-        return await self._generate(completion_request(fields, self._names, base))
+        wanted = completion_request(fields, self._names, base)
+        return await self._generate(wanted, self._writer(wanted, "cmpl-", "complete"))
+
+    async def _respond(self, fields: Fields, base: Settings) -> Reply:
+        wanted = responses_request(fields, self._names, base)
+        writer = ResponseWriter(self._head("resp_", wanted), keep=lambda one: self._keep("chat", one), told=self._told)
+        return await self._generate(wanted, writer)
 
     async def _embed(self, fields: Fields, base: Settings) -> Reply:
         wanted = embeddings_request(fields, self._names)
@@ -167,11 +176,12 @@ class Api:
         value = embeddings(self._trust.alias, done.vectors, done.finish, as_base64=wanted.base64)
         return _whole(value | self._told([kept]), [kept])
 
-    async def _generate(self, wanted: Generation) -> Reply:
+    def _writer(self, wanted: Generation, prefix: str, task: str) -> Writer:
+        return Writer(wanted, self._head(prefix, wanted), keep=lambda one: self._keep(task, one), told=self._told)
+
+    async def _generate(self, wanted: Generation, writer: Writer | ResponseWriter) -> Reply:
         await self._ready()
         events = merged([self._client.stream(wanted.asked, wanted.settings_of(at)) for at in range(wanted.choices)])
-        task = "chat" if wanted.chat else "complete"
-        writer = Writer(wanted, self._head(wanted), keep=lambda one: self._keep(task, one), told=self._told)
         try:
             # Whatever is refused is refused before the head of an answer leaves.
             first = await anext(events)
@@ -186,16 +196,16 @@ class Api:
         return _whole(writer.whole(), writer.receipts)
 
     async def _streamed(
-        self, writer: Writer, first: tuple[int, Delta | Finished], events: Events
+        self, writer: Writer | ResponseWriter, first: tuple[int, Delta | Finished], events: Events
     ) -> AsyncGenerator[bytes, None]:
         try:
             for value in writer.take(*first):
-                yield event(value)
+                yield writer.line(value)
             async for one in events:
                 for value in writer.take(*one):
-                    yield event(value)
+                    yield writer.line(value)
             for value in writer.end():
-                yield event(value)
+                yield writer.line(value)
         except (GeneratorExit, asyncio.CancelledError):
             self._note(Gone())
             raise
@@ -204,11 +214,12 @@ class Api:
             yield b"data: " + told.body() + b"\n\n"
             raise Broken(told.code) from error
         self._note(None)
-        yield DONE
+        if writer.done:
+            yield writer.done
 
-    def _head(self, wanted: Generation) -> Head:
-        named = f"{'chatcmpl' if wanted.chat else 'cmpl'}-{secrets.token_hex(12)}"
+    def _head(self, prefix: str, wanted: Generation) -> Head:
         fingerprint = f"ah_{self._trust.model.hex()[:16]}"
+        named = f"{prefix}{secrets.token_hex(12)}"
         return Head(named, self._at() // 1000, self._trust.alias, fingerprint, wanted.chat)
 
     def _keep(self, task: str, finished: Finished) -> str:

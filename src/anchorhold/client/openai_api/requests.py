@@ -34,9 +34,9 @@ DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's own default of this route
 DEFAULT_TEMPERATURE = 1_000  # thousandths; OpenAI's own default
 MAX_COMPLETION_LOGPROBS = 5  # the older form's own limit
 
-_NOTHING = ("user", "metadata", "safety_identifier", "prompt_cache_key", "parallel_tool_calls", "verbosity")
+NOTHING = ("user", "metadata", "safety_identifier", "prompt_cache_key", "parallel_tool_calls", "verbosity")
 """Parameters that change nothing here: labels for a provider's own records, and hints."""
-_ROLES = {"developer": Role.SYSTEM, **{one.value: one for one in Role}}
+ROLES = {"developer": Role.SYSTEM, **{one.value: one for one in Role}}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -93,8 +93,7 @@ def chat_request(fields: Fields, names: Sequence[str], base: Settings) -> Genera
         raise invalid("top_logprobs: expected logprobs to be true beside it", param="top_logprobs")
     length, newer = (fields.whole(name, 1, MAX_NEW_TOKENS) for name in ("max_tokens", "max_completion_tokens"))
     settings = replace(
-        _settings(fields, base),
-        max_tokens=newer or length or DEFAULT_CHAT_TOKENS,
+        _sampling(fields, base, max_tokens=newer or length or DEFAULT_CHAT_TOKENS),
         logprobs=(top or 0) if wanted else None,
         tools=_tools(fields),
     )
@@ -115,9 +114,9 @@ def completion_request(fields: Fields, names: Sequence[str], base: Settings) -> 
     fields.only("echo", False)
     fields.only("suffix", "")
     fields.only("best_of", 1)
+    length = fields.whole("max_tokens", 1, MAX_NEW_TOKENS) or DEFAULT_COMPLETION_TOKENS
     settings = replace(
-        _settings(fields, base),
-        max_tokens=fields.whole("max_tokens", 1, MAX_NEW_TOKENS) or DEFAULT_COMPLETION_TOKENS,
+        _sampling(fields, base, max_tokens=length),
         logprobs=fields.whole("logprobs", 0, MAX_COMPLETION_LOGPROBS),
     )
     return _generation(fields, Prompt(prompt), settings)
@@ -141,7 +140,7 @@ def embeddings_request(fields: Fields, names: Sequence[str]) -> Texts:
     if form not in (None, "float", "base64"):
         raise invalid("encoding_format: expected float or base64", param="encoding_format")
     dimensions = fields.whole("dimensions", 1, 65_536)
-    fields.ignore(_NOTHING)
+    fields.ignore(NOTHING)
     fields.end()
     return Texts(tuple(kept), form == "base64", dimensions)
 
@@ -160,18 +159,26 @@ def _generation(fields: Fields, asked: tuple[Message, ...] | Prompt, settings: S
     fields.only("store", False, why="nothing is stored, so nothing can be")
     fields.only("service_tier", "auto", "default")
     fields.only("logit_bias", {})
-    fields.ignore(_NOTHING)
+    fields.ignore(NOTHING)
     fields.end()
     return Generation(asked, settings, choices, stream, usage)
 
 
-def _settings(fields: Fields, base: Settings) -> Settings:
+def common_settings(fields: Fields, base: Settings, *, max_tokens: int) -> Settings:
+    """The part that every route names alike."""
     temperature, top_p = fields.milli("temperature", 0, MAX_TEMPERATURE), fields.milli("top_p", 0, MAX_TOP_P)
     return replace(
         base,
+        max_tokens=max_tokens,
         temperature_milli=DEFAULT_TEMPERATURE if temperature is None else temperature,
         # The least that the format can say: a nucleus of nothing is the likeliest token, as 0.001 is.
         top_p_milli=MAX_TOP_P if top_p is None else max(1, top_p),
+    )
+
+
+def _sampling(fields: Fields, base: Settings, *, max_tokens: int) -> Settings:
+    return replace(
+        common_settings(fields, base, max_tokens=max_tokens),
         seed=fields.whole("seed", -MAX_SEED, MAX_SEED - 1),
         stop=_stop(fields),
         frequency_penalty_milli=fields.milli("frequency_penalty", -MAX_PENALTY, MAX_PENALTY) or 0,
@@ -218,9 +225,9 @@ def _tools(fields: Fields) -> str | None:
 
 def _message(fields: Fields) -> Message:
     name = fields.required("role")
-    if name not in _ROLES:
-        raise invalid(f"role: expected one of {sorted(_ROLES)}, got {name!r:.40}", param="messages")
-    role = _ROLES[name]
+    if name not in ROLES:
+        raise invalid(f"role: expected one of {sorted(ROLES)}, got {name!r:.40}", param="messages")
+    role = ROLES[name]
     calls = fields.objects("tool_calls") if role is Role.ASSISTANT else None
     content = _content(fields, optional=bool(calls))
     if role is Role.TOOL:

@@ -3,13 +3,15 @@
 from collections.abc import Callable
 
 from anchorhold.attestation.channel.client import Delta, Finished
-from anchorhold.client.openai_api.answers import Choice, Head, Object, chunk, usage
+from anchorhold.client.openai_api.answers import DONE, Choice, Head, Object, chunk, event_line, usage
 from anchorhold.client.openai_api.calls import CallReader
 from anchorhold.client.openai_api.requests import Generation
 
 
 class Writer:
     """One answer. `keep` takes a verified receipt and names it; `told` is what we say beside OpenAI's members."""
+
+    done = DONE
 
     def __init__(
         self,
@@ -29,6 +31,10 @@ class Writer:
         self._readers = tuple(
             CallReader(f"call_{head.id[-12:]}_{at}_") if offered else None for at in range(len(self._choices))
         )
+
+    def line(self, value: Object) -> bytes:
+        """One server-sent event."""
+        return event_line(value)
 
     def take(self, index: int, event: Delta | Finished) -> list[Object]:
         """The pieces that a stream sends for it."""
