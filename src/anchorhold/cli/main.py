@@ -31,7 +31,7 @@ COMMANDS = {
     "explain": ("anchorhold.cli.explain", "what a code means, and what to do"),
     "model": ("anchorhold.cli.model", "fetch, seal, verify and show models"),
     "release": ("anchorhold.cli.release", "make, sign, log, verify and revoke release statements"),
-    "image": ("anchorhold.cli.image", "build and measure enclave images"),
+    "image": ("anchorhold.cli.image", "build, measure, sign and compare enclave images"),
     "policy": ("anchorhold.cli.policy", "KMS policies of a release, and the ways round one"),
     "authority": ("anchorhold.cli.authority", "run a key authority, revoke, issue tenant credentials"),
     "log": ("anchorhold.cli.log", "run a transparency log"),
