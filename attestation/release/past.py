@@ -1,4 +1,4 @@
-"""Releases as an auditor needs them: which were in force when, whatever the age of the list (docs/spec/transcript.md 6.1).
+"""Releases as an auditor needs them: which were in force when, whatever the age of the list (transcript.md 6.1).
 
 A list bounds what a client may accept now. A boot is judged at its own time: a release counts from its not-before
 until its end or its revocation, and a list signed later may be what says so.
