@@ -3,10 +3,16 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
+import cbor2
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509.oid import NameOID
 
 from anchorhold.attestation.channel.padding import Padding
 from anchorhold.attestation.configuration import Configuration
@@ -251,3 +257,31 @@ def test_it_is_asked_again_for_each_request() -> None:
 def test_real_documents_name_their_region() -> None:
     found = {region_of(path.read_bytes()) for path in REAL.glob("*-enc-prod-*.cbor")}
     assert found == {"us-east-1", "us-east-2", "ap-south-1"}
+
+
+def other_regional(name: str) -> bytes:
+    """A regional certificate of that name, as a root that vouches for two regions might sign."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    named = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = x509.CertificateBuilder().subject_name(named).issuer_name(named).public_key(key.public_key())
+    dated = builder.serial_number(7).not_valid_before(START).not_valid_after(START + timedelta(days=20))
+    return dated.sign(key, hashes.SHA384()).public_bytes(serialization.Encoding.DER)
+
+
+@pytest.mark.parametrize(
+    ("name", "region"),
+    [
+        (f"ab.{REGION}.aws.nitro-enclaves", REGION),
+        ("ab.us-east-1.aws.nitro-enclaves", None),
+        (f"ab.zonal.{REGION}.aws.nitro-enclaves", None),
+        (f"{REGION}.aws.nitro-enclaves", None),
+        (f"ab.{REGION}.aws.nitro-enclaves.example", None),
+    ],
+)
+def test_a_region_is_one_that_root_and_leaf_both_name(name: str, region: str | None) -> None:
+    raw = enclave().attest(bytes(32)).document
+    protected, unprotected, payload, signature = cbor2.loads(raw)
+    fields = cbor2.loads(payload)
+    fields["cabundle"][1] = other_regional(name)
+    assert region_of(raw) == REGION
+    assert region_of(cbor2.dumps([protected, unprotected, cbor2.dumps(fields), signature])) == region

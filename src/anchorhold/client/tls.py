@@ -120,6 +120,9 @@ class HelloReader:
         return None
 
     def _record(self) -> tuple[int, bytes] | None:
+        if self._records and self._records[0] not in (_HANDSHAKE, _CHANGE_CIPHER):
+            # Before its length is believed: whoever speaks no TLS is not waited for.
+            raise HelloInvalid(f"ServerHello: expected a handshake record, got type {self._records[0]}")
         if len(self._records) < 5:
             return None
         end = 5 + int.from_bytes(self._records[3:5], "big")
