@@ -81,6 +81,7 @@ async def _frames(window: Path, ports: dict[str, int], parent: int, body: bytes)
         median_line("a frame, added by gateway and gRPC to the bare window", added, "us"),
         *(median_line(f"a frame, {name}", runs, "us") for name, runs in frame.items()),
         median_line("a frame, CPU of the parent process", relay_cpu, "us CPU"),
+        median_line("frames through the gateway", [1e6 / one for one in relay_cpu], "per CPU-s"),
         median_line("an exchange until its first frame is back, added likewise", opened_added, "us"),
         *(
             median_line(f"an exchange until its first frame is back, {name}", runs, "us")

@@ -319,6 +319,21 @@ def test_llm_unmodified(proxy: Proxy, llm_home: Path) -> None:
     assert "too-long" in done.stderr
 
 
+@others
+def test_llm_interrupted_midway_takes_its_request_along(proxy: Proxy, llm_home: Path) -> None:
+    """Its one way to give up: it has no option for a timeout."""
+    before = sequence(proxy.stack)
+    command = [str(OTHERS / "llm"), "-m", "sealed", MARKER, "-o", "max_tokens", "1000", "-o", "temperature", "0"]
+    environment = {**os.environ, "PYTHONPATH": "", "LLM_USER_PATH": str(llm_home)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
+        assert running.stdout is not None
+        assert running.stdout.read(1), "it streams"
+        running.send_signal(signal.SIGINT)
+        assert running.wait(timeout=30) != 0
+    ours(proxy.stack, 1_000)  # as long as the one given up would have been
+    assert sequence(proxy.stack) == before + 2, "ours, and the one that is counted by"
+
+
 # Embeddings
 
 
