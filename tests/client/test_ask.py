@@ -35,7 +35,6 @@ from anchorhold.v1.gateway_pb2 import (
 from anchorhold.v1.gateway_pb2_grpc import GatewayServicer, add_GatewayServicer_to_server
 
 TEXT = "The capital of France is Paris."
-NOW = datetime.now(UTC)  # noqa: TID251 - `ask` judges by the machine's clock, so must what it is shown
 
 
 class Relay(GatewayServicer):  # type: ignore[misc]  # generated without types
@@ -72,6 +71,11 @@ class Relay(GatewayServicer):  # type: ignore[misc]  # generated without types
             await context.abort(grpc.StatusCode.UNAVAILABLE, "hint")
 
 
+def now() -> datetime:
+    """`ask` judges by the machine's clock, so what it is shown must be of this minute."""
+    return datetime.now(UTC)  # noqa: TID251 - as said
+
+
 @pytest.fixture
 def link(request: pytest.FixtureRequest) -> Link:
     """Its two sources are run by the parties that a test names, by two of their own otherwise."""
@@ -79,8 +83,9 @@ def link(request: pytest.FixtureRequest) -> Link:
     honest = loopback_configuration(owner_key)
     parties = getattr(request, "param", ("a", "b"))
     sources = tuple(replace(one, custodian=party) for one, party in zip(honest.sources, parties, strict=True))
+    made = now()
     enclave = LoopbackEnclave(
-        SimulatedPki.create(NOW), ManualClock(NOW), replace(honest, sources=sources), owner_key=owner_key
+        SimulatedPki.create(made), ManualClock(made), replace(honest, sources=sources), owner_key=owner_key
     )
     return Link(enclave)
 
@@ -159,7 +164,7 @@ def test_ask_says_to_whom_it_sealed_and_who_answered(
 ) -> None:
     first = link.enclave
     second = LoopbackEnclave(first.pki, first.clock, first.configuration, owner_key=first.owner_key)
-    forged = LoopbackEnclave(SimulatedPki.create(NOW), first.clock, first.configuration, owner_key=first.owner_key)
+    forged = LoopbackEnclave(SimulatedPki.create(now()), first.clock, first.configuration, owner_key=first.owner_key)
     link.__class__, link.__dict__ = Fleet, Fleet([forged, first, second]).__dict__
     assert main(["ask", "hi", "--trust", str(pinned), "--enclaves", "2", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
@@ -224,7 +229,7 @@ def test_a_kept_receipt_holds_nothing_of_the_conversation(pinned: Path, tmp_path
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path / "desk", NOW)
+    return Desk(tmp_path / "desk", now())
 
 
 @pytest.fixture
