@@ -77,10 +77,11 @@ def test_every_threat_names_tests_that_exist() -> None:
 
 def test_nothing_names_a_registry_or_a_machine_path() -> None:
     homes = rf"{re.escape(str(ROOT))}\b|/home/[a-z]"
-    bad = re.compile(rf"(index-url|extra-index|find-links\s*=|{homes}|\"resolved\": *\"http)")
+    # Each word with a class in it, so that this line is not one of those it finds.
+    bad = re.compile(rf"(index[-]url|extra[-]index|find[-]links\s*=|{homes}|\"resolved[\"]: *\"http)")
     found = []
     for path in _tracked("*"):
-        if path.suffix in (".cbor", ".png", ".lock") or path.name == "test_house.py" or path.is_symlink():
+        if path.suffix in (".cbor", ".png", ".lock") or path.is_symlink():
             continue
         for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
             if bad.search(line):
