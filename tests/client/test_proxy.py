@@ -186,6 +186,10 @@ def test_what_is_no_request_is_refused_before_anything_is_sent(quiet: Proxying, 
     [
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"tool_choice": "required"}, "tool_choice"),
+        (
+            {"parallel_tool_calls": False, "tools": [{"type": "function", "function": {"name": "f"}}]},
+            "parallel_tool_calls",
+        ),
         ({"logit_bias": {"50256": -100}}, "logit_bias"),
         ({"store": True}, "store"),
         ({"temperature": 2.5}, "temperature"),

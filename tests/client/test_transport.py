@@ -155,7 +155,7 @@ def test_the_caller_s_timeout_is_kept_and_the_request_is_cancelled() -> None:
     link = make_link()
     link.enclave.engine = engine = Stalls(first=0)
     link.enclave.service = link.enclave._service(link.enclave.configuration)  # type: ignore[arg-type]  # set by then
-    with client_over(over(link), timeout=0.5) as client, pytest.raises(openai.APITimeoutError):
+    with client_over(over(link), timeout=3) as client, pytest.raises(openai.APITimeoutError):
         client.chat.completions.create(model="tiny", messages=QUESTION)
     assert engine.left.wait(10)
 

@@ -65,6 +65,6 @@ def test_text_is_there_before_the_padding_ends(stack: Running) -> None:
             events = [(len(gateway.down[-1]), event) async for event in client.stream("hello", STRICT)]
         last_text = max(at for at, event in events if isinstance(event, Delta))
         assert isinstance(events[-1][1], Finished)
-        assert last_text < events[-1][0] - 1, "at the last of its tokens, not with the final record"
+        assert events[-1][0] - last_text > 4, "dummies came after the last text"
 
     asyncio.run(run())

@@ -34,7 +34,7 @@ DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's own default of this route
 DEFAULT_TEMPERATURE = 1_000  # thousandths; OpenAI's own default
 MAX_COMPLETION_LOGPROBS = 5  # the older form's own limit
 
-NOTHING = ("user", "metadata", "safety_identifier", "prompt_cache_key", "parallel_tool_calls", "verbosity")
+NOTHING = ("user", "metadata", "safety_identifier", "prompt_cache_key", "verbosity")
 """Parameters that change nothing here: labels for a provider's own records, and hints."""
 ROLES = {"developer": Role.SYSTEM, **{one.value: one for one in Role}}
 
@@ -216,7 +216,9 @@ def _tools(fields: Fields) -> str | None:
     if choice not in (None, "auto", "none"):
         raise unsupported("tool_choice", "only auto and none are supported: the model cannot be made to call")
     if not tools or choice == "none":
+        fields.ignore(("parallel_tool_calls",))  # no call, so none beside it
         return None
+    fields.only("parallel_tool_calls", True, why="the model cannot be kept to one call")
     for at, one in enumerate(tools):
         if not isinstance(one, dict) or one.get("type") != "function" or not isinstance(one.get("function"), dict):
             raise unsupported(f"tools[{at}]", "only functions are supported")

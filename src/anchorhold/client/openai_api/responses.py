@@ -44,7 +44,7 @@ def responses_request(fields: Fields, names: Sequence[str], base: Settings) -> G
     fields.only("service_tier", "auto", "default")
     for name in ("previous_response_id", "conversation", "prompt", "reasoning", "top_logprobs", "max_tool_calls"):
         fields.only(name)
-    fields.ignore((*NOTHING, "stream_options"))
+    fields.ignore((*NOTHING, "parallel_tool_calls", "stream_options"))
     fields.end()
     return Generation(asked, settings, 1, stream, usage=False)
 
