@@ -44,12 +44,20 @@ def _unique(what: str) -> Callable[[list[tuple[str, Json]]], dict[str, Json]]:
     def build(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         members = dict(pairs)
         if len(members) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise NotCanonical(f"{what}: duplicate key {twice!r}")
+            raise NotCanonical(f"{what}: duplicate key {_twice(pairs)!r:.40}")
         return members
 
     return build
+
+
+def _twice(pairs: list[tuple[str, Json]]) -> str:
+    """The first name that stands twice, in one pass: an object has as many names as its bytes allow."""
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            return name
+        seen.add(name)
+    raise AssertionError("asked for objects with a name twice only")
 
 
 def _no_constant(what: str) -> Callable[[str], Json]:
