@@ -112,11 +112,11 @@ def _entries(ramdisk: int, before: Listing, after: Listing) -> list[EntryChange]
     return changes
 
 
-def _named(entries: Sequence[Listed]) -> dict[str, tuple[Listed, ...]]:
+def _named(entries: Sequence[Listed]) -> dict[str, list[Listed]]:
     # An archive may hold one name twice: the kernel takes the later, and a difference in either is one.
-    named: dict[str, tuple[Listed, ...]] = {}
+    named: dict[str, list[Listed]] = {}
     for entry in entries:
-        named[entry.name] = (*named.get(entry.name, ()), entry)
+        named.setdefault(entry.name, []).append(entry)
     return named
 
 

@@ -14,7 +14,7 @@ from anchorhold.attestation.transcript.checkpoint import Vkey
 from anchorhold.attestation.transcript.report import Code, Finding, Status
 from anchorhold.attestation.types import Platform
 from anchorhold.audit.folder import CannotRead
-from anchorhold.audit.verify import Audit, audit
+from anchorhold.audit.verify import NOT_CHECKED_RELEASED, Audit, audit
 from anchorhold.client.trust import milliseconds
 from anchorhold.publish.release import new_bundle, write_bundle
 from anchorhold.sim.pki import SimulatedPki
@@ -63,6 +63,7 @@ def test_a_boot_of_an_accepted_release_passes_and_the_log_may_hold_releases(judg
     result = judged.audit()
     assert only_simulated(result)
     assert Code.RELEASES in {one.code for one in result.report.findings}
+    assert NOT_CHECKED_RELEASED in result.not_checked, "a list says nothing of revocations after it"
 
 
 def test_the_age_of_the_list_is_nothing_to_an_auditor(judged: Judged) -> None:
@@ -199,5 +200,7 @@ def test_another_root_is_refused_whatever_was_released(judged: Judged) -> None:
 def test_a_release_for_another_platform_is_no_deployment_of_this_one(judged: Judged) -> None:
     judged.desk.release(replace(judged.current, platform=Platform.NITRO_ENCLAVE))
     judged.story.whole()
-    with pytest.raises(CannotRead, match="platform of a release"):
+    with pytest.raises(CannotRead, match="platform of the releases"):
         judged.audit()
+    judged.desk.release(replace(judged.current, platform=Platform.NITRO_ENCLAVE), judged.current)
+    assert only_simulated(judged.audit()), "beside one for this platform it changes nothing"

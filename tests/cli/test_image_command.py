@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from anchorhold.attestation.measure.eif import Architecture, write_eif
 from anchorhold.attestation.measure.pcr import measure
+from anchorhold.cli.image_build import write_whole
 from anchorhold.cli.main import main
 
 Captured = pytest.CaptureFixture[str]
@@ -231,3 +232,13 @@ def test_what_an_image_says_of_itself_reaches_a_terminal_escaped(tmp_path: Path,
     said = capsys.readouterr().out
     assert "\x1b" not in said
     assert "no newc archive" in said
+
+
+def test_an_image_is_never_written_through_a_link_beside_it(tmp_path: Path) -> None:
+    target = tmp_path / "somebody-s-file"
+    target.write_text("kept")
+    (tmp_path / "image.eif.partial").symlink_to(target)
+    write_whole(tmp_path / "image.eif", b"image")
+    assert target.read_text() == "kept"
+    assert (tmp_path / "image.eif").read_bytes() == b"image"
+    assert {one.name for one in tmp_path.iterdir()} == {"somebody-s-file", "image.eif", "image.eif.partial"}

@@ -75,7 +75,13 @@ def _released(members: Mapping[str, object], log: Vkey, read: ReadList | None) -
         hint = "--trust FILE with a source in it, or a trust file with measurements"
         raise CannotRead("trust file: it names a release list that is not here", hint=hint)
     past = past_releases(read(pin.source), pin.quorum, product=pin.product, log=log)
-    return tuple(_deployment(members, one.statement.measurements, one) for one in past)
+    # A list may hold releases for several platforms; this deployment is judged by those for its own.
+    named = members["platforms"]
+    ours = [one for one in past if isinstance(named, list) and one.statement.platform.value in named]
+    if not ours:
+        got = sorted({one.statement.platform.value for one in past})
+        raise Mismatch("platform of the releases", expected=named, actual=got)
+    return tuple(_deployment(members, one.statement.measurements, one) for one in ours)
 
 
 def _deployment(
@@ -88,8 +94,6 @@ def _deployment(
     named = frozenset(Platform(one) for one in platforms)
     if anchor.simulated is not (named == {Platform.SIMULATED}):
         raise Mismatch("platforms", expected="simulated for a root that is not pinned, and only then", actual=platforms)
-    if release is not None and release.statement.platform not in named:
-        raise Mismatch("platform of a release", expected=platforms, actual=release.statement.platform.value)
     configuration = ConfigDigest(_hex48(members, "configuration"))
     sets = tuple({**one, 16: pcr16(configuration)} for one in accepted)
     policy = service_policy(named, sets)

@@ -23,6 +23,7 @@ NOT_CHECKED = (
     "installed distributions: their digests are recorded in genesis, not measured",
     "the egress ledger: no parent counters were given",
 )
+NOT_CHECKED_RELEASED = "releases revoked since the release list at hand was issued: a newer list may name them"
 NOT_CHECKED_SIMULATED = "memory isolation, interpreter, clock, entropy and vsock: simulated, so not there"
 
 MAX_TRUST_FILES = 256  # deployments of one log that an auditor accepts at a time
@@ -37,11 +38,15 @@ class Audit:
     size: int | None
     trust_digests: tuple[str, ...]
     simulated: bool
+    released: bool
+    """Whether a list of releases said which measurements count."""
 
     @property
     def not_checked(self) -> tuple[str, ...]:
         """What this replay says nothing about."""
-        return (*NOT_CHECKED, NOT_CHECKED_SIMULATED) if self.simulated else NOT_CHECKED
+        released = (NOT_CHECKED_RELEASED,) if self.released else ()
+        simulated = (NOT_CHECKED_SIMULATED,) if self.simulated else ()
+        return (*NOT_CHECKED, *released, *simulated)
 
 
 def audit(path: Path, *, trust_files: Sequence[Path] = (), receipts: Sequence[Path] = ()) -> Audit:
@@ -57,6 +62,7 @@ def audit(path: Path, *, trust_files: Sequence[Path] = (), receipts: Sequence[Pa
         size,
         tuple(hashlib.sha256(raw).hexdigest() for raw, _ in raw_trusts),
         any(deployment.anchor.simulated for deployment in trust.deployments),
+        any(deployment.release is not None for deployment in trust.deployments),
     )
 
 

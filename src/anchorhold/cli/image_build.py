@@ -4,6 +4,7 @@ import argparse
 import os
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 
 import anchorhold
@@ -72,12 +73,19 @@ def _add_parts(parts: "argparse._ArgumentGroup") -> None:
 
 def write_whole(path: Path, contents: bytes) -> None:
     """All of it or nothing: a reader never sees half an image."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(contents)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    # mkstemp: never through a link that lies there, and two runs do not meet.
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    partial = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(contents)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)  # an image is no secret; mkstemp makes it one
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _build(options: argparse.Namespace) -> int:
