@@ -10,8 +10,8 @@ from anchorhold.attestation.errors import EvidenceError, Mismatch
 from anchorhold.attestation.release.bundle import BundledStatement, UnverifiedBundle
 from anchorhold.attestation.release.quorum import Quorum
 from anchorhold.attestation.release.signed import statement_digest
-from anchorhold.attestation.release.statement import ReleaseDigest, ReleaseStatement, Revocation
-from anchorhold.attestation.release.verify import EXPIRED, NOT_YET, REVOKED, ListRefused
+from anchorhold.attestation.release.statement import ReleaseDigest, ReleaseStatement
+from anchorhold.attestation.release.verify import EXPIRED, NOT_YET, REVOKED, ListRefused, revocations
 from anchorhold.attestation.transcript.checkpoint import Vkey
 from anchorhold.attestation.types import Milliseconds
 
@@ -75,14 +75,11 @@ def past_releases(raw: bytes, quorum: Quorum, *, product: str, log: Vkey | None)
 
 
 def _revoked(bundle: UnverifiedBundle, quorum: Quorum) -> dict[ReleaseDigest, Milliseconds]:
-    """The earliest moment that enough people name for each."""
-    enough = [one for one in bundle.revocations if len(one.signers(quorum)) >= quorum.revocation_threshold]
-    product = bundle.unverified_list.product
-    revocations = [*bundle.unverified_list.revoked, *(Revocation.decode(one.payload) for one in enough)]
-    ends: dict[ReleaseDigest, Milliseconds] = {}
-    for one in revocations:
-        if one.product == product:
-            ends[one.digest] = min(one.at, ends.get(one.digest, one.at))
+    """When each ended: the list's moment, or the first by which enough people say so, whichever is earlier."""
+    listed = bundle.unverified_list
+    ends = revocations(bundle.revocations, quorum, listed.product)
+    for one in listed.revoked:
+        ends[one.digest] = min(one.at, ends.get(one.digest, one.at))
     return ends
 
 

@@ -118,7 +118,8 @@ def signer_from_json(value: object) -> Signer:
     if not isinstance(value, dict) or value.keys() != _SIGNER_FIELDS:
         raise Malformed(f"signer: expected the fields {sorted(_SIGNER_FIELDS)}")
     name, role = value["name"], value["role"]
-    if not isinstance(name, str) or role not in {one.value for one in SignerRole}:
+    # Before the lookup: a list has no hash.
+    if not isinstance(name, str) or not isinstance(role, str) or role not in {one.value for one in SignerRole}:
         roles = ", ".join(one.value for one in SignerRole)
         raise Malformed(f"signer: expected a name, and a role of {roles}, got {name!r:.80} and {role!r:.40}")
     return Signer(name, SignerRole(role), _hex(value, "ed25519"), _hex(value, "ml_dsa_65"))

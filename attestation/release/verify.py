@@ -138,7 +138,8 @@ def verify_releases(
         bundle, quorum, product=product, now=now, max_list_age=max_list_age, version_floor=version_floor
     )
     # 5.7 A revocation needs no list and waits for nothing.
-    revoked = {one.digest for one in listed.revoked} | _revocations(bundle.revocations, quorum, product)
+    ends = revocations(bundle.revocations, quorum, product)
+    revoked = {one.digest for one in listed.revoked} | ends.keys()
     # 5.8 Each statement by itself.
     signers = {statement_digest(one.signed): one.signed.signers(quorum) for one in bundle.statements}
     judge = _Judge(signers, quorum.threshold, product, now, log, set(listed.statements), revoked)
@@ -246,13 +247,23 @@ def _check_age(issued_at: Milliseconds, now: Milliseconds, max_list_age: Millise
         )
 
 
-def _revocations(given: Iterable[UnverifiedSigned], quorum: Quorum, product: str) -> set[ReleaseDigest]:
-    """What is revoked by enough signers. What fewer signed, or is of another product, has no effect."""
-    revocations = [(Revocation.decode(one.payload), one) for one in given]
+def revocations(given: Iterable[UnverifiedSigned], quorum: Quorum, product: str) -> dict[ReleaseDigest, Milliseconds]:
+    """What is revoked by enough distinct signers, with the first moment by which enough of them say so.
+
+    Each signer has one voice on a statement, with the earliest `at` they signed. What fewer signed, or is of another
+    product, has no effect.
+    """
+    voices: dict[ReleaseDigest, dict[Sha384, Milliseconds]] = {}
+    for one in given:
+        said = Revocation.decode(one.payload)
+        if said.product != product:
+            continue
+        moments = voices.setdefault(said.digest, {})
+        for signer in one.signers(quorum):
+            moments[signer.identity] = min(said.at, moments.get(signer.identity, said.at))
+    enough = quorum.revocation_threshold
     return {
-        revocation.digest
-        for revocation, one in revocations
-        if revocation.product == product and len(one.signers(quorum)) >= quorum.revocation_threshold
+        digest: sorted(moments.values())[enough - 1] for digest, moments in voices.items() if len(moments) >= enough
     }
 
 

@@ -298,16 +298,27 @@ def test_a_revocation_by_too_few_or_by_strangers_has_no_effect() -> None:
     one = revoke(bundle, digest, CUSTOMER, reason=Reason.DEFECT, at=NOW)
     assert verify(one, two_of_three).accepted
     assert verify(revoke(bundle, digest, STRANGER, reason=Reason.DEFECT, at=NOW)).accepted
-    # The second signs what the first began, whatever reason they give.
+    # Each with a time and a reason of their own: two voices on one statement all the same.
     both = revoke(one, digest, OWNER, reason=Reason.MISTAKE, at=Milliseconds(NOW + 1))
-    assert len(both.revocations) == 1
+    assert len(both.revocations) == 2
     assert refused_as(both, two_of_three) == ["release-revoked"]
+    # One who says it twice, or says it of two statements, has one voice on each.
+    again = revoke(one, digest, CUSTOMER, reason=Reason.MISTAKE, at=Milliseconds(NOW + 1))
+    assert len(again.revocations) == 2
+    assert verify(again, two_of_three).accepted
+    pair = signed(statement(), statement("2.0", "b"))
+    apart = revoke(pair, digest, CUSTOMER, reason=Reason.DEFECT, at=NOW)
+    apart = revoke(apart, statement("2.0", "b").digest, OWNER, reason=Reason.DEFECT, at=NOW)
+    assert len(verify(apart, two_of_three).accepted) == 2
 
 
 def test_another_product_s_revocation_has_no_effect() -> None:
     other = Revocation("other", statement().digest, NOW, Reason.DEFECT)
     foreign = OWNER.sign(UnverifiedSigned(Kind.REVOCATION, other.encode(), ()))
     assert verify(replace(signed(), revocations=(foreign,))).accepted
+    # Nor does it help one of this product over the threshold.
+    mine = revoke(replace(signed(), revocations=(foreign,)), statement().digest, CUSTOMER, reason=Reason.DEFECT, at=NOW)
+    assert verify(mine, replace(QUORUM, revocation_threshold=2)).accepted
 
 
 def test_a_revoked_release_stays_revoked_in_the_next_list_and_its_revocation_is_kept() -> None:

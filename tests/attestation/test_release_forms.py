@@ -7,6 +7,7 @@ import pytest
 
 from anchorhold.attestation.errors import EvidenceError, Malformed, NotCanonical
 from anchorhold.attestation.policy import PolicyInvalid
+from anchorhold.attestation.release.pin import ReleasePin, pin_from_json
 from anchorhold.attestation.release.quorum import Quorum, QuorumInvalid, SignerRole, quorum_from_json
 from anchorhold.attestation.release.statement import (
     MAX_LIFE_MS,
@@ -108,6 +109,17 @@ def test_a_quorum_s_json_reads_back_and_is_read_strictly() -> None:
     for change in changes:
         with pytest.raises(EvidenceError):
             quorum_from_json({**QUORUM.as_json(), **change})
+
+
+@pytest.mark.parametrize("value", [[], [[]], {}, {"a": []}, None, True, 1.5, -1, "\ud800"], ids=repr)
+def test_a_member_of_another_type_is_refused_with_a_typed_error(value: object) -> None:
+    block, signer = ReleasePin(PRODUCT, QUORUM).as_json(), OWNER.public.as_json()
+    changed: list[object] = [value, {**block, "signers": [value]}]
+    changed += [{**block, name: value} for name in block if (name, value) != ("source", None)]
+    changed += [{**block, "threshold": 1, "signers": [{**signer, name: value}]} for name in signer]
+    for one in changed:
+        with pytest.raises(EvidenceError):
+            pin_from_json(one)
 
 
 def test_digests_of_a_list_are_sorted_and_each_once() -> None:

@@ -140,6 +140,26 @@ def test_the_earliest_of_two_revocations_counts(desk: Desk, current: ReleaseStat
     assert past(desk, replace(bundle, revocations=ordered)) == {"1.0": NOW + 3}
 
 
+def test_of_two_that_must_agree_the_later_says_when(desk: Desk, current: ReleaseStatement) -> None:
+    bundle = desk.release(current)
+    quorum = replace(desk.quorum, revocation_threshold=2)
+
+    def ended(*said: UnverifiedSigned) -> Milliseconds | None:
+        ordered = tuple(sorted(said, key=UnverifiedSigned.encode))
+        raw = replace(bundle, revocations=ordered).encode()
+        return past_releases(raw, quorum, product=PRODUCT, log=desk.vkey)[0].revoked_at
+
+    def said(signer: int, shift: int) -> UnverifiedSigned:
+        return revocation(current, NOW + shift, SIGNERS[signer])
+
+    assert ended(said(0, 5)) is None
+    assert ended(said(0, 5), said(0, 3)) is None
+    assert ended(said(0, 5), said(1, 3)) == NOW + 5
+    # The earliest of each, and of three the second.
+    assert ended(said(0, 5), said(0, 2), said(1, 3)) == NOW + 3
+    assert ended(said(0, 5), said(1, 3), said(2, 9)) == NOW + 5
+
+
 def test_what_is_no_bundle_is_refused(desk: Desk) -> None:
     with pytest.raises(EvidenceError):
         past_releases(b"\x00", desk.quorum, product=PRODUCT, log=desk.vkey)

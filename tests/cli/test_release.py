@@ -80,6 +80,9 @@ def log(tmp_path: Path) -> Iterator[tuple[str, str]]:
     class Face(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             request = AppendRequest.decode(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.path.startswith("/once") and store.size:
+                self.send_error(503)
+                return
             answer = append(store, request).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(answer)))
@@ -180,6 +183,34 @@ def test_a_revoked_release_is_refused_with_all_that_share_its_measurements(desk:
         ("1.0-again", "release-revoked"),
     }
     assert [one["release"] for one in accepted] == ["2.0"]
+
+
+def test_two_who_revoke_side_by_side_are_two_and_a_signer_sees_what_the_list_revokes(desk: Desk) -> None:
+    desk.make("1.0", "a")
+    desk.make("2.0", "b")
+    desk.sign()
+    block = {**json.loads(desk.quorum.read_text()), "revocation_threshold": 2}
+    desk.quorum.write_text(json.dumps(block))
+    draft = Path(desk.bundle).read_bytes()
+    words = ("revoke", desk.bundle, "1.0", "--reason", "defect", "--key")
+    assert desk.run(*words, str(desk.folder / "operator"))[0] == 0
+    copy = desk.folder / "from-operator"
+    copy.write_bytes(Path(desk.bundle).read_bytes())
+    Path(desk.bundle).write_bytes(draft)
+    assert "(1 signed)" in desk.run(*words, str(desk.folder / "owner"))[2]
+    assert desk.codes()[2] == set()
+    assert desk.run("merge", desk.bundle, str(copy))[0] == 0
+    assert desk.codes()[2] == {"release-revoked"}
+    assert "(2 signed)" in desk.run(*words, str(desk.folder / "owner"))[2]
+    # One after the other, with the quorum: one revocation.
+    Path(desk.bundle).write_bytes(copy.read_bytes())
+    assert "(2 signed)" in desk.run(*words, str(desk.folder / "owner"), "--quorum", str(desk.quorum))[2]
+    shown = json.loads(desk.run("show", desk.bundle, "--json")[1])
+    assert [len(one["signed_by"]) for one in shown["revocations"]] == [2]
+    assert desk.run("renew", desk.bundle)[0] == 0
+    said = shown["revocations"][0]
+    _, _, err = desk.run("sign", desk.bundle, "--key", str(desk.folder / "owner"))
+    assert err.startswith(f"  revoked in the list  {said['digest']}  {said['at']}  defect\nsigned by owner")
 
 
 def test_only_ends_one_statement_and_an_unknown_one_is_no_release(desk: Desk) -> None:
@@ -290,6 +321,26 @@ def test_a_log_that_is_not_there_is_exit_2_and_another_s_key_exit_1(desk: Desk, 
     stranger = init_state(desk.folder / "other", "log.example/1", Ed25519PrivateKey.generate())
     assert desk.run("log", desk.bundle, "--log", address, "--log-key", str(stranger))[0] == 1
     assert Path(desk.bundle).read_bytes() == before
+
+
+def test_an_address_of_a_log_that_is_none_is_said_without_its_password(desk: Desk, log: tuple[str, str]) -> None:
+    desk.make()
+    desk.sign()
+    for address in ("http://h:99999", "http://me:sesame@h"):
+        code, _, err = desk.run("log", desk.bundle, "--log", address, "--log-key", log[1])
+        assert code == 2
+        assert "sesame" not in err
+
+
+def test_proofs_are_kept_when_the_log_fails_halfway(desk: Desk, log: tuple[str, str]) -> None:
+    desk.make("1.0", "a")
+    desk.make("2.0", "b")
+    desk.sign()
+    address, key = log
+    # The log ends after one leaf.
+    assert desk.run("log", desk.bundle, "--log", f"{address}/once", "--log-key", key)[0] == 2
+    shown = json.loads(desk.run("show", desk.bundle, "--json")[1])
+    assert sorted(one["logged"] for one in shown["statements"]) == [False, True]
 
 
 def test_text_names_signers_releases_and_codes(desk: Desk) -> None:

@@ -112,10 +112,14 @@ def test_any_payload_is_read_as_what_it_encodes_or_refused(
 
 @dataclass(frozen=True)
 class Drawn:
-    """One statement of a drawn bundle: who signed it and its revocation, its life in minutes from now."""
+    """One statement of a drawn bundle: who signed it and its revocation, its life in minutes from now.
+
+    `apart`: each signed a revocation of their own, with their own `at`.
+    """
 
     signed_by: frozenset[int]
     revoked_by: frozenset[int]
+    apart: bool
     start: int
     end: int
     listed: bool
@@ -129,6 +133,7 @@ DRAWN = st.builds(
     Drawn,
     MOSTLY_ALL,
     st.sampled_from([NOBODY, NOBODY, NOBODY, frozenset({1}), frozenset({0, 2}), ALL]),
+    st.booleans(),
     st.sampled_from([-3, -1, 0, 0, 1]),
     st.sampled_from([3, 3, 2, 1, 0, -1]),
     st.sampled_from([True, True, True, False]),
@@ -156,7 +161,8 @@ def built(drawn: Sequence[Drawn], list_signers: frozenset[int], issued: int, ver
     bundle = replace(bundle, list=outer, unverified_list=listed, statements=tuple(signed))
     for digest, each in by_digest.items():
         for number in each.revoked_by:
-            bundle = revoke(bundle, digest, SIGNERS[number], reason=Reason.DEFECT, at=NOW)
+            at = Milliseconds(NOW + number * each.apart)
+            bundle = revoke(bundle, digest, SIGNERS[number], reason=Reason.DEFECT, at=at)
     return bundle.encode()
 
 

@@ -19,7 +19,13 @@ from anchorhold.attestation.release.signed import (
     UnverifiedSigned,
     parse_signed,
 )
-from anchorhold.attestation.release.statement import MAX_SETS, MAX_STATEMENTS, Reason, ReleaseStatement, Revocation
+from anchorhold.attestation.release.statement import (
+    MAX_SETS,
+    MAX_STATEMENTS,
+    Reason,
+    ReleaseStatement,
+    Revocation,
+)
 from anchorhold.attestation.release.verify import AcceptedReleases, NoAcceptedRelease, verify_releases
 from anchorhold.attestation.transcript.append import AppendReply, AppendRequest
 from anchorhold.attestation.transcript.checkpoint import MAX_NOTE, Vkey
@@ -45,7 +51,7 @@ from anchorhold.publish.release import (
     sign_bundle,
     write_bundle,
 )
-from anchorhold.publish.release_log import LogRefused, LogUnavailable, http_append, log_statements
+from anchorhold.publish.release_log import LogRefused, LogUnavailable, log_statements
 from anchorhold.publish.release_merge import merge
 
 NOW = Milliseconds(1_800_000_000_000)
@@ -111,6 +117,24 @@ def test_a_signer_s_files_read_back_and_the_key_is_its_owner_s_alone(tmp_path: P
         create_signer(tmp_path / "owner", "alice", SignerRole.OWNER)
 
 
+def test_keys_whose_public_file_a_crash_prevented_are_finished_by_the_same_words(tmp_path: Path) -> None:
+    folder = tmp_path / "owner"
+    public = create_signer(folder, "alice", SignerRole.OWNER)
+    (folder / PUBLIC_FILE).unlink()
+    for name, role in (("bob", SignerRole.OWNER), ("alice", SignerRole.OPERATOR)):
+        with pytest.raises(PublishError, match="ask for its name 'alice' and role owner"):
+            create_signer(folder, name, role)
+    assert not (folder / PUBLIC_FILE).exists()
+    assert create_signer(folder, "alice", SignerRole.OWNER) == public == read_signer(folder / PUBLIC_FILE)
+    assert sorted(one.name for one in folder.iterdir()) == [PUBLIC_FILE, KEY_FILE]
+    # Half a private file, of whatever origin, is named and left alone.
+    (folder / PUBLIC_FILE).unlink()
+    (folder / KEY_FILE).write_text("{")
+    with pytest.raises(PublishError, match="not readable"):
+        create_signer(folder, "alice", SignerRole.OWNER)
+    assert (folder / KEY_FILE).read_text() == "{"
+
+
 def test_a_name_that_is_none_leaves_no_files(tmp_path: Path) -> None:
     with pytest.raises(EvidenceError, match="signer"):
         create_signer(tmp_path / "owner", "al ice", SignerRole.OWNER)
@@ -132,6 +156,16 @@ def test_a_bundle_file_is_there_whole_and_reads_back(tmp_path: Path) -> None:
     write_bundle(path, later)
     assert read_bundle(path) == later
     assert [one.name for one in tmp_path.iterdir()] == ["releases"]
+
+
+def test_a_bundle_is_not_written_through_a_link_laid_beside_it(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / ".releases.new").symlink_to(victim)
+    write_bundle(tmp_path / "releases", signed())
+    assert victim.read_text() == "mine"
+    assert not (tmp_path / "releases").is_symlink()
+    assert (tmp_path / "releases").stat().st_mode & 0o777 == 0o644
 
 
 def test_every_change_of_the_list_raises_its_version_and_takes_its_signatures(tmp_path: Path) -> None:
@@ -221,6 +255,22 @@ def test_a_logged_statement_is_included_and_an_unlogged_one_refused(log: Log) ->
     assert [one.since for one in log.asked] == [0, 1]
     assert log_statements(logged, log.append, log.vkey) == logged
     assert len(log.asked) == 2
+
+
+def test_a_log_that_fails_at_a_later_statement_loses_no_earlier_proof(log: Log) -> None:
+    bundle = signed(statement(), statement("2.0", "b"), statement("3.0", "c"))
+    grown: list[UnverifiedBundle] = []
+
+    def twice(request: AppendRequest) -> AppendReply:
+        if len(log.asked) == 2:
+            raise LogUnavailable("gone")
+        return log.append(request)
+
+    with pytest.raises(LogUnavailable):
+        log_statements(bundle, twice, log.vkey, grown.append)
+    assert [sum(one.log is not None for one in each.statements) for each in grown] == [1, 2]
+    whole = log_statements(grown[-1], log.append, log.vkey)
+    assert len(verify(whole, log.vkey).accepted) == len(log.asked) == 3
 
 
 def test_a_renewed_list_keeps_its_proofs_and_a_new_signature_voids_one(log: Log) -> None:
@@ -326,12 +376,3 @@ def test_the_fullest_bundle_is_within_its_limit_and_reads_back() -> None:
     assert UnverifiedBundle.decode(raw) == bundle
     with pytest.raises(EvidenceError, match="expected 2 signers, got 0"):
         verify(bundle)
-
-
-def test_nobody_there_is_said_so_and_no_address_is_refused() -> None:
-    request = AppendRequest(b"r", (), 0)
-    with pytest.raises(LogUnavailable, match="ConnectionRefused"):
-        http_append("http://127.0.0.1:1")(request)
-    for wrong in ("ftp://log.example", "log.example", "http://"):
-        with pytest.raises(PublishError, match="expected an http"):
-            http_append(wrong)

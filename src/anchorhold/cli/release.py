@@ -13,7 +13,7 @@ from anchorhold.attestation.release.bundle import BundledStatement, UnverifiedBu
 from anchorhold.attestation.release.pin import ReleasePin
 from anchorhold.attestation.release.quorum import MAX_SIGNERS, Quorum, SignerRole
 from anchorhold.attestation.release.signed import statement_digest
-from anchorhold.attestation.release.statement import Reason, ReleaseDigest, ReleaseStatement, Revocation
+from anchorhold.attestation.release.statement import Reason, ReleaseDigest, ReleaseStatement
 from anchorhold.attestation.transcript.checkpoint import Vkey
 from anchorhold.attestation.types import Milliseconds, Platform
 from anchorhold.cli import release_read
@@ -35,6 +35,7 @@ from anchorhold.publish.release import (
     read_signer,
     renew,
     revoke,
+    revokers,
     sharing,
     sign_bundle,
     write_bundle,
@@ -201,6 +202,7 @@ def _add_revoke(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     end.add_argument("release", metavar="RELEASE", help="its name, or a statement's digest")
     end.add_argument("--reason", required=True, choices=[one.value for one in Reason], help="for people")
     end.add_argument("--key", type=Path, required=True, metavar="DIR", help="what `release keygen` made")
+    end.add_argument("--quorum", type=Path, metavar="FILE", help="join what a signer in it, or in a trust file, began")
     end.add_argument("--only", action="store_true", help="leave other statements with the same measurements alone")
     _runs(end, _revoke)
 
@@ -296,7 +298,11 @@ def _renew(options: argparse.Namespace) -> int:
 def _sign(options: argparse.Namespace) -> int:
     signer = load_signer(options.key)
     with reading(options.bundle):
-        made = sign_bundle(read_bundle(options.bundle), signer)
+        bundle = read_bundle(options.bundle)
+    # Whoever handed the file on chose them: a signer sees them first.
+    for line in release_read.revoked_lines(bundle):
+        sys.stderr.write(f"{line}\n")
+    made = sign_bundle(bundle, signer)
     return _written(options, made, f"signed by {signer.name} ({signer.role.value})")
 
 
@@ -317,17 +323,19 @@ def _revoke(options: argparse.Namespace) -> int:
     if not named:
         raise CommandError(f"no release {options.release!r} in {str(options.bundle)!r}", hint="anchorhold release show")
     wanted = set(named) if options.only else {digest for one in named for digest in _sharing(bundle, one)}
+    quorum = None if options.quorum is None else release_read.read_pin(options.quorum).quorum
+    now = now_ms()
     for digest in sorted(wanted):
-        bundle = revoke(bundle, digest, signer, reason=Reason(options.reason), at=now_ms())
-    counts = {Revocation.decode(one.payload).digest: len(one.signatures) for one in bundle.revocations}
-    words = ", ".join(f"{digest.hex()[:16]} ({counts[digest]} signed)" for digest in sorted(wanted))
+        bundle = revoke(bundle, digest, signer, reason=Reason(options.reason), at=now, quorum=quorum)
+    words = ", ".join(f"{digest.hex()[:16]} ({revokers(bundle, digest)} signed)" for digest in sorted(wanted))
     return _written(options, bundle, f"revoked: {words}")
 
 
 def _log(options: argparse.Namespace) -> int:
     with reading(options.bundle):
         bundle = read_bundle(options.bundle)
-    made = log_statements(bundle, http_append(options.log, options.log_ca), options.log_key)
+    append = http_append(options.log, options.log_ca)
+    made = log_statements(bundle, append, options.log_key, lambda grown: write_bundle(options.bundle, grown))
     count = sum(one.log is not None for one in made.statements)
     return _written(options, made, f"{count} of {len(made.statements)} statements in the log")
 

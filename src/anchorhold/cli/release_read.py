@@ -104,13 +104,21 @@ def shown_lines(bundle: UnverifiedBundle) -> list[str]:
     lines = [f"{listed.product}: list version {listed.version} of {issued}, {count} signed (unverified)"]
     for one in bundle.statements:
         lines += _lines(one, listed=statement_digest(one.signed) in listed.statements)
-    for revoked in listed.revoked:
-        lines.append(f"  revoked in the list  {revoked.digest.hex()[:16]}  {revoked.reason.value}")
+    lines += revoked_lines(bundle)
     for signed in bundle.revocations:
         revoked = Revocation.decode(signed.payload)
         count = len(signed.signatures)
-        lines.append(f"  revocation  {revoked.digest.hex()[:16]}  {revoked.reason.value}, {count} signed")
+        when = moment_text(revoked.at)
+        lines.append(f"  revocation  {revoked.digest.hex()[:16]}  {when}  {revoked.reason.value}, {count} signed")
     return lines
+
+
+def revoked_lines(bundle: UnverifiedBundle) -> list[str]:
+    """What the list revokes, for whoever is to sign it."""
+    return [
+        f"  revoked in the list  {one.digest.hex()}  {moment_text(one.at)}  {one.reason.value}"
+        for one in bundle.unverified_list.revoked
+    ]
 
 
 def _lines(one: BundledStatement, *, listed: bool) -> list[str]:

@@ -5,8 +5,7 @@ higher version and no signature: who signed the old one has not signed the new o
 """
 
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from anchorhold.attestation.release.signed import Kind, Signature, UnverifiedSig
 from anchorhold.attestation.release.statement import Reason, ReleaseDigest, ReleaseList, ReleaseStatement, Revocation
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.publish.errors import PublishError
+from anchorhold.publish.files import PRIVATE_MODE, write_new, write_whole
 
 KEY_FILE = "release-signer.key.json"
 PUBLIC_FILE = "release-signer.json"
@@ -75,7 +75,11 @@ class ReleaseSigner:
 
 
 def create_signer(folder: Path, name: str, role: SignerRole) -> Signer:
-    """Fresh keys in `folder`, the private file readable by its owner alone; never over another. Raises OSError."""
+    """Fresh keys in `folder`, the private file readable by its owner alone; never over another.
+
+    A private file that is alone there was left by a run that broke off, and this one ends it: the same keys, for the
+    same name and role. Raises OSError or PublishError.
+    """
     signer = ReleaseSigner.generate(name, role)
     public = signer.public  # checks the name before anything is written
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,10 +89,13 @@ def create_signer(folder: Path, name: str, role: SignerRole) -> Signer:
         "ed25519_seed": signer.ed25519.private_bytes_raw().hex(),
         "ml_dsa_65_seed": signer.ml_dsa_65.private_bytes_raw().hex(),
     }
-    descriptor = os.open(folder / KEY_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(secret, file)
-    (folder / PUBLIC_FILE).write_text(json.dumps(public.as_json(), indent=2) + "\n")
+    try:
+        write_new(folder / KEY_FILE, json.dumps(secret).encode(), mode=PRIVATE_MODE)
+    except FileExistsError:
+        if (folder / PUBLIC_FILE).exists():
+            raise
+        public = _left_alone(folder, name, role)
+    write_whole(folder / PUBLIC_FILE, json.dumps(public.as_json(), indent=2).encode() + b"\n")
     return public
 
 
@@ -137,12 +144,14 @@ def add_statements(
             raise ReleaseRefused(f"release list: expected product {product!r}, got {statement.product!r}")
         if any(statement_digest(one.signed) == statement.digest for one in bundle.statements):
             raise ReleaseRefused(f"release {statement.release!r}: this very statement is in the bundle already")
+        if any(one.digest == statement.digest for one in bundle.unverified_list.revoked):
+            raise ReleaseRefused(f"release {statement.release!r}: the list revokes this very statement")
     added = [BundledStatement.of(UnverifiedSigned(Kind.STATEMENT, one.encode(), ())) for one in statements]
     return _next(bundle, [*bundle.statements, *added], issued_at)
 
 
 def renew(bundle: UnverifiedBundle, *, issued_at: Milliseconds) -> UnverifiedBundle:
-    """The next version: expired statements leave, every revocation in the bundle enters the list."""
+    """The next version: expired statements leave with their revocations, what is signed as revoked enters the list."""
     return _next(bundle, list(bundle.statements), issued_at)
 
 
@@ -159,19 +168,37 @@ def sign_bundle(bundle: UnverifiedBundle, signer: ReleaseSigner) -> UnverifiedBu
 
 
 def revoke(
-    bundle: UnverifiedBundle, digest: ReleaseDigest, signer: ReleaseSigner, *, reason: Reason, at: Milliseconds
+    bundle: UnverifiedBundle,
+    digest: ReleaseDigest,
+    signer: ReleaseSigner,
+    *,
+    reason: Reason,
+    at: Milliseconds,
+    quorum: Quorum | None = None,
 ) -> UnverifiedBundle:
-    """This signer's signature on the revocation of `digest`; on the one there is, where another began it.
+    """This signer's signature on the revocation of `digest`, said now, at `at`.
 
-    The list stays as it is, so it goes on being valid for the other releases. Raises ReleaseRefused.
+    It joins one that a signer of `quorum` began (without one: that this signer did), for the same reason and not from
+    the future; who handed the file on could have begun any other. Begun side by side they count together (5.7). The
+    list stays as it is, so it goes on being valid for the other releases. Raises ReleaseRefused.
     """
     if all(statement_digest(one.signed) != digest for one in bundle.statements):
         raise ReleaseRefused(f"release {digest.hex()}: not in this bundle")
-    begun = [one for one in bundle.revocations if Revocation.decode(one.payload).digest == digest]
     fresh = Revocation(bundle.unverified_list.product, digest, at, reason)
+    known = quorum or Quorum((signer.public,), 1, 1)
+    begun = [one for one in bundle.revocations if _begun(one, fresh, known)]
     mine = signer.sign(begun[0] if begun else UnverifiedSigned(Kind.REVOCATION, fresh.encode(), ()))
     others = [one for one in bundle.revocations if one not in begun[:1]]
     return replace(bundle, revocations=_sorted([*others, mine]))
+
+
+def revokers(bundle: UnverifiedBundle, digest: ReleaseDigest) -> int:
+    """How many are said to have signed a revocation of `digest`, each once; nothing is verified."""
+    said = [(Revocation.decode(one.payload), one) for one in bundle.revocations]
+    product = bundle.unverified_list.product
+    return len({
+        each.signer for what, one in said if (what.product, what.digest) == (product, digest) for each in one.signatures
+    })  # fmt: skip
 
 
 def sharing(bundle: UnverifiedBundle, digest: ReleaseDigest) -> tuple[BundledStatement, ...]:
@@ -197,21 +224,17 @@ def write_bundle(path: Path, bundle: UnverifiedBundle) -> None:
     """The bundle at `path`, whole or not at all, durable on return. Raises OSError or EvidenceError."""
     raw = bundle.encode()
     UnverifiedBundle.decode(raw)  # what we would refuse to read is not written
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        with beside.open("wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_whole(path, raw)
+
+
+def _left_alone(folder: Path, name: str, role: SignerRole) -> Signer:
+    public = load_signer(folder).public
+    if (public.name, public.role) != (name, role):
+        raise PublishError(
+            f"release signer: {str(folder / KEY_FILE)!r} has no {PUBLIC_FILE} beside it: a run broke off. To end it, "
+            f"ask for its name {public.name!r} and role {public.role.value}; or take the file away"
+        )
+    return public
 
 
 def _next(
@@ -222,9 +245,13 @@ def _next(
         raise ReleaseRefused(f"release list: issued at: expected at least {old.issued_at}, got {issued_at}")
     kept = [one for one in statements if one.unverified_statement.not_after > issued_at]
     digests = {statement_digest(one.signed) for one in kept}
-    signed = [Revocation.decode(one.payload) for one in bundle.revocations]
-    # The first word on a statement stays; a statement that has expired needs no revocation.
-    revoked = {one.digest: one for one in (*reversed(signed), *old.revoked) if one.digest in digests}
+    # A statement that has expired needs no revocation; one that is missing from the file may come back.
+    expired = {statement_digest(one.signed) for one in statements} - digests
+    revocations = [one for one in bundle.revocations if _stands(one, old.product, expired)]
+    signed = [said for one in revocations if (said := Revocation.decode(one.payload)).digest in digests]
+    listed = [one for one in old.revoked if one.digest not in expired]
+    # The first word on a statement stays.
+    revoked = {one.digest: one for one in (*reversed(signed), *listed)}
     standing = [one for one in kept if statement_digest(one.signed) not in revoked]
     fresh = ReleaseList(
         old.product,
@@ -233,8 +260,20 @@ def _next(
         _digests(standing),
         tuple(revoked[digest] for digest in sorted(revoked)),
     )
-    revocations = [one for one in bundle.revocations if Revocation.decode(one.payload).digest in digests]
     return _bundle(fresh, kept, revocations)
+
+
+def _begun(one: UnverifiedSigned, fresh: Revocation, known: Quorum) -> bool:
+    said = Revocation.decode(one.payload)
+    if said == fresh:
+        return True
+    return replace(said, at=fresh.at) == fresh and said.at <= fresh.at and bool(one.signers(known))
+
+
+def _stands(one: UnverifiedSigned, product: str, expired: Set[ReleaseDigest]) -> bool:
+    # What nobody signed, or of another product, could have been put there by whoever handed the file on.
+    said = Revocation.decode(one.payload)
+    return said.product == product and bool(one.signatures) and said.digest not in expired
 
 
 def _bundle(
