@@ -4,13 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from anchorhold.attestation.configuration import pcr16
 from anchorhold.attestation.measure.eif import Architecture, write_eif
 from anchorhold.attestation.measure.pcr import measure
 from anchorhold.attestation.types import ConfigDigest
 from anchorhold.cli.main import main
-from anchorhold.publish.release import PUBLIC_FILE
+from anchorhold.log.server import append
+from anchorhold.log.store import Store, init_state
+from anchorhold.publish.release import PUBLIC_FILE, read_bundle, write_bundle
+from anchorhold.publish.release_log import log_statements
 
 SAMPLES = Path(__file__).parents[1] / "publish/kms_policies"
 ROLE = "arn:aws:iam::111122223333:role/"
@@ -92,30 +96,80 @@ def test_other_partitions_are_named_throughout_and_their_root_is_said_to_be_unkn
     assert run(capsys, *words)[0] == 1
 
 
-def test_signed_releases_make_a_policy_and_unsigned_ones_do_not(tmp_path: Path, image: Path, capsys: Captured) -> None:
-    def release(*words: str) -> str:
-        assert main(["release", *words]) == 0
-        return capsys.readouterr().out
+def release(capsys: Captured, *words: str) -> str:
+    assert main(["release", *words]) == 0
+    return capsys.readouterr().out
 
+
+def made(tmp_path: Path, image: Path, capsys: Captured) -> tuple[Path, Path]:
+    """A bundle of one release that nobody signed, and the quorum file of its two signers."""
     bundle, quorum = tmp_path / "releases", tmp_path / "quorum.json"
     for name in ("owner", "operator"):
-        release("keygen", "--out", str(tmp_path / name), "--name", name, "--role", name)
+        release(capsys, "keygen", "--out", str(tmp_path / name), "--name", name, "--role", name)
     public = [str(tmp_path / name / PUBLIC_FILE) for name in ("owner", "operator")]
-    quorum.write_text(release("quorum", *public, "--product", "gateway", "--threshold", "2"))
+    quorum.write_text(release(capsys, "quorum", *public, "--product", "gateway", "--threshold", "2"))
     release(
-        "make", str(bundle), "--product", "gateway", "--release", "1.0", "--eif", str(image),
+        capsys, "make", str(bundle), "--product", "gateway", "--release", "1.0", "--eif", str(image),
         "--platform", "nitro-enclave", "--delay", "0s",
     )  # fmt: skip
+    return bundle, quorum
+
+
+def test_signed_releases_make_a_policy_and_unsigned_ones_do_not(tmp_path: Path, image: Path, capsys: Captured) -> None:
+    bundle, quorum = made(tmp_path, image, capsys)
     words = ("kms", "--releases", str(bundle), "--configuration-digest", CONFIGURATION, *WHO, "--immutable")
     assert run(capsys, *words)[0] == 2, "no quorum was named"
-    release("sign", str(bundle), "--key", str(tmp_path / "owner"))
+    release(capsys, "sign", str(bundle), "--key", str(tmp_path / "owner"))
     code, out, err = run(capsys, *words, "--quorum", str(quorum))
     assert (code, out) == (1, "")
     assert "anchorhold: error: " in err
-    release("sign", str(bundle), "--key", str(tmp_path / "operator"))
-    code, out, _ = run(capsys, *words, "--quorum", str(quorum))
+    release(capsys, "sign", str(bundle), "--key", str(tmp_path / "operator"))
+    code, out, err = run(capsys, *words, "--quorum", str(quorum))
     assert code == 0
     assert measure(image.read_bytes())[0].hex() in out
+    assert "no --log-key" in err
+    assert "no --version-floor" in err
+
+
+def test_what_of_the_releases_was_not_checked_is_said_by_both_commands(
+    tmp_path: Path, image: Path, capsys: Captured
+) -> None:
+    bundle, quorum = made(tmp_path, image, capsys)
+    for name in ("owner", "operator"):
+        release(capsys, "sign", str(bundle), "--key", str(tmp_path / name))
+    named = ("--releases", str(bundle), "--quorum", str(quorum), "--configuration-digest", CONFIGURATION)
+    key = tmp_path / "key.json"
+    for words in (("kms", *WHO, "--immutable", "--out", str(key)), ("lint", str(key))):
+        code, out, err = run(capsys, *words, *named, "--json")
+        assert code == 0
+        said = json.loads(out)
+        assert said["not_checked"] == ["log-not-checked", "version-not-checked"]
+        assert all(f"anchorhold: {note}\n" in err for note in said["notes"])
+        code, out, err = run(capsys, *words, *named, "--json", "--version-floor", "1")
+        assert json.loads(out)["not_checked"] == ["log-not-checked"]
+        assert "--version-floor" not in err
+    assert json.loads(run(capsys, "lint", str(key), "--json")[1])["not_checked"] == []
+
+
+def test_a_trust_file_s_log_is_demanded(tmp_path: Path, image: Path, capsys: Captured) -> None:
+    bundle, quorum = made(tmp_path, image, capsys)
+    for name in ("owner", "operator"):
+        release(capsys, "sign", str(bundle), "--key", str(tmp_path / name))
+    vkey = init_state(tmp_path / "log", "log.example/1", Ed25519PrivateKey.generate())
+    another = init_state(tmp_path / "other", "log.example/2", Ed25519PrivateKey.generate())
+    block = {"version": 2, "releases": json.loads(quorum.read_text()), "log": {"origin": "any", "key": str(vkey)}}
+    quorum.write_text(json.dumps(block))
+    words = ("kms", *WHO, "--immutable", "--releases", str(bundle), "--quorum", str(quorum), "--json",
+             "--configuration-digest", CONFIGURATION)  # fmt: skip
+    code, out, err = run(capsys, *words)
+    assert (code, out) == (1, "")
+    assert "release-not-logged" in err
+    store = Store(tmp_path / "log")
+    write_bundle(bundle, log_statements(read_bundle(bundle), lambda request: append(store, request), vkey))
+    store.close()
+    code, out, _ = run(capsys, *words)
+    assert (code, json.loads(out)["not_checked"]) == (0, ["version-not-checked"])
+    assert run(capsys, *words, "--log-key", str(another))[0] == 1
 
 
 def test_a_release_without_its_configuration_is_refused(image: Path, capsys: Captured) -> None:

@@ -128,6 +128,81 @@ def test_a_policy_on_other_services_is_none_of_our_business() -> None:
     assert lint(None, [read_policy(text.encode(), "role")], Expectations()).findings == ()
 
 
+def _open(*statements: dict[str, object]) -> set[str]:
+    text = json.dumps({"Statement": [json.loads(_one())["Statement"][0], *statements]})
+    return {
+        who for one in lint(read_policy(text.encode(), "key"), [], Expectations()).findings for who in one.principals
+    }
+
+
+NOBODY: dict[str, object] = {"Effect": "Deny", "Principal": "*", "Action": "kms:Decrypt"}
+ROOT = "arn:aws:iam::111122223333:root"
+
+
+@pytest.mark.parametrize("resource", [{}, {"Resource": "*"}, {"Resource": ["*", "arn:aws:kms:eu-central-1:1:key/a"]}])
+def test_a_deny_of_every_key_closes(resource: dict[str, object]) -> None:
+    assert _open(NOBODY | resource) == set()
+
+
+def test_a_deny_closes_the_keys_it_holds_whole() -> None:
+    def found(allowed: object, denied: object) -> bool:
+        members = [("Allow", allowed), ("Deny", denied)]
+        whole = [{"Effect": effect, "Action": "kms:Decrypt", "Resource": keys} for effect, keys in members]
+        role = read_policy(json.dumps({"Statement": whole}).encode(), "role")
+        return lint(None, [role], Expectations()).findings != ()
+
+    a, b, every, one = (f"arn:aws:kms:eu-central-1:111122223333:key/{name}" for name in ("a", "b", "*", "?"))
+    assert not found(a, a)
+    assert not found([a, b], [b, a])
+    assert not found(a, every)
+    assert not found(a, "arn:aws:kms:*:*:key/*")
+    assert found([a, b], a)
+    assert found(every, a)
+    assert found(every, one)
+    assert found("*", every)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"StringEquals": {"aws:PrincipalArn": "${aws:PrincipalArn}"}},
+        {"StringNotEquals": {"aws:PrincipalArn": "${aws:PrincipalArn}"}},
+        {"NumericNotEquals": {"aws:PrincipalArn": "1"}},
+        {"ForAnyValue:StringNotEquals": {"aws:PrincipalArn": "x"}},
+    ],
+)
+def test_what_a_deny_does_to_an_unknown_caller_is_not_known(condition: dict[str, object]) -> None:
+    assert "111122223333" in _open(NOBODY | {"Condition": condition})
+
+
+def test_a_deny_excepts_the_root_user_by_name_and_nobody_by_a_star() -> None:
+    only = {"Condition": {"StringNotEquals": {"aws:PrincipalArn": ROOT}}}
+    assert _open(NOBODY | only) == {ROOT}
+    star: dict[str, object] = {"Effect": "Deny", "NotPrincipal": "*", "Action": "kms:Decrypt"}
+    assert "111122223333" in _open(star)
+
+
+def test_an_account_allowed_as_its_root_user_is_a_path() -> None:
+    text = _one(Condition={"StringEquals": {"aws:PrincipalArn": ROOT}})
+    (finding,) = lint(read_policy(text.encode(), "key"), [], Expectations()).findings
+    assert finding.principals == (ROOT,)
+
+
+def test_a_name_with_a_wildcard_is_nobody_s_name() -> None:
+    text = _one(Condition={"StringEquals": {"aws:PrincipalArn": "arn:aws:iam::111122223333:role/*"}})
+    assert lint(read_policy(text.encode(), "key"), [], Expectations()).findings == ()
+
+
+def test_a_holder_whom_the_key_policy_s_deny_excepts_is_a_path() -> None:
+    role = "arn:aws:iam::111122223333:role/ops"
+    guard = NOBODY | {"Condition": {"StringNotEquals": {"aws:PrincipalArn": role}}}
+    key = json.dumps({"Statement": [json.loads(_one())["Statement"][0], guard]})
+    own = json.dumps({"Statement": {"Effect": "Allow", "Action": "kms:*", "Resource": "*"}})
+    report = lint(read_policy(key.encode(), "key"), [read_policy(own.encode(), "role")], Expectations())
+    assert {one.principals for one in report.findings if "kms:Decrypt" in one.actions} == {(role,)}
+    assert {one.document for one in report.findings if "kms:Decrypt" in one.actions} == {"key", "role"}
+
+
 UNREADABLE = {
     "empty": "",
     "no object": "[]",

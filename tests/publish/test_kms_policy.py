@@ -7,7 +7,7 @@ import pytest
 
 from anchorhold.attestation.configuration import pcr16
 from anchorhold.attestation.errors import EvidenceError
-from anchorhold.attestation.policy import MAX_ACCEPTED, Policy, PolicyInvalid
+from anchorhold.attestation.policy import MAX_ACCEPTED, Policy, PolicyInvalid, policy_to_json
 from anchorhold.attestation.types import ConfigDigest, Platform
 from anchorhold.authority.kms.policy import Call, Verdict, decide, default_policy, parse_policy
 from anchorhold.publish.kms_accepted import MeasurementsRefused, accepted_policy, sets_from_json
@@ -250,14 +250,23 @@ def test_measurements_come_in_every_form_tools_print() -> None:
     printed = {"Measurements": {"HashAlgorithm": "Sha384 { ... }", **{f"PCR{at}": value for at in (0, 1, 2)}}}
     expected = {at: bytes.fromhex(value) for at in (0, 1, 2)}
     for form in (plain, printed, printed["Measurements"]):
-        assert sets_from_json(json.dumps(form).encode(), "x") == (expected,)
-    assert sets_from_json(json.dumps([plain, printed]).encode(), "x") == (expected, expected)
+        assert sets_from_json(json.dumps(form).encode(), "x", Platform.NITRO_ENCLAVE) == (expected,)
+    both = json.dumps([plain, printed]).encode()
+    assert sets_from_json(both, "x", Platform.NITRO_ENCLAVE) == (expected, expected)
+
+
+def test_a_verifier_s_policy_counts_on_the_platform_it_is_for() -> None:
+    simulated = accepted(platform=Platform.SIMULATED)
+    raw = policy_to_json(simulated)
+    assert sets_from_json(raw, "x", Platform.SIMULATED) == simulated.measurements
+    with pytest.raises(MeasurementsRefused, match="expected measurements of nitro-enclave, got those of simulated"):
+        sets_from_json(raw, "x", Platform.NITRO_ENCLAVE)
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"7", b"[7]", b'{"0": "ab"}', b'{"a": 1, "a": 2}', b'{"PCR99": "ab"}'])
 def test_other_json_is_refused(raw: bytes) -> None:
     with pytest.raises((MeasurementsRefused, EvidenceError)):
-        sets_from_json(raw, "x")
+        sets_from_json(raw, "x", Platform.NITRO_ENCLAVE)
 
 
 def test_register_16_follows_from_the_configuration() -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from anchorhold.attestation.configuration import MAX_CONFIGURATION, configuration_digest, decode_configuration
@@ -13,11 +14,23 @@ from anchorhold.attestation.release.verify import verify_releases
 from anchorhold.attestation.transcript.checkpoint import Vkey
 from anchorhold.attestation.types import SHA384_BYTES, ConfigDigest, Platform
 from anchorhold.cli.main import CommandError
-from anchorhold.cli.release_read import read_pin
+from anchorhold.cli.release_read import read_pinned
 from anchorhold.cli.times import now_ms
 from anchorhold.cli.values import whole
 from anchorhold.publish.kms_accepted import MAX_JSON, accepted_policy, sets_from_json
 from anchorhold.publish.release import read_bundle_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What was named, None if nothing was; and what of its releases nobody checked, as code and text."""
+
+    policy: Policy | None
+    unchecked: Mapping[str, str]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(self.unchecked.values())
 
 
 def add_accepted(parser: argparse.ArgumentParser) -> None:
@@ -28,9 +41,15 @@ def add_accepted(parser: argparse.ArgumentParser) -> None:
         "--quorum", type=Path, metavar="FILE", help="whose signatures count: a quorum file, or the trust file naming it"
     )
     accepted.add_argument(
-        "--version-floor", type=whole(0, MAX_VERSION), default=0, metavar="N", help="the last list version seen"
+        "--version-floor",
+        type=whole(0, MAX_VERSION),
+        default=0,
+        metavar="N",
+        help="the last list version you have seen",
     )
-    accepted.add_argument("--log-key", type=Vkey.parse, metavar="KEY", help="demand inclusion in this log")
+    accepted.add_argument(
+        "--log-key", type=Vkey.parse, metavar="KEY", help="demand inclusion in this log; default: the trust file's"
+    )
     accepted.add_argument(
         "--measurements",
         type=Path,
@@ -52,12 +71,13 @@ def add_accepted(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_accepted(options: argparse.Namespace) -> Policy | None:
-    """What was named, or None if nothing was. Raises CommandError, PublishError, EvidenceError."""
+def read_accepted(options: argparse.Namespace) -> Accepted:
+    """What the options name. Raises CommandError, PublishError, EvidenceError."""
     platform = Platform(options.platform)
     digest = _configuration(options)
-    sets = [one for source in (_released, _printed, _measured) for one in source(options)]
-    return accepted_policy(platform, sets, digest) if sets else None
+    released, unchecked = _released(options)
+    sets = [*released, *_printed(options), *_measured(options)]
+    return Accepted(accepted_policy(platform, sets, digest) if sets else None, unchecked)
 
 
 def read_at_most(path: Path, limit: int) -> bytes:
@@ -66,12 +86,13 @@ def read_at_most(path: Path, limit: int) -> bytes:
         return file.read(limit + 1)
 
 
-def _released(options: argparse.Namespace) -> Iterator[Mapping[int, bytes]]:
+def _released(options: argparse.Namespace) -> tuple[tuple[Mapping[int, bytes], ...], Mapping[str, str]]:
     if options.releases is None:
-        return
+        return (), {}
     if options.quorum is None:
         raise CommandError("signed releases count under somebody's signatures", hint="--quorum FILE")
-    pin = read_pin(options.quorum)
+    pin, pinned = read_pinned(options.quorum)
+    log = options.log_key or pinned
     verified = verify_releases(
         read_bundle_bytes(options.releases),
         pin.quorum,
@@ -79,14 +100,19 @@ def _released(options: argparse.Namespace) -> Iterator[Mapping[int, bytes]]:
         now=now_ms(),
         max_list_age=pin.max_list_age,
         version_floor=options.version_floor,
-        log=options.log_key,
+        log=log,
     )
-    yield from verified.policy(configuration=None, platform=Platform(options.platform)).measurements
+    unchecked = {}
+    if log is None:
+        unchecked["log-not-checked"] = "that the releases are in a log was not checked: no --log-key, no trust file"
+    if not options.version_floor:
+        unchecked["version-not-checked"] = "that the list is no older one was not checked: no --version-floor"
+    return verified.policy(configuration=None, platform=Platform(options.platform)).measurements, unchecked
 
 
 def _printed(options: argparse.Namespace) -> Iterator[Mapping[int, bytes]]:
     for path in options.measurements:
-        yield from sets_from_json(read_at_most(path, MAX_JSON), repr(str(path)))
+        yield from sets_from_json(read_at_most(path, MAX_JSON), repr(str(path)), Platform(options.platform))
 
 
 def _measured(options: argparse.Namespace) -> Iterator[Mapping[int, bytes]]:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from anchorhold.attestation.errors import EvidenceError
-from anchorhold.cli.accepted import add_accepted, read_accepted, read_at_most
+from anchorhold.cli.accepted import Accepted, add_accepted, read_accepted, read_at_most
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.publish.errors import PublishError
@@ -109,7 +109,8 @@ def _kms(options: argparse.Namespace) -> int:
     partition = Partition(options.partition)
     context = dict(_pair(text) for text in options.context)
     try:
-        accepted = read_accepted(options)
+        read = read_accepted(options)
+        accepted = read.policy
         if accepted is None:
             raise CommandError("no accepted measurements", hint="--releases BUNDLE, --measurements FILE or --eif FILE")
         principals = Principals(
@@ -129,10 +130,10 @@ def _kms(options: argparse.Namespace) -> int:
         options.out.write_text(made + "\n")
     if options.json:
         both = {"key_policy": json.loads(made), "iam_policy": None if iam is None else json.loads(iam)}
-        print(json.dumps({**both, "notes": list(report.notes)}, indent=2))
+        print(json.dumps({**both, **_said(report, read)}, indent=2))
     elif options.out is None:
         print(made)
-    _say(report.notes)
+    _say([*report.notes, *read.notes])
     if options.immutable:
         _say(["KMS takes this policy only with BypassPolicyLockoutSafetyCheck: nobody will be able to change it"])
     if partition not in _G1_PARTITIONS:
@@ -144,9 +145,10 @@ def _lint(options: argparse.Namespace) -> int:
     try:
         first = _document(options.file)
         others = [_document(path) for path in options.iam]
+        read = read_accepted(options)
         expect = Expectations(
             configuration=not options.without_configuration,
-            accepted=read_accepted(options),
+            accepted=read.policy,
             custodians=None if options.custodian is None else frozenset(options.custodian),
             sealers=None if options.sealer is None else frozenset(options.sealer),
         )
@@ -156,11 +158,15 @@ def _lint(options: argparse.Namespace) -> int:
         if not document.identity:
             raise CommandError(f"{document.name}: expected an IAM policy: its statements name principals")
     report = lint(None, [first, *others], expect) if first.identity else lint(first, others, expect)
-    _print(report, as_json=options.json)
+    _print(report, read, as_json=options.json)
     return REFUSED if report.findings else 0
 
 
-def _print(report: Report, *, as_json: bool) -> None:
+def _said(report: Report, read: Accepted) -> dict[str, object]:
+    return {"notes": [*report.notes, *read.notes], "not_checked": list(read.unchecked)}
+
+
+def _print(report: Report, read: Accepted, *, as_json: bool) -> None:
     if as_json:
         findings = [
             {
@@ -174,14 +180,15 @@ def _print(report: Report, *, as_json: bool) -> None:
             }
             for one in report.findings
         ]
-        print(json.dumps({"clean": not findings, "findings": findings, "notes": list(report.notes)}, indent=2))
+        print(json.dumps({"clean": not findings, "findings": findings, **_said(report, read)}, indent=2))
+        _say(read.notes)
         return
     for one in report.findings:
         print(f"{one.code}: {one.document}: {one.statement!r}: {', '.join(one.actions) or 'condition'}")
         print(f"  why: {one.why}\n  fix: {one.fix}")
         if one.principals:
             print(f"  who: {', '.join(one.principals)}")
-    _say(report.notes)
+    _say([*report.notes, *read.notes])
     count = len(report.findings)
     _say(["no way round found" if not count else f"{count} finding{'s' if count > 1 else ''}"])
 

@@ -23,8 +23,8 @@ class MeasurementsRefused(PublishError):
     code = "kms-measurements"
 
 
-def sets_from_json(raw: bytes, what: str) -> tuple[Mapping[int, bytes], ...]:
-    """The sets in `raw`. Raises MeasurementsRefused or EvidenceError."""
+def sets_from_json(raw: bytes, what: str, platform: Platform) -> tuple[Mapping[int, bytes], ...]:
+    """The sets in `raw`; a verifier's policy must be for `platform`. Raises MeasurementsRefused, EvidenceError."""
     if len(raw) > MAX_JSON:
         raise MeasurementsRefused(f"{what}: expected at most {MAX_JSON} bytes, got {len(raw)}")
     try:
@@ -32,7 +32,11 @@ def sets_from_json(raw: bytes, what: str) -> tuple[Mapping[int, bytes], ...]:
     except (ValueError, RecursionError) as error:
         raise MeasurementsRefused(f"{what}: not JSON: {error}") from error
     if isinstance(value, dict) and "version" in value:
-        return policy_from_json(raw).measurements
+        policy = policy_from_json(raw)
+        if platform not in policy.platforms:
+            platforms = ", ".join(sorted(one.value for one in policy.platforms))
+            raise MeasurementsRefused(f"{what}: expected measurements of {platform.value}, got those of {platforms}")
+        return policy.measurements
     members = value if isinstance(value, list) else [value]
     return tuple(measurements_from_json(_plain(one), what) for one in members)
 

@@ -272,7 +272,7 @@ def _released(path: Path, accepted: Policy) -> bool:
 
 
 def _narrow(statement: Statement) -> bool:
-    return any(one.key in _NARROWING and not one.negated and not one.if_exists for one in statement.conditions)
+    return any(one.key in _NARROWING and one.names and not one.negated for one in statement.conditions)
 
 
 def _oddities(document: Document) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@ _REGISTER = re.compile(
 _ACCOUNT_KEYS = ("kms:calleraccount", "aws:principalaccount")
 _PRINCIPAL_KEY = "aws:principalarn"
 _IDENTITY = re.compile(r"arn:[a-z-]+:iam::(\d{12}):(?:role|user)/.+", re.ASCII)
+_ACCOUNT_OF = re.compile(r"arn:[^:]*:[^:]*:[^:]*:(\d{12}):", re.ASCII)
 _ACCOUNT = re.compile(r"(?:arn:[a-z-]+:iam::)?(\d{12})(?::root)?", re.ASCII)
 
 
@@ -78,12 +79,13 @@ class Denied:
 
 def paths(key: Document | None, identities: Sequence[Document], action: str) -> Iterator[Path]:
     """Every way to `action`. `key` is None where only identity policies are known: delegation is then assumed."""
-    known: dict[tuple[str, Who], Denied] = {}  # hundreds of Allows may meet the same hundreds of Denies
+    known: dict[tuple[str, tuple[str, ...], bool, Who], Denied] = {}  # hundreds of Allows may meet the same Denies
     for grant in _grants(key, identities, action):
+        about = grant.document, grant.statement.resources, grant.statement.not_resource
         for who in grant.whos:
-            if (grant.document, who) not in known:
-                known[grant.document, who] = _denied(grant.denies, who, action)
-            path = _path(grant, who, action, known[grant.document, who])
+            if (*about, who) not in known:
+                known[*about, who] = _denied(grant.denies, who, action)
+            path = _path(grant, who, action, known[*about, who])
             if path is not None:
                 yield path
 
@@ -104,7 +106,6 @@ def is_recipient_key(key: str) -> bool:
 
 def _grants(key: Document | None, identities: Sequence[Document], action: str) -> Iterator[Grant]:
     denies = () if key is None else _denies(key, action)
-    excepted = tuple(sorted({_who(name) for deny in denies for name in _excepted(deny)}, key=lambda one: one.name))
     delegating: list[tuple[Condition, ...]] = [()] if key is None else []
     for statement in () if key is None else key.statements:
         if not statement.allow or not statement.covers(action):
@@ -112,16 +113,26 @@ def _grants(key: Document | None, identities: Sequence[Document], action: str) -
         named = _named(statement)
         if any(one.broad for one in named):
             delegating.append(statement.conditions)
-        whos = tuple(one for named_one in named for one in _narrowed(named_one, statement.conditions, excepted))
-        yield Grant(key.name if key else "", statement, whos, statement.conditions, denies)
+        yield _grant(key.name if key else "", statement, named, statement.conditions, denies)
     for document in identities:
         own = denies + _denies(document, action)
         holder = Who(f"holder of {document.name}", "", broad=True)
         for statement in document.statements:
             if statement.allow and statement.covers(action):
                 for conditions in delegating:
-                    joined = statement.conditions + conditions
-                    yield Grant(document.name, statement, (holder,), joined, own)
+                    yield _grant(document.name, statement, (holder,), statement.conditions + conditions, own)
+
+
+def _grant(
+    document: str,
+    statement: Statement,
+    named: Sequence[Who],
+    conditions: tuple[Condition, ...],
+    denies: Sequence[Statement],
+) -> Grant:
+    met = tuple(one for one in denies if one.meets(statement))
+    whos = dict.fromkeys(one for who in named for one in _narrowed(who, conditions, met))
+    return Grant(document, statement, tuple(whos), conditions, met)
 
 
 def _denies(document: Document, action: str) -> tuple[Statement, ...]:
@@ -142,26 +153,30 @@ def _who(name: str) -> Who:
     return Who(name, "", broad=True)
 
 
-def _narrowed(who: Who, conditions: Sequence[Condition], excepted: Sequence[Who]) -> Iterator[Who]:
-    """A broad principal is: whom the Allow's own condition names; else anybody, and each one a Deny excepts."""
-    if not who.broad:
-        yield who
-        return
-    for condition in conditions:
-        if condition.key == _PRINCIPAL_KEY and not condition.negated and not condition.patterns:
-            yield from (_who(name) for name in condition.values)
-            return
+def _narrowed(who: Who, conditions: Sequence[Condition], denies: Sequence[Statement]) -> Iterator[Who]:
+    """A broad principal is somebody nobody names, each one a condition of the Allow names, each one a Deny excepts."""
     yield who
-    for one in excepted:
-        if not one.broad and who.account in ("", one.account):
-            yield one
+    if not who.broad:
+        return
+    named = {name for one in conditions if _names_principals(one) and not one.negated for name in one.values}
+    excepted = {name for deny in denies for name in _excepted(deny)}
+    for name in sorted(named | excepted):
+        match = _ACCOUNT_OF.match(name)
+        account = match[1] if match else ""
+        exists = not set(name) & set("*?")  # no name in IAM has these
+        if exists and ("" in (who.account, account) or who.account == account):
+            yield Who(name, account, broad=False)
+
+
+def _names_principals(condition: Condition) -> bool:
+    return condition.key == _PRINCIPAL_KEY and condition.names
 
 
 def _excepted(deny: Statement) -> Iterator[str]:
     if deny.not_principal:
         yield from deny.principals
     for condition in deny.conditions:
-        if condition.key == _PRINCIPAL_KEY and condition.negated and not condition.patterns:
+        if _names_principals(condition) and condition.negated:
             yield from condition.values
 
 
@@ -239,7 +254,7 @@ def _concerns(deny: Statement, who: Who) -> bool:
     if not deny.principals:
         return True
     if deny.not_principal:
-        return who.name not in deny.principals
+        return EVERYBODY not in deny.principals and who.name not in deny.principals
     accounts = {match[1] for name in deny.principals if (match := _ACCOUNT.fullmatch(name))}
     return EVERYBODY in deny.principals or who.name in deny.principals or who.account in accounts
 
@@ -266,8 +281,8 @@ def _certain(condition: Condition, who: Who, action: str) -> bool | None:
         return None
     if not who.broad:
         return _holds(condition, who.name)
-    # Somebody else than those the policy names; whether a pattern takes them in is not known.
-    return None if condition.patterns else condition.negated
+    # Somebody else than those the policy names; whether anything but a name takes them in is not known.
+    return condition.negated if condition.names else None
 
 
 def _holds_absent(condition: Condition) -> bool:
@@ -281,6 +296,8 @@ def _holds_absent(condition: Condition) -> bool:
 
 def _holds(condition: Condition, value: str) -> bool | None:
     operator = condition.operator.replace("Not", "")
+    if any("${" in want for want in condition.values):
+        return None
     if operator in ("StringLike", "ArnLike", "ArnEquals"):
         found = any(like(want, value) for want in condition.values)
     elif operator == "StringEquals":

@@ -29,6 +29,7 @@ _OPERATORS = frozenset(
         "NotIpAddress", "ArnEquals", "ArnNotEquals", "ArnLike", "ArnNotLike",
     }
 )  # fmt: skip
+_EQUALITY = frozenset({"StringEquals", "StringEqualsIgnoreCase", "StringLike", "ArnEquals", "ArnLike"})
 _SETS = ("", "ForAllValues", "ForAnyValue")
 
 
@@ -54,9 +55,16 @@ class Condition:
 
     @property
     def patterns(self) -> bool:
-        """Whether a value stands for more than itself."""
+        """Whether a value stands for something else than itself: a wildcard, or a policy variable."""
         loose = "Like" in self.operator or self.operator.startswith("Arn")
-        return loose and any(set(value) & set("*?") for value in self.values)
+        return any("${" in value or (loose and set(value) & set("*?")) for value in self.values)
+
+    @property
+    def names(self) -> bool:
+        """Whether it tells its values from everything else; negated, it holds for an absent key too."""
+        equality = self.operator.replace("Not", "") in _EQUALITY
+        absent = self.negated or not self.if_exists
+        return equality and absent and not self.quantifier and not self.patterns
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +78,25 @@ class Statement:
     actions: tuple[str, ...]
     not_action: bool
     resources: tuple[str, ...]
+    not_resource: bool
     conditions: tuple[Condition, ...]
 
     def covers(self, action: str) -> bool:
         """Whether it is about `action` on some KMS key."""
         named = any(like(pattern.lower(), action.lower()) for pattern in self.actions)
-        return named != self.not_action and any(_may_be_key(pattern) for pattern in self.resources)
+        if named == self.not_action:
+            return False
+        return self.not_resource or any(_may_be_key(pattern) for pattern in self.resources)
+
+    def meets(self, allow: "Statement") -> bool:
+        """Whether this Deny is about every key that `allow` is about; of NotResource nobody knows."""
+        if self.not_resource:
+            return False
+        if EVERYBODY in self.resources:
+            return True
+        return not allow.not_resource and all(
+            any(_contains(pattern, one) for pattern in self.resources) for one in allow.resources
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +164,8 @@ def _statement(member: object, at: int, name: str, *, identity: bool) -> Stateme
         not_principal=not_principal,
         actions=actions,
         not_action=not_action,
-        resources=(EVERYBODY,) if not_resource else resources,
+        resources=resources,
+        not_resource=not_resource,
         conditions=_conditions(member.get("Condition", {}), place),
     )
 
@@ -200,6 +222,11 @@ def _texts(value: object, place: str) -> tuple[str, ...]:
 def _may_be_key(pattern: str) -> bool:
     """Whether a resource pattern can name a KMS key: wildcards before the service reach every service."""
     return re.fullmatch(r"\*.*|arn:[^:]*(\*.*|:[^:]*[*?].*|:kms:.*)", pattern) is not None
+
+
+def _contains(pattern: str, other: str) -> bool:
+    """Whether all that `other` matches `pattern` matches; where a `?` might meet a `*`, not."""
+    return pattern == other or ("?" not in pattern and like(pattern, other))
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:

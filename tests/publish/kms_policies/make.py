@@ -16,6 +16,7 @@ ENCLAVE, OPS, CUSTODIAN, SEALER, OTHER = (
     ACCOUNT + f"role/{name}" for name in ("enclave-parent", "ops", "custodian", "sealer", "somebody")
 )
 KEY = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+ANOTHER = KEY.replace("1234abcd", "9876fedc")
 RECIPIENT = "kms:RecipientAttestation:"
 IMAGE, KERNEL, APPLICATION, CONFIGURATION = ("a0" * 48, "a1" * 48, "a2" * 48, "c1" * 48)
 SET = {0: bytes.fromhex(IMAGE), 1: bytes.fromhex(KERNEL), 2: bytes.fromhex(APPLICATION), 16: b"\xc1" * 48}
@@ -213,6 +214,47 @@ def denies() -> dict[str, Fault]:
     }  # fmt: skip
 
 
+def iam(*statements: Json) -> Json:
+    plain = [{name: value for name, value in one.items() if name != "Principal"} for one in statements]
+    return {"Version": "2012-10-17", "Statement": plain}
+
+
+def elsewhere() -> dict[str, Fault]:
+    """Denies and conditions that are about another key or another principal than the Allow is open to."""
+    anything = allow("Use", "*", "kms:Decrypt")
+    one = anything | {"Resource": KEY}
+    but_one = {name: value for name, value in deny("Deny", "kms:Decrypt").items() if name != "Resource"}
+    names = {"aws:PrincipalArn": ENCLAVE}
+    found = ["kms-unattested-allow"]
+    return {
+        "deny-of-another-key": (
+            policy(allow("Enclave", aws(ENCLAVE), "kms:Decrypt"), deny("Other", "kms:Decrypt") | {"Resource": ANOTHER}),
+            found,
+        ),
+        "iam-deny-of-another-key": (iam(anything, deny("Other", "kms:Decrypt") | {"Resource": ANOTHER}), found),
+        "iam-one-key-deny-of-another": (iam(one, deny("Other", "kms:Decrypt") | {"Resource": ANOTHER}), found),
+        "iam-deny-of-all-but-this-key": (iam(one, but_one | {"NotResource": KEY}), found),
+        "iam-allow-names-its-holder": (iam(anything | {"Condition": {"StringEquals": names}}), found),
+        "iam-deny-excepts-its-holder": (iam(anything, deny("Rest", "kms:Decrypt", StringNotEquals=names)), found),
+        **{
+            f"principal-{how}": (
+                policy(allow("Anybody", "*", "kms:Decrypt", Condition={"StringEquals": PINS} | condition)),
+                ["kms-wildcard-principal"],
+            )
+            for how, condition in {
+                "present": {"Null": {"aws:PrincipalArn": "false"}},
+                "if-exists": {"StringEqualsIfExists": names},
+                "pattern": {"StringLike": {"aws:PrincipalArn": "*"}},
+                "for-all-values": {"ForAllValues:StringEquals": names},
+            }.items()
+        },
+        "principal-present-unattested": (
+            policy(allow("Anybody", "*", "kms:Decrypt", Condition={"Null": {"aws:PrincipalArn": "false"}})),
+            ["kms-unattested-allow", "kms-wildcard-principal"],
+        ),
+    }  # fmt: skip
+
+
 def strange() -> dict[str, Fault]:
     """Keys, values and registers that mean nothing or something else."""
     return {
@@ -264,7 +306,7 @@ def whole() -> dict[str, Fault]:
 
 def faulty() -> dict[str, Fault]:
     """One fault each, and the codes it must be found under."""
-    return ways() | conditions() | principals() | registers() | denies() | strange() | whole()
+    return ways() | conditions() | principals() | registers() | denies() | elsewhere() | strange() | whole()
 
 
 def clean() -> dict[str, Json]:
