@@ -21,7 +21,10 @@ def drip() -> Iterator[str]:
     over = threading.Event()
 
     def answer() -> None:
-        stream, _ = listener.accept()
+        try:
+            stream, _ = listener.accept()
+        except OSError:  # nobody came
+            return
         with stream:
             stream.sendall(b"HTTP/1.0 200 OK\r\nX-Slow: ")
             for _ in range(DROPS):
@@ -33,6 +36,7 @@ def drip() -> Iterator[str]:
     thread.start()
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     over.set()
+    listener.shutdown(socket.SHUT_RDWR)
     thread.join()
     listener.close()
 
