@@ -255,7 +255,7 @@ def decode_code(raw: bytes) -> str:
     """An error record's content: lower-case letters, digits and hyphens. Raises Malformed."""
     code = raw.decode("ascii", errors="replace")
     if not 1 <= len(raw) <= MAX_CODE or not all(one.islower() or one.isdigit() or one == "-" for one in code):
-        raise Malformed(f"error code: expected 1 to {MAX_CODE} of a-z, 0-9 and '-', got {raw!r}")
+        raise Malformed(f"error code: expected 1 to {MAX_CODE} of a-z, 0-9 and '-', got {raw!r:.40}")
     return code
 
 

@@ -145,7 +145,7 @@ class EnclaveExchange:
         return self._record(Event.PART, RecordKind.PART, content)
 
     def rest(self, kind: RecordKind, content: bytes) -> bytes:
-        """The record, DELTA, LOGPROBS or EMBEDDING, of a content whose parts before are sent."""
+        """The record, DELTA, LOGPROBS or EMBEDDING, of a content whose parts, where it has any, are sent."""
         return self._record(Event.EMBEDDING if kind is RecordKind.EMBEDDING else Event.DELTA, kind, content)
 
     def dummy(self) -> bytes:

@@ -62,6 +62,9 @@ class RecordKind(IntEnum):
     RECEIPT = 0x1F
 
 
+_CUT = frozenset({RecordKind.LOGPROBS, RecordKind.EMBEDDING})  # what is ever sent in PARTs
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     kind: RecordKind
@@ -113,7 +116,8 @@ class RecordSealer:
 class RecordOpener:
     """Opens the records of one direction, in order. After an error it is of no further use.
 
-    A content that came in PARTs is given whole, with the record that ends it; a PART by itself is given empty.
+    A content that came in PARTs is given whole, with the record that ends it; a PART by itself is given empty. An ERROR
+    stands for itself: of what was begun before it, nothing is given.
     """
 
     def __init__(self, key: bytes, direction: Direction, padding: Padding) -> None:
@@ -149,8 +153,10 @@ class RecordOpener:
                 raise Malformed(f"record {self._counter - 1}: a PART of {len(record.content)} bytes cannot stand there")
             self._parts += record.content
             record = Record(record.kind, b"", final=False)
+        elif record.kind is RecordKind.ERROR:
+            self._parts.clear()
         elif self._parts:
-            if record.final or not record.content:
+            if record.kind not in _CUT or record.final or not record.content:
                 raise Malformed(f"record {self._counter - 1}: a {record.kind.name} record cannot end a PART")
             record = Record(record.kind, bytes(self._parts) + record.content, final=False)
             self._parts.clear()

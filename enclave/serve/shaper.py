@@ -4,6 +4,8 @@
 tick, from the answer's opening to its final record: what was said meanwhile, as much as fits, or a dummy. The engine
 runs beside the clock and is never waited for, so no frame's time or size depends on a token. Ticks that the machine
 or a slow reader made it miss are left out, not made up for. The lease is asked at every tick before a seal is made.
+Where the lease ends between two PARTs, the next record is the ERROR that says so; where a deadline does, the content
+that was begun is sent to its end, since a dummy cannot stand there.
 
 Not promised: that a busy process ticks to the millisecond. What delays a tick here can be the engine's own work.
 """
@@ -40,7 +42,7 @@ class Outlet(Protocol):
         """What `work` returns, once everything that it has put is sent."""
 
     async def fill(self) -> None:
-        """All has been said but the conclusion: pad, and wait for the conclusion's turn."""
+        """Nothing more is said but the conclusion: end what was begun in PARTs, pad, wait for the conclusion's turn."""
 
     async def turn(self) -> None:
         """Wait until the next frame may be sent."""
@@ -126,6 +128,9 @@ class Clocked:
             await asyncio.gather(task, return_exceptions=True)
 
     async def fill(self) -> None:
+        self._backlog.keep_begun()
+        while self._backlog.size:
+            await self._frame()
         _, sent = self._way.exchange.response_digest
         for _ in range(response_step(sent + ENDING) - ENDING - sent):
             await self._frame()
@@ -161,6 +166,7 @@ class Backlog:
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[RecordKind, bytearray]] = deque()
+        self._begun = False  # parts of the first were taken
         self.size = 0
 
     def put(self, said: Said) -> None:
@@ -187,10 +193,17 @@ class Backlog:
                 length -= 1
         else:
             kind = RecordKind.PART
+        self._begun = kind is RecordKind.PART
         taken = bytes(content[:length])
         del content[:length]
         self.size -= length
         return kind, taken
+
+    def keep_begun(self) -> None:
+        """Drop all but the rest of a content of which PARTs were taken."""
+        kept = [self._waiting[0]] if self._begun else []
+        self._waiting = deque(kept)
+        self.size = sum(len(content) for _, content in kept)
 
 
 def _encoded(said: Said) -> tuple[RecordKind, bytes]:

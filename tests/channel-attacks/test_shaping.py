@@ -287,6 +287,38 @@ def test_a_stream_cut_in_its_padding_is_told_why() -> None:
     assert len(world.link.down) == 1 + 8 + 2
 
 
+@pytest.mark.parametrize("how", ["the gate", "the server"])
+def test_a_lease_that_ends_between_two_parts_is_told_in_the_enclaves_own_word(how: str) -> None:
+    """The first vector's PART has left, its end has not: that half of it is nobody's, and no error text has it."""
+    world = World(Wide())
+
+    class EndsIt(Watched):
+        def to_client(self, at: int, frame: bytes) -> Sequence[bytes]:
+            if at == 1:
+                world.enclave.gate.clock_doubt("test")
+                if how == "the server":
+                    assert self.serving is not None
+                    self.serving.cancel()
+            return super().to_client(at, frame)
+
+    world.link = EndsIt(world.enclave, world.loop)
+    with pytest.raises(LeaseEnded) as caught:
+        world.run(world.client().embed(["a", "b"], STRICT))
+    assert caught.value.receipt is not None
+    assert caught.value.code == "lease-ended"
+    assert kinds(world.link.down) == [FrameKind.ANSWER, FrameKind.RECORD, FrameKind.RECORD, FrameKind.FINAL]
+
+
+def test_a_deadline_between_two_parts_lets_the_vector_end_and_no_other_begin() -> None:
+    world = World(Wide())
+    with pytest.raises(Refused) as caught:
+        world.run(world.client().embed(["a", "b"], replace(STRICT, deadline=Milliseconds(70))))
+    assert caught.value.code == "deadline"
+    assert caught.value.receipt is not None
+    assert caught.value.receipt.receipt.dummies == SECOND - 1 - 3, "the two frames of the first vector, and ERROR"
+    assert world.link.trace[-1] == (STRICT_FRAME, SECOND)
+
+
 def test_a_stream_cut_between_finish_and_receipt_has_its_receipt() -> None:
     """All of it had left under the lease."""
     world = World(ScriptedEngine(["all of it"]))

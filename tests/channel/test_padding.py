@@ -2,6 +2,7 @@
 
 import pytest
 
+from anchorhold.attestation.channel.body import decode_code
 from anchorhold.attestation.channel.errors import RecordInvalid
 from anchorhold.attestation.channel.padding import (
     BASIC_MULTIPLE,
@@ -152,6 +153,11 @@ def test_a_content_comes_whole_with_the_record_that_ends_it() -> None:
     [
         (RecordKind.DUMMY, b"", False),
         (RecordKind.DELTA, b"", False),
+        (RecordKind.DELTA, b"text", False),
+        (RecordKind.FINISH, b"finish", False),
+        (RecordKind.BODY, b"body", False),
+        (RecordKind.EMBEDDING, b"", False),
+        (RecordKind.LOGPROBS, b"end", True),
         (RecordKind.RECEIPT, b"receipt", True),
     ],
 )
@@ -161,6 +167,26 @@ def test_parts_are_ended_by_more_of_the_same_and_nothing_else(kind: RecordKind, 
     end.open(first, final=False)
     with pytest.raises(Malformed, match="cannot end a PART"):
         end.open(last, final=final)
+
+
+def test_an_error_gives_up_the_parts_before_it_and_is_no_more_than_itself() -> None:
+    part, error, end_, next_ = parts(
+        (RecordKind.PART, FULL, False),
+        (RecordKind.ERROR, b"lease-ended", False),
+        (RecordKind.EMBEDDING, b"end", False),
+        (RecordKind.PART, FULL, False),
+    )
+    end = opener()
+    end.open(part, final=False)
+    assert end.open(error, final=False).content == b"lease-ended"
+    assert end.open(end_, final=False).content == b"end", "nor is it kept for later"
+    end.open(next_, final=False)
+
+
+def test_a_code_that_is_none_is_quoted_in_part() -> None:
+    with pytest.raises(Malformed) as caught:
+        decode_code(b"THE WHOLE OF A SECRET ANSWER " * 100)
+    assert len(str(caught.value)) < 120
 
 
 @pytest.mark.parametrize(("content", "final"), [(FULL[1:], False), (b"", False), (FULL, True)])

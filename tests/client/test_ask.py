@@ -184,6 +184,12 @@ def test_ask_of_a_refusing_enclave_exits_1(link: Link, pinned: Path, capsys: pyt
     assert "busy" in capsys.readouterr().err
 
 
+def test_ask_of_more_than_a_request_holds_exits_2(link: Link, pinned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", "x" * 300_000, "--trust", str(pinned)]) == 2
+    assert "too large" in capsys.readouterr().err
+    assert link.up == []
+
+
 def test_ask_marks_cut_text_as_provisional_and_exits_1(
     trust: Trust, link: Link, pinned: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,15 +9,16 @@ from tests.client.linking import make_link
 from anchorhold.attestation.channel.errors import Truncated
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.client.errors import Hinted, LeaseEnded, Refused, Unavailable
-from anchorhold.client.proxy.keeper import Keeper, State
+from anchorhold.client.proxy.keeper import VERIFY_S, Keeper, State
 from anchorhold.client.sdk import AsyncClient
+from anchorhold.client.session import AttestAnswer
 from anchorhold.sim.link import Link, loopback_trust
 
 
-def keeper_of(link: Link) -> Keeper:
+def keeper_of(link: Link, verify_s: float = VERIFY_S) -> Keeper:
     clock = link.enclave.clock
     trust = loopback_trust(link.enclave)
-    return Keeper(AsyncClient(trust, gateway=link, now=clock.utc), trust, clock.utc)
+    return Keeper(AsyncClient(trust, gateway=link, now=clock.utc), trust, clock.utc, verify_s=verify_s)
 
 
 def state(keeper: Keeper) -> State:
@@ -138,5 +139,100 @@ def test_nobody_there_and_then_another_enclave_are_told_apart() -> None:
             await keeper.ready()
         assert state(keeper) is State.REFUSED
         assert keeper.standing.code == refused.value.code
+
+    asyncio.run(work())
+
+
+def test_what_is_over_is_not_shown_as_verified_to_whoever_looks() -> None:
+    link = make_link()
+
+    async def work() -> None:
+        keeper = keeper_of(link)
+        await keeper.ready()
+        link.enclave.clock.advance(link.enclave.lease_s + 1)
+        assert keeper.now() == (keeper.standing, None)
+        assert keeper.session is None
+        assert state(keeper) is State.LEASE_ENDED
+
+    asyncio.run(work())
+    assert link.attests == 1, "nobody verified meanwhile"
+
+
+class Slow(Link):
+    """A gateway that brings evidence once it may, or something worse."""
+
+    def hold(self) -> None:
+        self.asked, self.may = asyncio.Event(), asyncio.Event()
+        self.breaks = False
+
+    async def attest(self, nonce: bytes, *, with_configuration: bool, enclave: str = "") -> AttestAnswer:
+        self.asked.set()
+        await self.may.wait()
+        if self.breaks:
+            raise RuntimeError("nobody foresaw it")
+        return await super().attest(nonce, with_configuration=with_configuration, enclave=enclave)
+
+
+def slow() -> Slow:
+    link = make_link()
+    link.__class__ = Slow
+    assert isinstance(link, Slow)
+    return link
+
+
+def test_all_that_ask_at_once_wait_for_one_verification_and_none_takes_it_from_the_others() -> None:
+    link = slow()
+
+    async def work() -> None:
+        link.hold()
+        keeper = keeper_of(link)
+        first, *others = (asyncio.create_task(keeper.ready()) for _ in range(5))
+        await link.asked.wait()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        link.may.set()
+        await asyncio.gather(*others)
+        assert state(keeper) is State.VERIFIED_SIMULATED
+
+    asyncio.run(work())
+    assert link.attests == 1
+
+
+def test_a_verification_that_does_not_end_is_given_up() -> None:
+    link = slow()
+
+    async def work() -> None:
+        link.hold()
+        keeper = keeper_of(link, verify_s=0.05)
+        with pytest.raises(Unavailable):
+            await keeper.ready()
+        assert state(keeper) is State.GATEWAY_AWAY
+
+    asyncio.run(work())
+
+
+def test_what_nobody_foresaw_does_not_end_the_watch() -> None:
+    link = slow()
+
+    async def work() -> None:
+        link.hold()
+        link.breaks = True
+        link.may.set()
+        keeper = keeper_of(link)
+        watching = asyncio.create_task(keeper.watch())
+        async with asyncio.timeout(10):
+            while state(keeper) is State.STARTING:  # noqa: ASYNC110 - nothing tells a test
+                await asyncio.sleep(0.01)
+        assert (state(keeper), keeper.standing.code) == (State.REFUSED, "internal")
+        link.breaks = False
+        keeper.note(Truncated("cut"))
+        async with asyncio.timeout(10):
+            while keeper.session is None:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.01)
+        assert not watching.done()
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
 
     asyncio.run(work())

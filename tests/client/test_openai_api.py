@@ -25,6 +25,13 @@ def proxy() -> Iterator[Proxying]:
         yield running
 
 
+def nested(depth: int) -> dict[str, object]:
+    value: dict[str, object] = {}
+    for _ in range(depth):
+        value = {"items": value}
+    return value
+
+
 def engine(proxy: Proxying) -> ScriptedEngine:
     return proxy.link.enclave.engine
 
@@ -252,3 +259,26 @@ def test_a_cut_response_is_never_completed() -> None:
     assert caught.value.code == "truncated"
     assert "response.output_text.delta" in kinds
     assert "response.completed" not in kinds
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ({"messages": [{"role": "user", "content": "x" * 300_000}]}, 413),
+        ({"tools": [{**TOOL, "function": {"name": "weather", "description": "x" * 70_000}}]}, 413),
+        ({"tools": [{"type": "function", "function": {"name": "weather", "parameters": nested(34)}}]}, 400),
+    ],
+    ids=["a long message", "long tools", "deep tools"],
+)
+def test_a_request_that_no_enclave_takes_is_its_caller_s_mistake_and_no_doubt(
+    proxy: Proxying, more: dict[str, object], status: int
+) -> None:
+    assert proxy.chat().status_code == 200
+    attests, sent = proxy.link.attests, len(proxy.link.up)
+    answer = proxy.chat(**more)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["type"]) == (status, "request-invalid", "invalid_request_error")
+    assert proxy.status()["state"] == "verified-simulated"
+    assert len(proxy.link.up) == sent
+    assert proxy.chat().status_code == 200
+    assert proxy.link.attests == attests

@@ -1,6 +1,8 @@
 """The official `openai` package in this process, over our httpx transport: no proxy, and nothing unsealed."""
 
 import asyncio
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -179,3 +181,40 @@ def test_whatever_the_url_s_host_a_request_goes_nowhere_else() -> None:
         assert answer.json()["choices"][0]["message"]["content"] == TEXT
         assert http.get("https://api.openai.com/").status_code == 404
     assert len(link.enclave.scribe.leaves) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["before the first", "midway"])
+def test_an_interrupted_caller_s_request_does_not_go_on(stream: bool) -> None:
+    link = make_link()
+    stalled, waiting = threading.Event(), threading.Event()
+    if not stream:
+        waiting.set()
+    here = threading.get_ident()
+
+    class Tells(Stalls):
+        async def before(self, chunk: int) -> None:
+            if chunk >= self.first:
+                stalled.set()
+            await super().before(chunk)
+
+    link.enclave.engine = engine = Tells(first=int(stream))
+    link.enclave.service = link.enclave._service(link.enclave.configuration)  # type: ignore[arg-type]  # set by then
+
+    def interrupt() -> None:
+        if stalled.wait(10) and waiting.wait(10):
+            signal.pthread_kill(here, signal.SIGINT)
+
+    body = {"model": "tiny", "messages": QUESTION, "stream": stream}
+    interrupting = threading.Thread(target=interrupt)
+    with httpx.Client(transport=over(link)) as http:
+        interrupting.start()
+        with pytest.raises(KeyboardInterrupt):
+            _read_all(http, body, waiting)
+        interrupting.join()
+        assert engine.left.wait(10)
+
+
+def _read_all(http: httpx.Client, body: dict[str, object], first: threading.Event) -> None:
+    with http.stream("POST", f"{URL}/chat/completions", json=body) as answer:
+        for _ in answer.iter_raw():
+            first.set()

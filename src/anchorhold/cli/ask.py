@@ -17,7 +17,7 @@ from anchorhold.cli.page import page
 from anchorhold.cli.tier import padding_of
 from anchorhold.cli.trust import chosen_trust
 from anchorhold.cli.values import listen, whole
-from anchorhold.client.errors import ClientError, ReleaseListMissing, Unavailable
+from anchorhold.client.errors import ClientError, ReleaseListMissing, RequestInvalid, Unavailable
 from anchorhold.client.hops import NONE, UNKNOWN, Hop
 from anchorhold.client.releases import Releases
 from anchorhold.client.sdk import DEFAULT_MAX_TOKENS, Client, Settings
@@ -105,7 +105,7 @@ def _ask(options: argparse.Namespace) -> int:
             return _stream(client, _conversation(options), settings, options)
     except Unavailable as error:
         raise CommandError(str(error), hint="is the stack up? anchorhold sim up", code=CANNOT_RUN) from error
-    except ReleaseListMissing as error:
+    except (ReleaseListMissing, RequestInvalid) as error:
         raise CommandError(str(error), hint=error.hint, code=CANNOT_RUN) from error
     except ClientError as error:
         raise CommandError(str(error), hint=error.hint, code=REFUSED) from error

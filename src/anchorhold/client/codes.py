@@ -25,6 +25,10 @@ unauthenticated-hint
 No answer, only a word that anybody on the way may have said; the request was verified and sealed once more first.
 Try again; the word is in the message and proves nothing.
 
+request-invalid
+The caller's own request is in no form that an enclave takes: too large, too many parts, or out of range.
+Shorten or mend it as the message says. Nothing was sent.
+
 trust-file
 A trust file that does not say, in the one form it has, whom to trust.
 Get it again from whoever signs it, and pin it by its fingerprint.

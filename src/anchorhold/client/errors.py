@@ -53,6 +53,17 @@ class Unavailable(ClientError):
     code = "unavailable"
 
 
+class RequestInvalid(ClientError):
+    """A request that no enclave would take; `too_large` where it is over a limit of size. Nothing of it was sent."""
+
+    code = "request-invalid"
+    hint = "the limits of a request are in docs/spec/channel.md"
+
+    def __init__(self, message: str, *, too_large: bool = False) -> None:
+        super().__init__(message)
+        self.too_large = too_large
+
+
 class TrustFileInvalid(ClientError):
     """A trust file that does not say, in the one form it has, whom to trust."""
 

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self, TypeVar
 
+from anchorhold.attestation.channel.body import InferRequest, encode_infer
 from anchorhold.attestation.channel.client import (
     ClientExchange,
     Delta,
@@ -30,10 +31,11 @@ from anchorhold.attestation.channel.enclave import Entropy
 from anchorhold.attestation.channel.errors import Truncated
 from anchorhold.attestation.channel.padding import longest_tail_s
 from anchorhold.attestation.channel.pieces import Embedding
+from anchorhold.attestation.errors import EvidenceError, TooLarge
 from anchorhold.client.admission import Admission
 from anchorhold.client.answers import Answer, Embeddings
 from anchorhold.client.conversation import Conversation, Inputs, request_of
-from anchorhold.client.errors import Hinted, LeaseEnded, Refused, Unavailable
+from anchorhold.client.errors import Hinted, LeaseEnded, Refused, RequestInvalid, Unavailable
 from anchorhold.client.gateway import Gateway, GatewayBroke
 from anchorhold.client.hops import Hop
 from anchorhold.client.releases import Releases
@@ -188,7 +190,7 @@ class AsyncClient:
     def _seal(self, held: SessionSet, conversation: Conversation | Inputs, settings: Settings) -> ClientExchange:
         reason = settings.reason if settings.reason is not None else held.sessions[0].configuration.purposes[0]
         held.check_purpose(reason)
-        request = request_of(conversation, settings.sampling, reason, settings.tools, settings.partition)
+        request = _request(conversation, settings, reason)
         options = Options(self._trust.alias, settings.padding, settings.deadline)
         return ClientExchange(held.channels, request, options, entropy=self._entropy, tenant=self._tenant)
 
@@ -326,6 +328,16 @@ async def _close(events: AsyncGenerator[T, None]) -> None:
 def _spoken(event: Delta | Embedding | Finished) -> Delta | Finished:
     assert not isinstance(event, Embedding), "the channel refuses vectors where text was asked for"
     return event
+
+
+def _request(conversation: Conversation | Inputs, settings: Settings, reason: str) -> InferRequest:
+    """Raises RequestInvalid: what the caller got wrong says nothing of the other side's evidence."""
+    try:
+        request = request_of(conversation, settings.sampling, reason, settings.tools, settings.partition)
+        encode_infer(request)
+    except EvidenceError as error:
+        raise RequestInvalid(str(error), too_large=isinstance(error, TooLarge)) from error
+    return request
 
 
 def _failure(event: Failed) -> Refused | LeaseEnded:

@@ -8,6 +8,7 @@ anew: whoever could damage it would have had a rollback for it.
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,9 @@ from anchorhold.client.files import write_whole
 VERSION = 1
 MAX_REVOKED = 1_024  # digests not yet past their own end; a list holds at most 256
 MAX_MEMORY = 262_144  # bytes; 1,024 revoked digests take 130,000
+LOCK_S = 5.0  # a client holds it for one small file's writing
+_AGAIN_S = 0.02
+_BUSY = "see which process holds the lock, and end it; no client holds it for longer than a moment"
 _WRITABLE = "keep the trust file in a folder that this user may write: what was seen is kept beside it"
 _FIELDS = ("version", "quorum", "list_version", "list", "issued_at", "revoked")
 Listed = AcceptedReleases | NoAcceptedRelease
@@ -105,10 +109,12 @@ class OwnMemory:
 
 
 class FileMemory:
-    """A file beside the trust file: written beside, synced and renamed, under a lock that its readers share."""
+    """A file beside the trust file: written beside, synced and renamed, under a lock on a file of its own."""
 
-    def __init__(self, path: Path, pin: ReleasePin) -> None:
+    def __init__(self, path: Path, pin: ReleasePin, *, lock_s: float = LOCK_S) -> None:
         self.path = path
+        self.lock = path.with_name(f"{path.name}.lock")
+        self._lock_s = lock_s
         self._quorum = pin.digest
 
     @classmethod
@@ -132,6 +138,9 @@ class FileMemory:
 
     def note(self, listed: Listed, now: Milliseconds) -> None:
         """See Memory."""
+        seen = self.read()
+        if seen.after(listed, now) == seen:
+            return  # nothing to write, so nobody to wait for
         with self._locked():
             seen = self.read()
             self._write(seen, seen.after(listed, now))
@@ -140,14 +149,31 @@ class FileMemory:
     def _locked(self) -> Iterator[None]:
         """No other client of this trust file writes meanwhile."""
         try:
-            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            # Not the folder: whoever may read that could hold its lock for ever. The lock outlives its use; a file that
+            # is removed and made anew would be two.
+            held = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ReleaseMemoryInvalid(f"{self.path.parent}: {error.strerror}", hint=_WRITABLE) from error
+            raise ReleaseMemoryInvalid(f"{self.lock}: {error.strerror}", hint=_WRITABLE) from error
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+            self._wait_for(held)
             yield
         finally:
-            os.close(folder)
+            os.close(held)
+
+    def _wait_for(self, held: int) -> None:
+        end = time.monotonic() + self._lock_s
+        while True:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() >= end:
+                    message = f"{self.lock}: expected it free within {self._lock_s:g} s, another process holds it"
+                    raise ReleaseMemoryInvalid(message, hint=_BUSY) from error
+            except OSError as error:
+                raise ReleaseMemoryInvalid(f"{self.lock}: {error.strerror}") from error
+            else:
+                return
+            time.sleep(_AGAIN_S)
 
     def _write(self, before: Seen, seen: Seen) -> None:
         if seen == before:

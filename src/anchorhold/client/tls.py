@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import socket
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -22,6 +23,7 @@ from cryptography import x509
 MAX_HELLO = 65_536  # bytes before a ServerHello is whole; an honest one takes 1,300
 MAX_PEM = 65_536
 CHUNK = 65_536
+OPENING_S = 10.0  # to reach the gateway and have its ServerHello; one that says nothing is no gateway
 _HANDSHAKE, _CHANGE_CIPHER = 22, 20
 _SERVER_HELLO = 2
 _SUPPORTED_VERSIONS, _KEY_SHARE = 43, 51
@@ -181,8 +183,8 @@ def _extensions(body: bytes) -> dict[int, bytes]:
 class TlsTunnel:
     """Carries each of gRPC's connections to one gateway. To be made and used inside one event loop."""
 
-    def __init__(self, address: str, *, require_pq: bool) -> None:
-        self._address, self._require_pq = address, require_pq
+    def __init__(self, address: str, *, require_pq: bool, opening_s: float = OPENING_S) -> None:
+        self._address, self._require_pq, self._opening_s = address, require_pq, opening_s
         # A folder that only this user may enter: nobody else talks through the tunnel.
         self._folder = tempfile.TemporaryDirectory(prefix="anchorhold-tls-", ignore_cleanup_errors=True)
         self._path = Path(self._folder.name) / "s"
@@ -202,6 +204,11 @@ class TlsTunnel:
     def target(self) -> str:
         """What gRPC connects to."""
         return f"unix:{self._path}"
+
+    @property
+    def carrying(self) -> int:
+        """Connections that are open now."""
+        return len(self._carrying)
 
     async def close(self) -> None:
         """Idempotent."""
@@ -235,15 +242,23 @@ class TlsTunnel:
             stack.callback(near_out.close)
             host, _, port = self._address.rpartition(":")
             try:
-                far, far_out = await asyncio.open_connection(host.strip("[]"), int(port))
-            except OSError:
+                async with asyncio.timeout(self._opening_s):
+                    far, far_out = await asyncio.open_connection(host.strip("[]"), int(port))
+            except OSError:  # TimeoutError among them
                 return  # gRPC sees an end, and says unavailable
-            stack.callback(far_out.close)
-            up = asyncio.create_task(_pump(near, far_out))
-            stack.callback(up.cancel)
-            with contextlib.suppress(OSError, HelloInvalid):
-                if await self._hello(far, near_out):
-                    await _pump(far, near_out)
+            # Not close: that would wait for a gateway that reads nothing.
+            stack.callback(far_out.transport.abort)
+            ways = (asyncio.create_task(_pump(near, far_out)), asyncio.create_task(self._down(far, near_out)))
+            stack.push_async_callback(_ended, ways)
+            # Where either side has ended, nothing that the other says would be heard.
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _down(self, far: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, HelloInvalid):
+            async with asyncio.timeout(self._opening_s):
+                may_pass = await self._hello(far, near_out)
+            if may_pass:
+                await _pump(far, near_out)
 
     async def _hello(self, far: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> bool:
         """Passes the server's first bytes on once they may pass. Raises HelloInvalid."""
@@ -264,9 +279,14 @@ class TlsTunnel:
         return False
 
 
+async def _ended(ways: Sequence[asyncio.Task[None]]) -> None:
+    for way in ways:
+        way.cancel()
+    await asyncio.gather(*ways, return_exceptions=True)
+
+
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(OSError):
         while data := await reader.read(CHUNK):
             writer.write(data)
             await writer.drain()
-        writer.write_eof()

@@ -6,10 +6,13 @@ Whatever the URL's host, a request goes nowhere but through the sealed channel. 
 httpx's clients all the same.
 """
 
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import TypeVar, TypeVarTuple, Unpack
 
 import httpx
+from anyio import CancelScope
 from anyio.from_thread import start_blocking_portal
 
 from anchorhold.client.inprocess import Cut, InProcess, MakeClient, Pieces, TimedOut, read_timeout
@@ -17,6 +20,10 @@ from anchorhold.client.openai_api.core import TIER_HEADER, Reply
 from anchorhold.client.openai_api.kept import Receipts
 from anchorhold.client.sdk import DEFAULTS, AsyncClient, Settings
 from anchorhold.client.trust import Trust
+
+Arguments = TypeVarTuple("Arguments")
+UNWIND_S = 5.0  # for an interrupted request to let go
+T = TypeVar("T")
 
 
 class AsyncTransport(httpx.AsyncBaseTransport):
@@ -67,14 +74,14 @@ class Transport(httpx.BaseTransport):
         timeout_s = read_timeout(request.extensions)
         body, tier = request.read(), request.headers.get(TIER_HEADER)
         try:
-            reply = self._portal.call(self._inside.handle, request.method, request.url.path, body, tier, timeout_s)
+            reply = self._call(self._inside.handle, request.method, request.url.path, body, tier, timeout_s)
         except TimedOut as error:
             raise httpx.ReadTimeout(str(error), request=request) from error
         return _response(reply, _Stream(Pieces(reply, timeout_s), request, self), request)
 
     def next(self, pieces: Pieces) -> bytes | None:
         """For the stream, which lives in another thread than its source."""
-        return self._portal.call(pieces.next)
+        return self._call(pieces.next)
 
     def stop(self, pieces: Pieces) -> None:
         """For the stream that is closed; nothing where the transport is closed already."""
@@ -87,6 +94,41 @@ class Transport(httpx.BaseTransport):
         self._closed = True
         self._portal.call(self._inside.close)
         self._running.__exit__(None, None, None)
+
+    def _call(self, work: Callable[[Unpack[Arguments]], Awaitable[T]], *arguments: *Arguments) -> T:
+        over = threading.Event()
+        given_up = False
+        scope: CancelScope | None = None
+
+        async def kept() -> T:
+            nonlocal scope
+            try:
+                with CancelScope() as scope:
+                    if not given_up:
+                        return await work(*arguments)
+                raise _GivenUp
+            finally:
+                over.set()
+
+        def give_up() -> None:
+            nonlocal given_up
+            given_up = True
+            if scope is not None:
+                scope.cancel()
+
+        try:
+            return self._portal.start_task_soon(kept).result()
+        except BaseException:
+            # An interrupted caller's request does not go on behind its back; what is closed next has come to rest. The
+            # interrupt may come before there is a future to cancel, so the task is told, not its future.
+            if not over.is_set():
+                self._portal.call(give_up)
+                over.wait(UNWIND_S)
+            raise
+
+
+class _GivenUp(Exception):
+    """Ends the task of a caller that was interrupted; nobody waits for it."""
 
 
 class _AsyncStream(httpx.AsyncByteStream):

@@ -9,9 +9,8 @@ import pytest
 from anchorhold.attestation.channel.body import Message, Role
 from anchorhold.attestation.channel.client import Delta
 from anchorhold.attestation.channel.pieces import Candidate, TokenLogprob
-from anchorhold.attestation.errors import Malformed
 from anchorhold.client.conversation import Prompt
-from anchorhold.client.errors import LeaseEnded
+from anchorhold.client.errors import LeaseEnded, RequestInvalid
 from anchorhold.client.sdk import AsyncClient
 from anchorhold.client.settings import Settings
 from anchorhold.enclave.model.engine import EngineChunk, EngineRequest, GenerationRequest, TokenChunk, TokenScore
@@ -90,7 +89,7 @@ def test_every_setting_reaches_the_engine_as_it_was_asked(enclave: LoopbackEncla
     async def both() -> None:
         await client.ask((Message(Role.ASSISTANT, "x", '[{"b":2}]'),), settings)
         await client.ask(Prompt("once"), replace(settings, tools=None))
-        with pytest.raises(Malformed, match="tools"):
+        with pytest.raises(RequestInvalid, match="tools"):
             await client.ask(Prompt("once"), settings)
 
     asyncio.run(both())

@@ -20,6 +20,7 @@ from tests.vectors.channel.build import (
 from anchorhold.attestation import labels
 from anchorhold.attestation.canonical import Value, encode
 from anchorhold.attestation.channel.header import response_commitment
+from anchorhold.attestation.channel.padding import STRICT_CONTENT, Padding, pad
 from anchorhold.attestation.channel.pieces import (
     Embedding,
     Scored,
@@ -76,6 +77,10 @@ def _records() -> Iterator[Case]:
     yield "not-final", "the receipt as not final", "record", (*whole[:-1], b"\x02" + whole[-1][1:])
     yield "stripped", "its padding cut off", "record", (ANSWER, first[:-256])
     long = raw_record(RESPONSE_KEY, (b"\x10" + b"\0\0\0\x01x").ljust(512, b"\0"), direction=1, final=False)
+    part = raw_record(
+        RESPONSE_KEY, pad(RecordKind.PART, bytes(STRICT_CONTENT), Padding.BASIC), direction=1, final=False
+    )
+    yield "part", "a part where nothing is cut", "malformed", (ANSWER, part)
     yield "padding-more", "256 bytes more than it need have", "malformed", (ANSWER, long)
 
 

@@ -38,6 +38,7 @@ def _good() -> Iterator[tuple[str, list[Piece]]]:
         [(RecordKind.PART, FULL, False), (RecordKind.EMBEDDING, b"end", False), (RecordKind.DELTA, b"text", False)],
     )
     yield "a content of exactly two frames", [(RecordKind.PART, FULL, False), (RecordKind.LOGPROBS, FULL, False)]
+    yield "a part given up for an error", [(RecordKind.PART, FULL, False), (RecordKind.ERROR, b"lease-ended", False)]
 
 
 def _bad() -> Iterator[tuple[str, list[Piece]]]:
@@ -45,6 +46,8 @@ def _bad() -> Iterator[tuple[str, list[Piece]]]:
     yield "a part that is the last record", [(RecordKind.PART, FULL, True)]
     yield "a dummy between parts", [(RecordKind.PART, FULL, False), (RecordKind.DUMMY, b"", False)]
     yield "a part ended by nothing", [(RecordKind.PART, FULL, False), (RecordKind.DELTA, b"", False)]
+    yield "a part ended by text", [(RecordKind.PART, FULL, False), (RecordKind.DELTA, b"text", False)]
+    yield "a part ended by the finish", [(RecordKind.PART, FULL, False), (RecordKind.FINISH, b"finish", False)]
     yield "a part ended by the receipt", [(RecordKind.PART, FULL, False), (RecordKind.RECEIPT, b"receipt", True)]
 
 
@@ -94,7 +97,7 @@ def _whole(pieces: list[Piece]) -> Iterator[Record]:
         if kind is RecordKind.PART:
             parts += content
             continue
-        yield Record(kind, parts + content, final)
+        yield Record(kind, content if kind is RecordKind.ERROR else parts + content, final)
         parts = b""
 
 

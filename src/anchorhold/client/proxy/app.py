@@ -32,6 +32,10 @@ class Limits:
     """At once; each holds a body and an exchange."""
     body_s: float = 20.0
     """For a caller to send its whole body."""
+    connections: int = 256
+    """Open at once, idle ones too; one more is closed."""
+    head_s: float = 10.0
+    """For a caller to send a whole head, from its first byte, or from the connection's beginning."""
 
 
 LIMITS = Limits()

@@ -19,6 +19,7 @@ from anchorhold.client.trust import Trust, milliseconds
 
 AGAIN_S = 5.0  # between tries while it is not verified: `Attest` is a shared thing
 MAX_WORDS = 2_000  # characters of a message; it may quote the other side
+VERIFY_S = 60.0  # for one verification, however long each of its parts may take
 MAX_WAIT_S = 60.0  # a clock that was set, or a machine that slept, is noticed within this
 
 
@@ -51,20 +52,40 @@ class Standing:
 class Keeper:
     """Watches one deployment. `ready` raises unless it is verified; `watch` runs beside."""
 
-    def __init__(self, client: AsyncClient, trust: Trust, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, client: AsyncClient, trust: Trust, now: Callable[[], datetime], *, verify_s: float = VERIFY_S
+    ) -> None:
         self._client = client
         self._trust = trust
         self._now = now
+        self._verify_s = verify_s
+        self._verifying: asyncio.Task[None] | None = None
         self._verified: Session | None = None
         self._doubt = False
         self._changed = asyncio.Event()
         self.verified_at: Milliseconds | None = None
-        self.standing = Standing(State.STARTING, milliseconds(now()))
+        self._standing = Standing(State.STARTING, milliseconds(now()))
 
     @property
     def session(self) -> Session | None:
         """The session that stands now, None while nothing is verified."""
-        return self._verified if self.standing.state in VERIFIED else None
+        return self.now()[1]
+
+    @property
+    def standing(self) -> Standing:
+        """The state now: one that was verified falls with its lease or its epoch, whoever looks or does not."""
+        return self.now()[0]
+
+    def now(self) -> tuple[Standing, Session | None]:
+        """State and session of one moment."""
+        if self._standing.state in VERIFIED and self._verified is not None:
+            try:
+                self._verified.check(self._now())
+            except (EvidenceError, ClientError) as error:
+                self._fell(error)
+            else:
+                return self._standing, self._verified
+        return self._standing, None
 
     async def ready(self) -> None:
         """Raises EvidenceError or ClientError unless the deployment is verified, now or for as long as that holds."""
@@ -77,14 +98,31 @@ class Keeper:
         await self.verify()
 
     async def verify(self) -> None:
-        """Verifies once more. Raises EvidenceError or ClientError."""
+        """Verifies once more, or waits for the verification that is under way. Raises EvidenceError or ClientError."""
+        if self._verifying is None:
+            self._verifying = asyncio.create_task(self._verify())
+            self._verifying.add_done_callback(self._ended)
+        # A caller that goes does not take it from the others.
+        await asyncio.shield(self._verifying)
+
+    async def _verify(self) -> None:
         self._doubt = False
         try:
-            session = await self._client.verify()
-        except (EvidenceError, ClientError) as error:
-            self._fell(error)
-            raise
+            async with asyncio.timeout(self._verify_s) as limit:
+                session = await self._client.verify()
+        except Exception as error:
+            late = isinstance(error, TimeoutError) and limit.expired()
+            told = Unavailable(f"no evidence within {self._verify_s:g} s") if late else error
+            self._fell(told)
+            if told is error:
+                raise
+            raise told from error
         self._stands(session)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._verifying = None
+        if not task.cancelled():
+            task.exception()  # seen: whoever waited for it may have gone
 
     def note(self, error: Exception | None) -> None:
         """How a request ended. Whatever broke, the enclave's own refusals apart, is a reason to verify once more."""
@@ -97,15 +135,19 @@ class Keeper:
             self._changed.set()
 
     async def watch(self) -> None:
-        """Until cancelled."""
-        while True:
-            self._changed.clear()
-            with suppress(EvidenceError, ClientError):
-                await self.ready()
-            # Not wait_for: Python 3.11's loses a cancellation that comes with the event.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._pause()):
-                    await self._changed.wait()
+        """Until cancelled; whatever goes wrong is said by the state, and tried again."""
+        try:
+            while True:
+                self._changed.clear()
+                with suppress(Exception):
+                    await self.ready()
+                # Not wait_for: Python 3.11's loses a cancellation that comes with the event.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._pause()):
+                        await self._changed.wait()
+        finally:
+            if self._verifying is not None:
+                self._verifying.cancel()
 
     def _follow(self) -> None:
         """The SDK verifies for itself too, after a hint: its later session is the one that stands."""
@@ -115,16 +157,16 @@ class Keeper:
         if later.channel.serve.not_after >= stood.channel.serve.not_after:
             self._stands(later)
 
-    def _fell(self, error: EvidenceError | ClientError) -> None:
+    def _fell(self, error: Exception) -> None:
         told = said(error)
-        if self.standing.state is State.LEASE_ENDED and told.code in _AFTER_THE_END:
+        if self._standing.state is State.LEASE_ENDED and told.code in _AFTER_THE_END:
             return  # what follows from the end of the lease is not news
         state = State.REFUSED
         if isinstance(error, Unavailable):
             state = State.GATEWAY_AWAY
         elif isinstance(error, LeaseEnded):
             state = State.LEASE_ENDED
-        if self.standing.state in VERIFIED:
+        if self._standing.state in VERIFIED:
             self._changed.set()  # the watch looks again in a moment, not at the end of the epoch
         self._set(state, told.code, told.message[:MAX_WORDS], told.hint)
 
@@ -142,6 +184,6 @@ class Keeper:
         self._set(State.VERIFIED_SIMULATED if self._trust.simulated else State.VERIFIED)
 
     def _set(self, state: State, code: str | None = None, message: str | None = None, hint: str | None = None) -> None:
-        was = self.standing
+        was = self._standing
         if (was.state, was.code) != (state, code):
-            self.standing = Standing(state, milliseconds(self._now()), code, message, hint)
+            self._standing = Standing(state, milliseconds(self._now()), code, message, hint)

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from anchorhold.client.openai_api.core import Api
 from anchorhold.client.proxy.app import LIMITS, Limits, ProxyApp
+from anchorhold.client.proxy.connection import bounded
 from anchorhold.client.proxy.guard import Guard
 from anchorhold.client.proxy.keeper import Keeper
 from anchorhold.client.proxy.page import page_app
@@ -77,7 +78,7 @@ async def run(
     host, port = bound.getsockname()[:2]
     async with make_client() as client:
         app, keeper = make_proxy(trust, client, serving, own_hosts(host, port))
-        server = uvicorn.Server(_config(app))
+        server = uvicorn.Server(_config(app, serving.limits))
         (begun or _end_in_order)(server)
         watching = asyncio.create_task(keeper.watch())
         ready(port)
@@ -89,9 +90,10 @@ async def run(
                 await watching
 
 
-def _config(app: ASGIApp) -> uvicorn.Config:
+def _config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=bounded(limits),
         log_config=None,
         log_level="critical",  # it would say what was asked for
         access_log=False,

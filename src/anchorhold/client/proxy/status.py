@@ -47,7 +47,7 @@ class Status:
         self._client = client
 
     def __call__(self) -> Object:
-        standing, session, trust = self._keeper.standing, self._keeper.session, self._trust
+        (standing, session), trust = self._keeper.now(), self._trust
         counters = self._counters
         return {
             "version": VERSION,
