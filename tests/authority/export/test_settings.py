@@ -77,9 +77,7 @@ def test_a_short_secret_is_refused_and_not_repeated(tmp_path: Path) -> None:
     assert "hunter2" not in str(refusal.value)
 
 
-def test_the_command_exports_a_real_journal_once_and_whole(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_exports_a_real_journal_once_and_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with owner_face(tmp_path) as authority:
         authority.register()
         state, archive = str(authority.state_dir), tmp_path / "archive.jsonl"
