@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import cast
 
 import sqlalchemy as sql
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.engine import Connection, Engine
 
 from anchorhold.attestation import canonical
 from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, StatementDigest
-from anchorhold.authority.database import open_database
+from anchorhold.authority.database import open_database, upsert
 from anchorhold.authority.journal import Journal
 
 MAX_MEASUREMENTS_BYTES = 65_536
@@ -131,7 +130,7 @@ class Transaction:
             "ttl_ms": model.ttl_ms,
         }
         self.connection.execute(
-            upsert(_models)
+            upsert(self.connection, _models)
             .values(model=model.model, revoked_at=None, last_not_after=0, **values)
             .on_conflict_do_update(index_elements=[_models.c.model], set_=values)
         )
@@ -153,7 +152,7 @@ class Transaction:
     def put_boot(self, boot: Boot, now: Milliseconds) -> None:
         values = {"last_request": boot.last_request, "last_seen": now}
         self.connection.execute(
-            upsert(_boots)
+            upsert(self.connection, _boots)
             .values(boot_id=boot.boot_id, genesis=boot.genesis, model=boot.model, **values)
             .on_conflict_do_update(index_elements=[_boots.c.boot_id], set_=values)
         )
@@ -161,7 +160,7 @@ class Transaction:
     def use_challenge(self, challenge: bytes, expires: Milliseconds, now: Milliseconds) -> bool:
         """Remember a challenge until it would have expired; False if it was used before."""
         self.connection.execute(sql.delete(_challenges).where(_challenges.c.expires <= now))
-        row = upsert(_challenges).values(challenge=challenge, expires=expires).on_conflict_do_nothing()
+        row = upsert(self.connection, _challenges).values(challenge=challenge, expires=expires).on_conflict_do_nothing()
         return self.connection.execute(row).rowcount == 1
 
 
