@@ -32,7 +32,10 @@ def open_database(place: Path | PostgresPlace) -> Engine:
 
 
 def upsert(connection: Connection, table: sql.Table) -> sqlite.Insert | postgresql.Insert:
-    """An INSERT that has `on_conflict_do_update` and `on_conflict_do_nothing`, whichever database this is."""
+    """An INSERT that has `on_conflict_do_update` and `on_conflict_do_nothing`, whichever database this is.
+
+    What it did is asked by `returning`, not by `rowcount`, which PostgreSQL's driver leaves at -1.
+    """
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 

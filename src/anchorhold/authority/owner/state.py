@@ -161,7 +161,8 @@ class Transaction:
         """Remember a challenge until it would have expired; False if it was used before."""
         self.connection.execute(sql.delete(_challenges).where(_challenges.c.expires <= now))
         row = upsert(self.connection, _challenges).values(challenge=challenge, expires=expires).on_conflict_do_nothing()
-        return self.connection.execute(row).rowcount == 1
+        # The row itself says that it is new: a driver need not count what an INSERT did.
+        return self.connection.execute(row.returning(_challenges.c.challenge)).first() is not None
 
 
 class State:
