@@ -64,12 +64,16 @@ def _open_postgres(place: PostgresPlace) -> Engine:
         isolation_level="READ COMMITTED",
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={"connect_timeout": CONNECT_S, "application_name": "anchorhold"},
+        connect_args={
+            "connect_timeout": CONNECT_S,
+            "application_name": "anchorhold",
+            "options": " ".join(f"-c {name}={value}" for name, value in _session(place).items()),
+        },
     )
 
     @sql.event.listens_for(engine, "connect")
     def _connected(connection: "psycopg.Connection[tuple[str]]", _record: object) -> None:
-        _prepare(connection, place.schema)
+        _insist_on_disk(connection)
 
     @sql.event.listens_for(engine, "begin")
     def _begun(connection: Connection) -> None:
@@ -78,15 +82,20 @@ def _open_postgres(place: PostgresPlace) -> Engine:
     return engine
 
 
-def _prepare(connection: "psycopg.Connection[tuple[str]]", schema: str) -> None:
-    """The session as every transaction needs it. Raises DatabaseRefused for a server that does not keep commits."""
+def _session(place: PostgresPlace) -> dict[str, object]:
+    return {
+        "search_path": place.schema,
+        "lock_timeout": WAIT_MS,
+        "idle_in_transaction_session_timeout": IDLE_MS,
+    }
+
+
+def _insist_on_disk(connection: "psycopg.Connection[tuple[str]]") -> None:
+    """Commits of this session are on disk before they are answered. Raises DatabaseRefused where they would not be."""
     if _setting(connection, "fsync") != "on":
         raise DatabaseRefused("this PostgreSQL runs with fsync off: what it commits may be lost")
     if _setting(connection, "synchronous_commit") not in _DURABLE:
         connection.execute("SET synchronous_commit = on")
-    connection.execute(f"SET lock_timeout = {WAIT_MS}")
-    connection.execute(f"SET idle_in_transaction_session_timeout = {IDLE_MS}")
-    connection.execute("SELECT set_config('search_path', quote_ident(%s), false)", (schema,))
     connection.commit()
 
 

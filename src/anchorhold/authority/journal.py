@@ -15,6 +15,7 @@ from anchorhold.attestation import canonical, labels
 from anchorhold.attestation.cose import sign1
 from anchorhold.attestation.journal import VERSION, JournalEntry, check_journal, entry_digest
 from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority import mark
 
 __all__ = ["Journal", "JournalEntry", "check_journal"]
 
@@ -42,10 +43,20 @@ class Journal:
             sql.select(self._table.c.seq, self._table.c.signed).order_by(self._table.c.seq.desc()).limit(1)
         ).first()
         seq, prev = (0, b"") if last is None else (last.seq + 1, entry_digest(last.signed))
+        # What was ever answered is still here (docs/spec/authority-state.md 5): nothing is added to a shorter one.
+        mark.journaling(connection, mark.EMPTY if last is None else mark.Head(last.seq, prev), self._digest(connection))
         payload = canonical.encode({"v": VERSION, "seq": seq, "prev": prev, "t": now, "type": kind, "body": body})
         signed = sign1(payload, self._key, aad=labels.JOURNAL)
         connection.execute(sql.insert(self._table).values(seq=seq, signed=signed))
+        mark.journaled(connection, mark.Head(seq, entry_digest(signed)))
         return seq
+
+    def _digest(self, connection: Connection) -> mark.DigestAt:
+        def at(seq: int) -> bytes | None:
+            row = connection.execute(sql.select(self._table.c.signed).where(self._table.c.seq == seq)).first()
+            return None if row is None else entry_digest(row.signed)
+
+        return at
 
     def count(self, connection: Connection) -> int:
         """How many entries there are."""

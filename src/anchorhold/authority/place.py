@@ -17,7 +17,11 @@ _SCHEMA = re.compile(r"[a-z][a-z0-9_]{0,62}")  # 63 bytes is PostgreSQL's limit 
 _VERIFIED = "verify-full"
 
 
-class DatabaseRefused(Exception):
+class StateRefused(Exception):
+    """A state that no authority may run on as it is. Nothing is granted."""
+
+
+class DatabaseRefused(StateRefused):
     """A database that an authority may not be kept in. Says nothing of user or password."""
 
 
@@ -29,7 +33,7 @@ class PostgresPlace:
     schema: str
 
 
-def postgres_place(text: str, *, schema: str) -> PostgresPlace:
+def postgres_place(text: str, *, face: str) -> PostgresPlace:
     """The place that a URL names: `postgresql://...`, with `?schema=NAME` in place of the default. Raises
     DatabaseRefused, also for a server elsewhere whose certificate would not be checked.
     """
@@ -41,7 +45,9 @@ def postgres_place(text: str, *, schema: str) -> PostgresPlace:
         raise DatabaseRefused("expected a URL like postgresql://user@host/database") from None
     if url.drivername not in ("postgresql", "postgres", DRIVER):
         raise DatabaseRefused(f"expected a URL of postgresql, got {url.drivername!r:.40}")
-    named = url.query.get(SCHEMA_OPTION, schema)
+    if "options" in url.query:
+        raise DatabaseRefused("expected a URL without `options`: the session's settings are not a choice")
+    named = url.query.get(SCHEMA_OPTION, default_schema(face))
     if not isinstance(named, str) or not _SCHEMA.fullmatch(named) or named.startswith("pg_"):
         raise DatabaseRefused(f"schema: expected a lower-case name of at most 63 characters, got {named!r:.80}")
     url = url.set(drivername=DRIVER).difference_update_query([SCHEMA_OPTION])
@@ -69,7 +75,7 @@ def place_of(path: Path) -> Path | PostgresPlace:
         return path
     if not named.is_file():
         raise FileNotFoundError(f"no database at {str(path)!r}")
-    return postgres_place(named.read_text().strip(), schema=default_schema(path))
+    return postgres_place(named.read_text().strip(), face=path.stem)
 
 
 def write_url(path: Path, place: PostgresPlace) -> None:
@@ -82,9 +88,9 @@ def write_url(path: Path, place: PostgresPlace) -> None:
         os.fsync(file.fileno())
 
 
-def default_schema(path: Path) -> str:
+def default_schema(face: str) -> str:
     """The schema of a face whose URL names none."""
-    return f"anchorhold_{path.stem}"
+    return f"anchorhold_{face}"
 
 
 def _on_this_machine(url: sql.URL) -> bool:

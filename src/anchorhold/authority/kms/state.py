@@ -12,12 +12,13 @@ from typing import Any
 
 import sqlalchemy as sql
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 
 from anchorhold.attestation.types import Milliseconds
-from anchorhold.authority.database import open_database
 from anchorhold.authority.journal import Journal
+from anchorhold.authority.store import Store, new_store
 
+FACE = "kms"
 _TABLES = sql.MetaData()
 _realm = sql.Table(
     "realm",
@@ -53,6 +54,7 @@ _keys = sql.Table(
 )
 _journal_keys = sql.Table("journal_keys", _TABLES, sql.Column("sealed", sql.LargeBinary, nullable=False))
 Journal.define(_TABLES)
+SCHEMA = _TABLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,16 +146,17 @@ class Transaction:
 class State:
     """The database of one KMS face."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     @classmethod
-    def create(cls, path: Path, realm: Realm, anchors: dict[str, bytes], *, journal_key: bytes) -> "State":
-        """A new database; `journal_key` is sealed. Raises FileExistsError."""
-        path.touch(mode=0o600, exist_ok=False)
-        engine = open_database(path)
-        _TABLES.create_all(engine)
-        with engine.begin() as connection:
+    def create(
+        cls, path: Path, realm: Realm, anchors: dict[str, bytes], *, journal_key: bytes, database: str | None = None
+    ) -> "State":
+        """A new database: the file `path`, or in PostgreSQL at the URL `database`; `journal_key` is sealed. Raises
+        FileExistsError or DatabaseRefused.
+        """
+        with new_store(path, FACE, database) as connection:
             connection.execute(
                 sql.insert(_realm).values(
                     partition=realm.partition,
@@ -165,26 +168,24 @@ class State:
             connection.execute(sql.insert(_journal_keys).values(sealed=journal_key))
             for name, root in anchors.items():
                 connection.execute(sql.insert(_anchors).values(name=name, root_der=root))
-        return cls(engine)
+        return cls.load(path)
 
     @classmethod
     def load(cls, path: Path) -> "State":
-        """The database at `path`. Raises FileNotFoundError."""
-        if not path.is_file():
-            raise FileNotFoundError(f"no KMS state at {str(path)!r}")
-        return cls(open_database(path))
+        """The database at `path`, or named there. Raises FileNotFoundError or StateRefused."""
+        return cls(Store.load(path, FACE))
 
     def realm(self) -> Realm:
-        with self._engine.begin() as connection:
+        with self._store.transaction() as connection:
             return Realm(**connection.execute(sql.select(_realm)).mappings().one())
 
     def anchors(self) -> dict[str, bytes]:
-        with self._engine.begin() as connection:
+        with self._store.transaction() as connection:
             return {row.name: row.root_der for row in connection.execute(sql.select(_anchors))}
 
     def journal_key(self) -> bytes:
         """The sealed seed of the key that signs the journal."""
-        with self._engine.begin() as connection:
+        with self._store.transaction() as connection:
             return bytes(connection.execute(sql.select(_journal_keys.c.sealed)).scalar_one())
 
     def journal(self, key: Ed25519PrivateKey) -> Journal:
@@ -194,8 +195,8 @@ class State:
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Everything inside is committed together at the end, or not at all."""
-        with self._engine.begin() as connection:
+        with self._store.transaction() as connection:
             yield Transaction(connection)
 
     def close(self) -> None:
-        self._engine.dispose()
+        self._store.close()

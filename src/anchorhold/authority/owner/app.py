@@ -30,6 +30,7 @@ from anchorhold.authority.owner.bodies import (
     read_tenant,
 )
 from anchorhold.authority.owner.release import ReleaseRefused, release
+from anchorhold.authority.place import StateRefused
 
 Act = Callable[[Owner, bytes], Mapping[str, canonical.Value]]
 CBOR = "application/cbor"
@@ -77,7 +78,7 @@ def _endpoint(owner: Owner, act: Act, *, token: bool) -> Callable[[Request], Awa
             return _reply(FORBIDDEN, {"code": refusal.code})
         except desk.DeskRefused as refusal:
             return _reply(FORBIDDEN, {"code": refusal.code, "detail": refusal.detail})
-        except SQLAlchemyError:
+        except (SQLAlchemyError, StateRefused):
             # Nothing was committed, so nothing was granted; its words would repeat statements and values.
             return _reply(UNAVAILABLE, {"code": "unavailable"})
         except EvidenceError as error:

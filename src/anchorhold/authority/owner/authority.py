@@ -1,6 +1,5 @@
 """One owner authority, loaded: identity, keys, state, clock. What every request handler is given."""
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,14 @@ from anchorhold.attestation.types import Milliseconds, Platform
 from anchorhold.authority.journal import Journal
 from anchorhold.authority.keystore.software import Keystore, SoftwareKeystore
 from anchorhold.authority.owner.challenge import Challenges
-from anchorhold.authority.owner.keys import SigningKeys, open_keys
+from anchorhold.authority.owner.denials import DenialBudget
+from anchorhold.authority.owner.keys import (
+    CHALLENGE_USE,
+    SigningKeys,
+    make_challenge_key,
+    open_challenge_key,
+    open_keys,
+)
 from anchorhold.authority.owner.state import SCHEMA, Identity, State
 
 DATABASE = "owner.sqlite"
@@ -19,35 +25,10 @@ PUBLIC_FILE = "public.json"
 SIMULATED, PRODUCTION = "simulated", "production"
 ANCHOR_CLASSES = (SIMULATED, PRODUCTION)
 TOKEN_CHARS = (32, 128)  # `init` writes 43; an empty one would let everybody in
-UNVERIFIED_DENIALS = 60  # journaled at once; then one a second, so strangers cannot fill the disk
-_REFILL_MS = 1_000
 
 
 class StateDamaged(Exception):
     """A state folder that no authority may be run from."""
-
-
-class DenialBudget:
-    """How many refusals of callers who proved nothing are journaled; the next entry counts those left out."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._left = UNVERIFIED_DENIALS
-        self._at = 0
-        self._left_out = 0
-
-    def take(self, now: Milliseconds) -> int | None:
-        """None: leave this one out. Otherwise how many were left out since the last."""
-        with self._lock:
-            refill = max(0, now - self._at) // _REFILL_MS
-            if refill:
-                self._left, self._at = min(UNVERIFIED_DENIALS, self._left + refill), now
-            if not self._left:
-                self._left_out += 1
-                return None
-            self._left -= 1
-            left_out, self._left_out = self._left_out, 0
-            return left_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +65,19 @@ def load_owner(state_dir: Path, clock: Callable[[], Milliseconds]) -> Owner:
         keystore=keystore,
         state=state,
         journal=Journal(SCHEMA, keys.journal),
-        challenges=Challenges(),
+        challenges=Challenges(_challenge_key(state, keystore)),
         denials=DenialBudget(),
         token=_token(state_dir / TOKEN_FILE),
         clock=clock,
     )
+
+
+def _challenge_key(state: State, keystore: Keystore) -> bytes:
+    """One key for every worker and host. A state that has none gets one here; whoever is first decides which."""
+    sealed = state.sealed_keys().get(CHALLENGE_USE)
+    if sealed is None:
+        sealed = state.add_sealed_key(CHALLENGE_USE, make_challenge_key(keystore))
+    return open_challenge_key(keystore, sealed)
 
 
 def _token(path: Path) -> bytes:

@@ -1,7 +1,7 @@
-"""Challenges that need no memory until they are used: expiry, 10 random bytes and a MAC under this process's key.
+"""Challenges that need no memory until they are used: expiry, 10 random bytes and a MAC under this authority's key.
 
-A flood of requests for challenges costs nothing to keep. A restart draws a new MAC key: challenges out at that moment
-are void, and the enclave asks for another.
+A flood of requests for challenges costs nothing to keep. The key is in the state, sealed: what one worker or host
+issued, another recognises, before and after a restart.
 """
 
 import secrets
@@ -15,7 +15,7 @@ CHALLENGE_BYTES = 32
 CHALLENGE_TTL_MS = 60_000  # DESIGN 12.5
 _EXPIRY_BYTES = 6
 _HEAD_BYTES = 16
-_KEY_BYTES = 48
+KEY_BYTES = 48
 
 
 class ChallengeRefused(Exception):
@@ -24,9 +24,9 @@ class ChallengeRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Challenges:
-    """Issues and recognises the challenges of this process. Single use is the state's to keep."""
+    """Issues and recognises the challenges of one authority. Single use is the state's to keep."""
 
-    _key: bytes = field(repr=False, default_factory=lambda: secrets.token_bytes(_KEY_BYTES))
+    key: bytes = field(repr=False)
 
     def issue(self, now: Milliseconds) -> tuple[bytes, Milliseconds]:
         """A challenge and when it expires."""
@@ -38,7 +38,7 @@ class Challenges:
         """When it expires. Raises ChallengeRefused."""
         head, mac = challenge[:_HEAD_BYTES], challenge[_HEAD_BYTES:]
         if len(challenge) != CHALLENGE_BYTES or not same(mac, self._mac(head)):
-            raise ChallengeRefused("a challenge that this process did not issue")
+            raise ChallengeRefused("a challenge that this authority did not issue")
         expires = int.from_bytes(head[:_EXPIRY_BYTES], "big")
         if now >= expires:
             raise ChallengeRefused(f"expired at {expires}, now {now}")
@@ -47,4 +47,4 @@ class Challenges:
     def _mac(self, head: bytes) -> bytes:
         # HKDF-Expand is HMAC over its info: the key is uniform and used for nothing else.
         info = length_prefixed(labels.CHALLENGE, head)
-        return hkdf_expand(self._key, info=info, length=CHALLENGE_BYTES - _HEAD_BYTES)
+        return hkdf_expand(self.key, info=info, length=CHALLENGE_BYTES - _HEAD_BYTES)

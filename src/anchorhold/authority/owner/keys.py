@@ -10,12 +10,14 @@ from anchorhold.attestation.digest import length_prefixed
 from anchorhold.attestation.errors import Malformed
 from anchorhold.attestation.types import ModelDigest
 from anchorhold.authority.keystore.software import CannotOpen, Keystore
+from anchorhold.authority.owner.challenge import KEY_BYTES
 
 SIGNING_HANDLE = "owner-signing"
 SHARE_BYTES = 32
 SEED_BYTES = 32
 MAX_BLOB_BYTES = 1_024
 USES = ("lease", "credential", "journal")
+CHALLENGE_USE = "challenge"
 
 
 class BlobRefused(Exception):
@@ -35,7 +37,18 @@ def make_sealed_keys(keystore: Keystore, key_id: str) -> dict[str, bytes]:
     """Draw all keys; the sealed seeds, by use."""
     keystore.create(key_id)
     keystore.create(SIGNING_HANDLE)
-    return {use: keystore.seal(SIGNING_HANDLE, secrets.token_bytes(SEED_BYTES), use.encode()) for use in USES}
+    seeds = {use: keystore.seal(SIGNING_HANDLE, secrets.token_bytes(SEED_BYTES), use.encode()) for use in USES}
+    return seeds | {CHALLENGE_USE: make_challenge_key(keystore)}
+
+
+def make_challenge_key(keystore: Keystore) -> bytes:
+    """A new key for the MAC of challenges, sealed."""
+    return keystore.seal(SIGNING_HANDLE, secrets.token_bytes(KEY_BYTES), CHALLENGE_USE.encode())
+
+
+def open_challenge_key(keystore: Keystore, sealed: bytes) -> bytes:
+    """Raises CannotOpen or KeyError when state and keystore do not belong together."""
+    return keystore.open(SIGNING_HANDLE, sealed, CHALLENGE_USE.encode())
 
 
 def open_keys(keystore: Keystore, sealed: dict[str, bytes]) -> SigningKeys:

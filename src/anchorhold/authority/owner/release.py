@@ -205,14 +205,15 @@ def _journal_refusal(owner: Owner, request: ReleaseRequest, refusal: ReleaseRefu
         "code": refusal.code,
         "detail": refusal.detail[:MAX_DETAIL],
         "verified": refusal.verified,
-        "left_out": left_out,
     }
     try:
         body |= _facts(request, decode_statement(request.statement, Release))
     except EvidenceError:
         body["document"] = hashlib.sha256(request.document).digest()
     with owner.state.transaction() as transaction:
-        owner.journal.append(transaction.connection, now, "deny", body)
+        told = 0 if refusal.verified else transaction.take_denial(now, left_out)
+        if told is not None:
+            owner.journal.append(transaction.connection, now, "deny", body | {"left_out": told})
 
 
 def _facts(request: ReleaseRequest, statement: Release) -> dict[str, canonical.Value]:

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import cast
 
 import sqlalchemy as sql
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 
 from anchorhold.attestation import canonical
 from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, StatementDigest
-from anchorhold.authority.database import open_database, upsert
+from anchorhold.authority.database import upsert
 from anchorhold.authority.journal import Journal
+from anchorhold.authority.owner.denials import Budget
+from anchorhold.authority.store import Store, new_store
 
+FACE = "owner"
 MAX_MEASUREMENTS_BYTES = 65_536
 _TABLES = sql.MetaData()
 _identity = sql.Table(
@@ -65,6 +68,14 @@ _challenges = sql.Table(
     _TABLES,
     sql.Column("challenge", sql.LargeBinary, primary_key=True),
     sql.Column("expires", sql.BigInteger, nullable=False),
+)
+_denials = sql.Table(  # one row
+    "denials",
+    _TABLES,
+    sql.Column("id", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("left", sql.Integer, nullable=False),
+    sql.Column("at", sql.BigInteger, nullable=False),
+    sql.Column("left_out", sql.BigInteger, nullable=False),
 )
 Journal.define(_TABLES)
 SCHEMA = _TABLES
@@ -164,22 +175,39 @@ class Transaction:
         # The row itself says that it is new: a driver need not count what an INSERT did.
         return self.connection.execute(row.returning(_challenges.c.challenge)).first() is not None
 
+    def take_denial(self, now: Milliseconds, left_out: int) -> int | None:
+        """None: leave this refusal out of the journal. Otherwise how many were left out since, on all hosts."""
+        row = self.connection.execute(sql.select(_denials.c.left, _denials.c.at, _denials.c.left_out)).first()
+        budget, told = (Budget() if row is None else Budget(*row)).take(now, left_out)
+        values = {"left": budget.left, "at": budget.at, "left_out": budget.left_out}
+        self.connection.execute(
+            upsert(self.connection, _denials)
+            .values(id=0, **values)
+            .on_conflict_do_update(index_elements=[_denials.c.id], set_=values)
+        )
+        return told
+
 
 class State:
     """The database of one owner face."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     @classmethod
     def create(
-        cls, path: Path, identity: Identity, anchors: dict[str, bytes], sealed_keys: dict[str, bytes]
+        cls,
+        path: Path,
+        identity: Identity,
+        anchors: dict[str, bytes],
+        sealed_keys: dict[str, bytes],
+        *,
+        database: str | None = None,
     ) -> "State":
-        """A new database. Raises FileExistsError."""
-        path.touch(mode=0o600, exist_ok=False)
-        engine = open_database(path)
-        _TABLES.create_all(engine)
-        with engine.begin() as connection:
+        """A new database: the file `path`, or in PostgreSQL at the URL `database`. Raises FileExistsError or
+        DatabaseRefused.
+        """
+        with new_store(path, FACE, database) as connection:
             connection.execute(
                 sql.insert(_identity).values(
                     name=identity.name,
@@ -190,35 +218,41 @@ class State:
             )
             connection.execute(sql.insert(_anchors), [{"name": n, "root_der": r} for n, r in anchors.items()])
             connection.execute(sql.insert(_sealed_keys), [{"use": u, "sealed": s} for u, s in sealed_keys.items()])
-        return cls(engine)
+        return cls.load(path)
 
     @classmethod
     def load(cls, path: Path) -> "State":
-        """The database at `path`. Raises FileNotFoundError."""
-        if not path.is_file():
-            raise FileNotFoundError(f"no owner state at {str(path)!r}")
-        return cls(open_database(path))
+        """The database at `path`, or named there. Raises FileNotFoundError or StateRefused."""
+        return cls(Store.load(path, FACE))
 
     def identity(self) -> Identity:
-        with self._engine.begin() as connection:
+        with self._store.transaction() as connection:
             return Identity(**connection.execute(sql.select(_identity)).mappings().one())
 
     def anchors(self) -> dict[str, bytes]:
-        with self._engine.begin() as connection:
+        with self._store.transaction() as connection:
             return {row.name: row.root_der for row in connection.execute(sql.select(_anchors))}
 
     def sealed_keys(self) -> dict[str, bytes]:
-        with self._engine.begin() as connection:
+        with self._store.transaction() as connection:
             return {row.use: row.sealed for row in connection.execute(sql.select(_sealed_keys))}
+
+    def add_sealed_key(self, use: str, sealed: bytes) -> bytes:
+        """Keep a sealed key for `use` unless there is one; the one that is kept."""
+        with self._store.transaction() as connection:
+            row = upsert(connection, _sealed_keys).values(use=use, sealed=sealed).on_conflict_do_nothing()
+            connection.execute(row)
+            kept = sql.select(_sealed_keys.c.sealed).where(_sealed_keys.c.use == use)
+            return bytes(connection.execute(kept).scalar_one())
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Everything inside is committed together at the end, or not at all."""
-        with self._engine.begin() as connection:
+        with self._store.transaction() as connection:
             yield Transaction(connection)
 
     def close(self) -> None:
-        self._engine.dispose()
+        self._store.close()
 
 
 def _model(row: dict[str, object]) -> RegisteredModel:
