@@ -61,6 +61,9 @@ TRANSCRIPT_HEAD = b"anchorhold/v1/transcript/head"
 CHECKPOINT = b"anchorhold/v1/transcript/checkpoint"
 BATCH_ROOT = b"anchorhold/v1/transcript/batch-root"
 
+# The authority's state (docs/spec/authority-state.md)
+STATE_BACKUP = b"anchorhold/v1/authority/state-backup"
+
 # The KMS face (docs/spec/release.md)
 KMS_KEYSTORE = b"anchorhold/v1/kms/keystore"
 KMS_BLOB = b"anchorhold/v1/kms/blob"

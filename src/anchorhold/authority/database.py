@@ -18,6 +18,7 @@ WAIT_MS = 5_000  # for the writer before us; then the call is answered as unavai
 IDLE_MS = 10_000  # a writer that stands still for so long loses its transaction: one stopped host must not stop all
 CONNECT_S = 5
 LOCK_CLASS = 0x416E6368  # "Anch": the first half of the advisory lock's number, so that it meets no other program's
+SNAPSHOT = "anchorhold_snapshot"  # execution option of a connection that only reads, as of one moment
 _PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",  # the commit is fsync'd: a revocation that was answered survives the power cut
@@ -51,7 +52,7 @@ def _open_sqlite(path: Path) -> Engine:
 
     @sql.event.listens_for(engine, "begin")
     def _begun(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN" if _snapshot(connection) else "BEGIN IMMEDIATE")
 
     return engine
 
@@ -77,9 +78,16 @@ def _open_postgres(place: PostgresPlace) -> Engine:
 
     @sql.event.listens_for(engine, "begin")
     def _begun(connection: Connection) -> None:
-        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (LOCK_CLASS, place.schema))
+        if _snapshot(connection):
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        else:
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (LOCK_CLASS, place.schema))
 
     return engine
+
+
+def _snapshot(connection: Connection) -> bool:
+    return connection.get_execution_options().get(SNAPSHOT, False) is True
 
 
 def _session(place: PostgresPlace) -> dict[str, object]:

@@ -110,18 +110,19 @@ class Mark:
 
     @staticmethod
     def _move(path: Path, head: Head, *, back: bool) -> None:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if back else 0), 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            slots = _heads(path, os.pread(descriptor, 2 * SLOT_BYTES, 0))
-            furthest = max(slots, key=lambda one: one.seq)
             if back:
                 os.pwrite(descriptor, _slot(head).ljust(2 * SLOT_BYTES, b"\0"), 0)
-            elif head.seq <= furthest.seq:
+                os.fsync(descriptor)
+                return
+            slots = _heads(path, os.pread(descriptor, 2 * SLOT_BYTES, 0))
+            furthest = max(slots, key=lambda one: one.seq)
+            if head.seq <= furthest.seq:
                 return  # another thread or process was ahead, and its mark is on disk before it lets go of the lock
-            else:
-                # In place and of the same size: no file system needs room for it, and one sync suffices.
-                os.pwrite(descriptor, _slot(head), SLOT_BYTES if slots[0] is furthest else 0)
+            # In place and of the same size: no file system needs room for it, and one sync suffices.
+            os.pwrite(descriptor, _slot(head), SLOT_BYTES if slots[0] is furthest else 0)
             os.fdatasync(descriptor)
         finally:
             os.close(descriptor)

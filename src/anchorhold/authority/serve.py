@@ -2,25 +2,50 @@
 
 import json
 import socket
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
 
+from anchorhold.authority.faces import Clock, face_of
 from anchorhold.authority.tls import TlsFiles
+from anchorhold.authority.workers import Tell, supervise
 
 BACKLOG = 128
 IDLE_SECONDS = 15  # an idle connection is closed; callers reconnect
 SHUTDOWN_SECONDS = 5
 
 
-def serve(app: Starlette, *, host: str, port: int, tls_files: TlsFiles, ready_file: Path | None) -> None:
-    """Serve until SIGINT or SIGTERM. Port 0 takes a free one; `ready_file` then says {"port": N}. Raises OSError."""
-    server = make_server(app, tls_files)
+def serve(
+    state_dir: Path,
+    clock: Clock,
+    *,
+    host: str,
+    port: int,
+    ready_file: Path | None,
+    workers: int = 1,
+    tell: Tell = lambda _: None,
+) -> None:
+    """Serve the face in `state_dir` until SIGINT or SIGTERM. Port 0 takes a free one; `ready_file` then says
+    {"port": N}. Raises OSError, what the face's `make_app` raises, or WorkersFailed.
+    """
+    # Made here also where workers make their own: a state that cannot be served is refused before anybody is told.
+    app = face_of(state_dir).make_app(state_dir, clock)
+    server = make_server(app, TlsFiles.within(state_dir))
     with listen(host, port) as listener:
         if ready_file is not None:
             _announce(ready_file, listener.getsockname()[1])
-        server.run(sockets=[listener])
+        if workers == 1:
+            server.run(sockets=[listener])
+        else:
+            supervise(partial(serve_on, state_dir, clock), listener, workers, tell)
+
+
+def serve_on(state_dir: Path, clock: Clock, listener: socket.socket) -> None:
+    """Serve the face in `state_dir` on `listener`: what one worker does."""
+    app = face_of(state_dir).make_app(state_dir, clock)
+    make_server(app, TlsFiles.within(state_dir)).run(sockets=[listener])
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,5 +1,6 @@
 """The database of one face: made by migration, opened at its revision only, its journal held against the mark."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from sqlalchemy.engine import Connection, Engine
 from anchorhold.attestation import labels
 from anchorhold.attestation.digest import labelled
 from anchorhold.authority import migrations
-from anchorhold.authority.database import open_database
+from anchorhold.authority.database import SNAPSHOT, open_database
 from anchorhold.authority.mark import EMPTY, Head, Mark, reached, watch
-from anchorhold.authority.place import PostgresPlace, place_of, postgres_place, url_file, write_url
+from anchorhold.authority.place import DatabaseRefused, PostgresPlace, place_of, postgres_place, url_file, write_url
 
+_OTHERS = ".marks"
 MAX_MARKS = 8  # files that hold the mark; each costs a sync at each call
 _JOURNAL = sql.table("journal", sql.column("seq", sql.Integer), sql.column("signed", sql.LargeBinary))
 
@@ -47,6 +49,12 @@ class Store:
         return cls(face, path, open_database(place_of(path)), Mark(mark_files(path)))
 
     @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """What the database held at one moment, to be read without holding up anybody."""
+        with self.engine.connect().execution_options(**{SNAPSHOT: True}) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Everything inside is committed together at the end, or not at all; what it journaled is marked before this
         returns. Raises MarkFailed, and RolledBack when something is journaled on a database that was put back.
@@ -65,10 +73,13 @@ class Store:
 
 
 @contextmanager
-def new_store(path: Path, face: str, url: str | None = None) -> Iterator[Connection]:
+def new_store(
+    path: Path, face: str, url: str | None = None, *, revision: str | None = None, marked: bool = True
+) -> Iterator[Connection]:
     """A new database at the last revision, and a transaction to fill it in: it is there whole afterwards, or not.
 
-    Raises FileExistsError, or DatabaseRefused for a URL that is not a fit place.
+    Not `marked` is for a restore alone: what mark there is stays, and holds. Raises FileExistsError, or
+    DatabaseRefused for a URL that is not a fit place.
     """
     if url is None:
         path.touch(mode=0o600, exist_ok=False)
@@ -82,10 +93,11 @@ def new_store(path: Path, face: str, url: str | None = None) -> Iterator[Connect
         with engine.begin() as connection:
             if isinstance(place, PostgresPlace):
                 _new_schema(connection, place)
-            migrations.upgrade(connection, face)
+            migrations.upgrade(connection, face, revision)
             yield connection
             head = last_head(connection)
-        Mark.make(mark_file(path), head)
+        if marked:
+            Mark.make(mark_file(path), head)
         if isinstance(place, PostgresPlace):
             write_url(path, place)
     except BaseException:
@@ -125,9 +137,27 @@ def mark_file(path: Path) -> Path:
 
 def mark_files(path: Path) -> tuple[Path, ...]:
     """The mark beside the database, and the others that `marks` in the folder names, one path a line."""
-    others = path.with_suffix(".marks")
+    others = path.with_suffix(_OTHERS)
     named = others.read_text().splitlines() if others.is_file() else []
     return (mark_file(path), *(Path(line) for line in named[: MAX_MARKS - 1]))
+
+
+def read_mark(path: Path) -> tuple[Head, tuple[Path, ...]]:
+    """The mark of the face whose SQLite file would be `path`, and the files that hold it. Raises MarkFailed."""
+    files = mark_files(path)
+    return Mark(files).read(), files
+
+
+def add_mark(path: Path, file: Path) -> None:
+    """Keep the mark in `file` too, from the next start on. Raises FileExistsError, MarkFailed or DatabaseRefused."""
+    head, files = read_mark(path)
+    if len(files) >= MAX_MARKS:
+        raise DatabaseRefused(f"expected at most {MAX_MARKS} files for the mark")
+    Mark.make(file, head)
+    with path.with_suffix(_OTHERS).open("a") as others:
+        others.write(f"{file.absolute()}\n")
+        others.flush()
+        os.fsync(others.fileno())
 
 
 def last_head(connection: Connection) -> Head:

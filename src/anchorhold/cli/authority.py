@@ -2,9 +2,9 @@
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -14,6 +14,7 @@ from anchorhold.attestation.configuration import LEASE_TTL_MS
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.policy import MAX_POLICY_JSON, policy_from_json
 from anchorhold.cli.authority_export import add_export
+from anchorhold.cli.authority_state import add_state_commands, first_line, readable_state
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.revoke import GRACE_S, run_reinstate, run_revoke
@@ -21,13 +22,11 @@ from anchorhold.cli.target import Target, add_target_options, failed
 from anchorhold.cli.times import moment_text, now_ms
 from anchorhold.cli.values import address, listen, listening, seconds, whole
 
-if TYPE_CHECKING:
-    from starlette.applications import Starlette
-
 FACES = ("owner", "kms")
 DAY_MS = 86_400_000
 MAX_DAYS = 3_650  # of a tenant credential
 MAX_GRACE_S = 3_600.0
+MAX_WORKERS = 64
 _CODES = "0 done, 1 the authority refused, 2 cannot run"
 _MODEL = "D in hex; with --stack its model id, or nothing, will do"
 Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
@@ -52,6 +51,7 @@ def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
     _add_revoke(commands)
     _add_desk(commands)
     add_export(commands)
+    add_state_commands(commands)
 
 
 def _add_init(commands: "Subparsers[argparse.ArgumentParser]") -> None:
@@ -79,6 +79,11 @@ def _add_init(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     init.add_argument("--custodian", default="model-owner", metavar="NAME", help="owner face: who runs it")
     init.add_argument("--region", default="eu-central-1", metavar="NAME", help="KMS face: the region in its ARNs")
     init.add_argument("--account", default="000000000001", metavar="N", help="KMS face: the account, 12 digits")
+    init.add_argument(
+        "--database",
+        metavar="URL",
+        help="keep the state in PostgreSQL: postgresql://USER@HOST/DATABASE?sslmode=verify-full",
+    )
     init.add_argument("--json", action="store_true", help="print JSON")
     init.set_defaults(run=_init)
 
@@ -98,6 +103,9 @@ def _add_serve(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         "--listen", type=listen, default="127.0.0.1:7443", metavar="HOST:PORT", help="port 0: a free one"
     )
     serve.add_argument("--ready-file", type=Path, metavar="FILE", help='gets {"port": N} when the face listens')
+    serve.add_argument(
+        "--workers", type=whole(1, MAX_WORKERS), default=1, metavar="N", help="processes behind the one address"
+    )
     serve.set_defaults(run=_serve)
 
 
@@ -212,8 +220,11 @@ def _add_desk(commands: "Subparsers[argparse.ArgumentParser]") -> None:
 
 
 def _init(options: argparse.Namespace) -> int:
+    from sqlalchemy.exc import SQLAlchemyError
+
     from anchorhold.authority.kms import setup as kms
     from anchorhold.authority.owner import setup as owner
+    from anchorhold.authority.place import StateRefused
 
     roots = tuple(_root(path) for path in options.root)
     try:
@@ -225,15 +236,24 @@ def _init(options: argparse.Namespace) -> int:
                 now=now_ms(),
                 region=options.region,
                 account=options.account,
+                database=options.database,
             )
             made: dict[str, object] = {"face": "kms", **asdict(realm)}
         else:
             public = owner.init(
-                options.state, options.anchor_class, roots, options.name, options.custodian, now=now_ms()
+                options.state,
+                options.anchor_class,
+                roots,
+                options.name,
+                options.custodian,
+                now=now_ms(),
+                database=options.database,
             )
             made = {"face": "owner", **asdict(public)}
-    except (kms.SetupError, owner.SetupRefused) as error:
+    except (kms.SetupError, owner.SetupRefused, StateRefused) as error:
         raise CommandError(f"authority init: {error}") from error
+    except SQLAlchemyError as error:
+        raise CommandError(f"authority init: {first_line(error)}") from error
     except FileExistsError as error:
         raise CommandError(f"{str(options.state)!r} is in use: an authority is never overwritten") from error
     _show(options, made)
@@ -242,34 +262,19 @@ def _init(options: argparse.Namespace) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     from anchorhold.authority.serve import serve
-    from anchorhold.authority.tls import TlsFiles
 
     host, port = address(options.listen)
-    made = _face(options.state)
-    with listening(options.listen):
-        serve(made, host=host, port=port, tls_files=TlsFiles.within(options.state), ready_file=options.ready_file)
+    with listening(options.listen), readable_state(options.state):
+        serve(
+            options.state,
+            now_ms,
+            host=host,
+            port=port,
+            ready_file=options.ready_file,
+            workers=options.workers,
+            tell=lambda text: print(f"anchorhold: {text}", file=sys.stderr, flush=True),
+        )
     return 0
-
-
-def _face(state: Path) -> "Starlette":
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from anchorhold.authority.keystore.software import CannotOpen, KeystoreError
-    from anchorhold.authority.kms import app as kms
-    from anchorhold.authority.owner import app as owner
-    from anchorhold.authority.owner.authority import DATABASE, StateDamaged
-
-    try:
-        if (state / DATABASE).is_file():
-            return owner.make_app(state, now_ms)
-        if (state / kms.DATABASE).is_file():
-            return kms.make_app(state, now_ms)
-    except (SQLAlchemyError, KeystoreError, CannotOpen, StateDamaged, EvidenceError, KeyError, ValueError) as error:
-        # SQLAlchemy's own words repeat statements and values; their first line does not.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CommandError(f"authority in {str(state)!r} is damaged: {reason}", hint="restore the folder") from error
-    hint = "anchorhold authority init --face owner|kms --state DIR"
-    raise CommandError(f"no authority in {str(state)!r}", hint=hint)
 
 
 def _register(options: argparse.Namespace) -> int:

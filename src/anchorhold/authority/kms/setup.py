@@ -32,7 +32,7 @@ class SetupError(ValueError):
     """Arguments that make no sound KMS: the caller's mistake."""
 
 
-def init(
+def init(  # noqa: PLR0913 - what a realm is, and where it is kept
     state_dir: Path,
     anchor_class: str,
     roots: Sequence[Anchor],
@@ -41,8 +41,10 @@ def init(
     partition: str = "aws",
     region: str = "eu-central-1",
     account: str = "000000000001",
+    database: str | None = None,
 ) -> Realm:
-    """A new state in `state_dir`, which must be absent or empty. Raises SetupError or FileExistsError.
+    """A new state in `state_dir`, which must be absent or empty. Raises SetupError, DatabaseRefused or
+    FileExistsError.
 
     `production` accepts the pinned AWS root and no other; `simulated` accepts `roots`, none of which is pinned.
     Credentials of admin, publisher and enclave are in `credentials.json` (0600).
@@ -69,6 +71,7 @@ def init(
         realm,
         {anchor.name: anchor.root_der for anchor in anchors},
         journal_key=keystore.seal(JOURNAL_HANDLE, journal_key.private_bytes_raw(), b""),
+        database=database,
     )
     (state_dir / JOURNAL_PUBLIC).write_text(journal_key.public_key().public_bytes_raw().hex() + "\n")
     make_tls(state_dir, now=datetime.fromtimestamp(now / 1000, UTC))

@@ -143,6 +143,14 @@ class Transaction:
         return None if row is None else dict(row)
 
 
+def close_all(connection: Connection, now: Milliseconds) -> int:
+    """Disable every key that is enabled; how many were."""
+    del now
+    closed = connection.execute(sql.select(sql.func.count()).select_from(_keys).where(_keys.c.enabled)).scalar_one()
+    connection.execute(sql.update(_keys).where(_keys.c.enabled).values(enabled=False))
+    return closed
+
+
 class State:
     """The database of one KMS face."""
 

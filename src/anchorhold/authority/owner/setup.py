@@ -25,6 +25,7 @@ from anchorhold.authority.owner.authority import (
 )
 from anchorhold.authority.owner.keys import make_sealed_keys, open_keys
 from anchorhold.authority.owner.state import Identity, State
+from anchorhold.authority.place import has_database
 from anchorhold.authority.tls import make_tls
 
 TOKEN_BYTES = 32
@@ -49,9 +50,17 @@ class PublicIdentity:
 
 
 def init(
-    state_dir: Path, anchor_class: str, roots: Sequence[Anchor], name: str, custodian: str, *, now: Milliseconds
+    state_dir: Path,
+    anchor_class: str,
+    roots: Sequence[Anchor],
+    name: str,
+    custodian: str,
+    *,
+    now: Milliseconds,
+    database: str | None = None,
 ) -> PublicIdentity:
-    """A new owner authority in `state_dir`. Raises SetupRefused, or FileExistsError where there is one already.
+    """A new owner authority in `state_dir`, its database there or in PostgreSQL at the URL `database`. Raises
+    SetupRefused, DatabaseRefused, or FileExistsError where there is one already.
 
     `production` accepts the pinned root and no other; `simulated` accepts `roots`, none of which may be the pinned one.
     Keys made under `simulated` carry the word in their id and never migrate.
@@ -63,7 +72,7 @@ def init(
     except EvidenceError as error:
         raise SetupRefused(str(error)) from error
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if (state_dir / DATABASE).exists():
+    if has_database(state_dir / DATABASE):
         raise FileExistsError(f"{str(state_dir)!r} holds an owner authority already")
     mark = f"{SIMULATED}-" if anchor_class == SIMULATED else ""
     identity = Identity(name, custodian, anchor_class, f"owner-{mark}{secrets.token_hex(KEY_ID_BYTES)}")
@@ -83,7 +92,8 @@ def init(
     )
     (state_dir / PUBLIC_FILE).write_text(json.dumps(asdict(public), indent=2) + "\n")
     # The database comes last: a folder without one is no authority, and `init` may be told so.
-    State.create(state_dir / DATABASE, identity, {anchor.name: anchor.root_der for anchor in anchors}, sealed).close()
+    trusted = {anchor.name: anchor.root_der for anchor in anchors}
+    State.create(state_dir / DATABASE, identity, trusted, sealed, database=database).close()
     return public
 
 

@@ -17,6 +17,7 @@ from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, Stat
 from anchorhold.authority.database import upsert
 from anchorhold.authority.journal import Journal
 from anchorhold.authority.owner.denials import Budget
+from anchorhold.authority.owner.keys import CHALLENGE_USE
 from anchorhold.authority.store import Store, new_store
 
 FACE = "owner"
@@ -253,6 +254,16 @@ class State:
 
     def close(self) -> None:
         self._store.close()
+
+
+def close_all(connection: Connection, now: Milliseconds) -> int:
+    """Revoke every model that is not, and make every challenge void; how many were revoked."""
+    open_ones = sql.select(sql.func.count()).select_from(_models).where(_models.c.revoked_at.is_(None))
+    closed = connection.execute(open_ones).scalar_one()
+    connection.execute(sql.update(_models).where(_models.c.revoked_at.is_(None)).values(revoked_at=now))
+    # A challenge that was used in the days that are lost would be fresh again: a new key is made at start.
+    connection.execute(sql.delete(_sealed_keys).where(_sealed_keys.c.use == CHALLENGE_USE))
+    return closed
 
 
 def _model(row: dict[str, object]) -> RegisteredModel:

@@ -1,0 +1,86 @@
+"""Which face a state folder is of, and what commands that serve every face need of it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sql
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from sqlalchemy.engine import Connection
+from starlette.applications import Starlette
+
+from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.keystore.software import Keystore, SoftwareKeystore
+from anchorhold.authority.kms import app as kms
+from anchorhold.authority.kms import setup as kms_setup
+from anchorhold.authority.kms import state as kms_state
+from anchorhold.authority.owner import app as owner
+from anchorhold.authority.owner import authority as owner_authority
+from anchorhold.authority.owner import keys as owner_keys
+from anchorhold.authority.owner import state as owner_state
+from anchorhold.authority.place import has_database
+from anchorhold.authority.store import Store
+
+Clock = Callable[[], Milliseconds]
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One kind of face. `close_all` refuses every use of every key until an operator allows it again."""
+
+    name: str
+    database: str
+    tables: sql.MetaData
+    make_app: Callable[[Path, Clock], Starlette]
+    journal_key: Callable[[Store, Keystore], Ed25519PrivateKey]
+    public_journal_key: Callable[[Path], Ed25519PublicKey]
+    close_all: Callable[[Connection, Milliseconds], int]
+
+    def path(self, state_dir: Path) -> Path:
+        """What its SQLite file in `state_dir` is called, whether or not it is there."""
+        return state_dir / self.database
+
+
+FACES = (
+    Face(
+        owner_state.FACE,
+        owner_authority.DATABASE,
+        owner_state.SCHEMA,
+        owner.make_app,
+        lambda store, keystore: owner_keys.open_keys(keystore, owner_state.State(store).sealed_keys()).journal,
+        lambda folder: _public(json.loads((folder / owner_authority.PUBLIC_FILE).read_text())["journal_key"]),
+        owner_state.close_all,
+    ),
+    Face(
+        kms_state.FACE,
+        kms.DATABASE,
+        kms_state.SCHEMA,
+        kms.make_app,
+        lambda store, keystore: kms.journal_key(kms_state.State(store), keystore),
+        lambda folder: _public((folder / kms_setup.JOURNAL_PUBLIC).read_text()),
+        kms_state.close_all,
+    ),
+)
+
+
+def face_of(state_dir: Path) -> Face:
+    """The face whose database is in `state_dir`, or named there. Raises FileNotFoundError."""
+    for face in FACES:
+        if has_database(face.path(state_dir)):
+            return face
+    raise FileNotFoundError(f"no authority in {str(state_dir)!r}")
+
+
+def face_named(name: str) -> Face:
+    """Raises KeyError."""
+    return {face.name: face for face in FACES}[name]
+
+
+def open_store_key(face: Face, store: Store, state_dir: Path) -> Ed25519PrivateKey:
+    """The key that signs the journal of this state. Raises KeystoreError, CannotOpen or KeyError."""
+    return face.journal_key(store, SoftwareKeystore.load(state_dir))
+
+
+def _public(text: str) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(bytes.fromhex(text.strip()))
