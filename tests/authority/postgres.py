@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,22 +40,23 @@ def binaries() -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class Postgres:
-    """One server; `folder` holds data and socket."""
+    """One server; `folder` holds data and socket. `shim` is put before libc in it: it can fill the disk."""
 
     folder: Path
+    shim: Path | None = None
 
     @property
     def url(self) -> str:
         return f"postgresql://{OWNER}@/postgres?host={self.folder}"
 
     @classmethod
-    def create(cls, folder: Path) -> "Postgres":
+    def create(cls, folder: Path, shim: Path | None = None) -> "Postgres":
         """A new, running server in `folder`, which must not exist."""
         folder.mkdir(mode=0o700)
         user = _user()
         if user is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
-        made = cls(folder)
+        made = cls(folder, shim)
         made._run("initdb", "-A", "trust", "-U", OWNER, "-E", "UTF8", "--locale=C", "-D", str(folder / "data"))
         with (folder / "data" / "postgresql.conf").open("a") as file:
             file.writelines(f"{name} = '{value}'\n" for name, value in SETTINGS.items())
@@ -84,6 +85,18 @@ class Postgres:
         while any(Path(f"/proc/{one}").exists() for one in family):
             time.sleep(0.01)
 
+    def fill_disk(self) -> None:
+        """From now on every write of every process of the server says that there is no room."""
+        assert self.shim is not None
+        self._full.touch()
+
+    def free_disk(self) -> None:
+        self._full.unlink(missing_ok=True)
+
+    @property
+    def _full(self) -> Path:
+        return self.folder.parent / "full"
+
     @property
     def pid(self) -> int:
         return int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
@@ -91,6 +104,11 @@ class Postgres:
     def remove(self) -> None:
         self.stop()
         shutil.rmtree(self.folder)
+
+    def _preload(self) -> dict[str, str]:
+        if self.shim is None:
+            return {}
+        return {"LD_PRELOAD": str(self.shim), "SHIM_ROOT": str(self.folder), "SHIM_FULL": str(self._full)}
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> None:
         home = binaries()
@@ -101,7 +119,7 @@ class Postgres:
             user=None if user is None else user.pw_uid,
             group=None if user is None else user.pw_gid,
             extra_groups=None if user is None else [],
-            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"} | self._preload(),
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -122,11 +140,12 @@ def _user() -> pwd.struct_passwd | None:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
+def postgres(build_shim: Callable[[Path], Path] | None = None) -> Iterator[Postgres]:
     """A server for as long as the block lasts, in a temporary folder that its user can reach."""
     with tempfile.TemporaryDirectory(prefix="anchorhold-pg-") as above:
         Path(above).chmod(0o755)
-        made = Postgres.create(Path(above) / "pg")
+        shim = None if build_shim is None else build_shim(Path(above))
+        made = Postgres.create(Path(above) / "pg", shim)
         try:
             yield made
         finally:

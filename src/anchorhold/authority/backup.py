@@ -120,7 +120,14 @@ def _write_rows(face: Face, connection: Connection, out: BinaryIO, now: Millisec
         running.update(framed)
         out.write(framed)
 
-    header = {"v": VERSION, "face": face.name, "revision": revision, "seq": head.seq, "head": head.digest, "t": now}
+    header: dict[str, canonical.Value] = {
+        "v": VERSION,
+        "face": face.name,
+        "revision": revision,
+        "seq": head.seq,
+        "head": head.digest,
+        "t": now,
+    }
     put(_HEADER, header)
     for table in face.tables.sorted_tables:
         for part in connection.execute(sql.select(table)).mappings().partitions(ROWS_AT_ONCE):

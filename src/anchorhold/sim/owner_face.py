@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import uvicorn
 from cryptography import x509
@@ -61,6 +62,14 @@ class Clock:
         return 100.0 + self.passed
 
 
+class Serving(Protocol):
+    """Something that listens as an authority."""
+
+    port: int
+
+    def stop(self) -> None: ...
+
+
 class Served:
     """An ASGI application behind TLS in a thread of this process."""
 
@@ -105,7 +114,7 @@ class Authority:
     public: PublicIdentity
     pki: SimulatedPki
     clock: Clock
-    served: Served
+    served: Serving
     extra: list[Served] = field(default_factory=list)
 
     def restart(self) -> None:

@@ -263,8 +263,7 @@ def test_a_backup_with_a_changed_byte_is_refused_and_nothing_is_made(
     file = tmp_path / "backup"
     write_backup(stopped.state_dir, file, stopped.clock.ms())
     raw = bytearray(file.read_bytes())
-    at = int(where * len(raw)) if isinstance(where, float) else where
-    raw[at] ^= 1
+    raw[int(where * len(raw)) if 0 < where < 1 else int(where)] ^= 1
     file.write_bytes(raw)
     moved_away(stopped)
     with pytest.raises(BackupRefused):

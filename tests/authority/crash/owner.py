@@ -1,0 +1,161 @@
+"""Load on an owner face, and what must be true of it afterwards."""
+
+import secrets
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.authority.crash.answered import Answers, Lost, Told
+from tests.authority.crash.face import FaceProcess
+from tests.authority.crash.seeded import Seeded
+
+from anchorhold.attestation.binding import Ask
+from anchorhold.attestation.lease import lease_id
+from anchorhold.attestation.types import Milliseconds, ModelDigest
+from anchorhold.authority.journal import JournalEntry
+from anchorhold.authority.owner.client import AdminFailed
+from anchorhold.authority.owner.setup import init
+from anchorhold.enclave.keys.source import Refused, SourceUnavailable
+from anchorhold.sim.owner_face import PURPOSE, Authority, Clock
+from anchorhold.sim.pki import SimulatedPki
+
+_FIELD = {"register": "ttl_ms", "share": "version", "revoke": "reason", "reinstate": "reason", "tenant": "tenant"}
+
+
+class RealClock(Clock):
+    """The clock that the authority's own process reads."""
+
+    def ms(self) -> Milliseconds:
+        return Milliseconds(time.time_ns() // 1_000_000)
+
+    def boottime(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def made(folder: Path, workers: int, database: str | None = None) -> Authority:
+    """A new owner authority, served by processes."""
+    clock = RealClock()
+    pki = SimulatedPki.create(datetime.fromtimestamp(clock.ms() / 1000, UTC))
+    state_dir = folder / "owner"
+    public = init(state_dir, "simulated", (pki.anchor,), "owner", "model-owner", now=clock.ms(), database=database)
+    return Authority(state_dir, public, pki, clock, FaceProcess(state_dir, workers=workers))
+
+
+@dataclass(slots=True)
+class Known:
+    """What one model's only client knows of it. `asked` is what was asked for and not answered."""
+
+    revoked: bool = False
+    asked: bool | None = None
+    not_after: int = 0
+
+
+@dataclass(slots=True)
+class OwnerLoad:
+    """Clients of one owner authority. Each has models of its own, so that it knows what they must be like."""
+
+    authority: Authority
+    answers: Answers = field(default_factory=Answers)
+    models: dict[bytes, Known] = field(default_factory=dict)
+
+    def client(self, chance: Seeded, stop: threading.Event) -> None:
+        """Asks for one thing after the other until it is told to stop, or nobody answers."""
+        mine: list[ModelDigest] = []
+        try:
+            while not stop.is_set():
+                self._once(chance, mine)
+        except (AdminFailed, SourceUnavailable) as error:
+            # A fault said by the authority is one that it noticed; the rest is the kill.
+            if getattr(error, "code", "") == "unavailable":
+                self.answers.fault()
+                time.sleep(0.01)
+                self.client(chance, stop)
+
+    def _once(self, chance: Seeded, mine: list[ModelDigest]) -> None:
+        if not mine or chance.below(8) == 0:
+            mine.append(self._register(ModelDigest(secrets.token_bytes(48)), chance))
+            return
+        model = mine[chance.below(len(mine))]
+        deed = (self._release, self._release, self._share, self._revoke, self._reinstate, self._tenant)
+        deed[chance.below(len(deed))](model)
+
+    def _register(self, model: ModelDigest, chance: Seeded) -> ModelDigest:
+        ttl = 2_000 + chance.below(3_000_000)
+        self.authority.register(model=model, alias=model.hex()[:12], ttl_ms=ttl)
+        self.models[bytes(model)] = Known()
+        self.answers.add(Told("register", bytes(model)))
+        return model
+
+    def _share(self, model: ModelDigest) -> None:
+        version = secrets.token_hex(8)
+        self.authority.order("shares", model=model, model_id="tiny", version=version, purpose_class="serve")
+        self.answers.add(Told("share", version))
+
+    def _revoke(self, model: ModelDigest) -> None:
+        self._switch(model, "revoke", revoked=True)
+
+    def _reinstate(self, model: ModelDigest) -> None:
+        self._switch(model, "reinstate", revoked=False)
+
+    def _switch(self, model: ModelDigest, order: str, *, revoked: bool) -> None:
+        reason, known = secrets.token_hex(8), self.models[bytes(model)]
+        known.asked = revoked
+        self.authority.order(order, model=model, reason=reason)
+        known.revoked, known.asked = revoked, None
+        self.answers.add(Told(order, reason))
+
+    def _tenant(self, model: ModelDigest) -> None:
+        tenant = secrets.token_hex(8)
+        self.authority.order(
+            "tenants",
+            tenant=tenant,
+            key=Ed25519PrivateKey.generate().public_key().public_bytes_raw(),
+            model=model,
+            purposes=[PURPOSE],
+            adapters=[],
+            not_after=self.authority.clock.ms() + 60_000,
+        )
+        self.answers.add(Told("tenant", tenant))
+
+    def _release(self, model: ModelDigest) -> None:
+        known = self.models[bytes(model)]
+        try:
+            released = self.authority.enclave(model=model).source().request(Ask.LEASE, number=1, purpose=PURPOSE)
+        except Refused as error:
+            if error.code != "revoked" or not known.revoked:
+                raise Lost(f"a release was refused with {error.code!r}, revoked is {known.revoked}") from error
+            return
+        if known.revoked:
+            raise Lost("a release was answered after a revocation was")
+        self.answers.add(Told("release", lease_id(released.lease)))
+
+    def check_live(self, most: int | None = None) -> None:
+        """What the running authority says of each model is what its client was told. Raises Lost."""
+        del most  # one call shows all
+        shown = {bytes(model["model"]): model for model in self.authority.order("status")["models"]}  # type: ignore[index,call-overload,union-attr,arg-type]  # the answer of our own desk
+        for model, known in self.models.items():
+            if model not in shown:
+                raise Lost("a registered model is gone")
+            revoked = shown[model]["revoked_at"] is not None  # type: ignore[index,call-overload]  # as above
+            if revoked not in (known.revoked, known.asked):
+                raise Lost(f"revoked: expected {known.revoked} or {known.asked}, got {revoked}")
+            self.models[model] = replace(known, revoked=revoked, asked=None)
+
+
+def owner_marks(entries: Iterable[JournalEntry]) -> Iterator[Told]:
+    for entry in entries:
+        if entry.type == "release":
+            yield Told("release", _text(entry.body["lease_id"]))
+        elif entry.type == "register":
+            yield Told("register", _text(entry.body["model"]))
+        elif entry.type in _FIELD:
+            yield Told(entry.type, _text(entry.body[_FIELD[entry.type]]))
+
+
+def _text(value: object) -> bytes | str:
+    assert isinstance(value, bytes | str)
+    return value
