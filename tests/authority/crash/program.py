@@ -6,8 +6,8 @@ Each point: the face is served in a process of its own; what was answered before
 clients load it; a fault comes at a random moment, and then SIGKILL. Faults, by turns:
 
 - `kill`: SIGKILL to the authority;
-- `full`: the disk is full for half a second first. SQLite: from a random byte on every write says ENOSPC. PostgreSQL:
-  from a random moment on every write of the server says so; then the server is killed too;
+- `full`: the disk is full first, until that is noticed. SQLite: from a random byte on every write says ENOSPC.
+  PostgreSQL: from a random moment on every write of the server says so; then the server is killed too;
 - `loss`: SQLite: of what was not synced any part is lost, sectors of one write too. PostgreSQL: SIGKILL to the server
   and to the authority at once.
 """
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,8 +33,9 @@ from tests.authority.crash.seeded import Seeded
 from tests.authority.postgres import Postgres, binaries, postgres
 
 CLIENTS = 3
-LOAD_SECONDS = (0.05, 0.9)  # until the fault; a call takes about 20 ms
-FULL_SECONDS = 0.5  # how long a full disk is endured
+LOAD_SECONDS = (0.0, 0.7)  # from the first answer to the fault; a call takes about 20 ms
+FULL_SECONDS = 0.2  # how long a full disk is endured after it was first noticed
+PATIENCE_SECONDS = 30.0  # for a first answer, and for a full disk to be noticed
 FULL_BYTES = (2_000, 150_000)  # until the disk is full
 LOOKED_AT = 12  # keys at each start, those of the point before among them; all of them at the end
 FAULTS = ("kill", "full", "loss")
@@ -144,10 +145,13 @@ class Run:
         threads = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
         for thread in threads:
             thread.start()
+        told, faults = len(self.answers.told), self.answers.faults
+        _wait(lambda: len(self.answers.told) > told or self.answers.faults > faults or bool(failed))
         time.sleep(self.chance.between(*LOAD_SECONDS))
         if fault == "full":
             if self.server is not None:
                 self.server.fill_disk()
+            _wait(lambda: self.answers.faults > faults or bool(failed))
             time.sleep(FULL_SECONDS)
         self.process.kill()
         stop.set()
@@ -155,6 +159,12 @@ class Run:
             thread.join()
         if failed:
             raise failed[0]
+
+
+def _wait(done: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not done() and time.monotonic() < until:
+        time.sleep(0.002)
 
 
 def runs(folder: Path, databases: tuple[str, ...], faces: tuple[str, ...], seed: int) -> Iterator[tuple[str, Run]]:
