@@ -17,6 +17,7 @@ from anchorhold.authority.migrations import StateOutdated, StateTooNew
 from anchorhold.authority.owner.state import State
 from anchorhold.authority.place import DatabaseRefused, place_of, url_file
 from anchorhold.authority.store import Store, mark_file, migrate, new_store
+from anchorhold.cli.main import main
 from anchorhold.sim.owner_face import MODEL, Authority, owner_face
 
 FIRST = migrations.FIRST
@@ -130,6 +131,21 @@ def test_a_migrated_state_has_a_mark_and_goes_on(tmp_path: Path) -> None:
     authority.order("reinstate", model=MODEL, reason="over")
     authority.served.stop()
     assert len(authority.journal()) == entries + 1
+
+
+def test_serving_an_older_state_says_what_to_do_and_the_command_does_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    authority, _ = worked(tmp_path)
+    as_first_made_it(authority.state_dir, stamped=True)
+    state = ["--state", str(authority.state_dir)]
+    assert main(["authority", "serve", *state, "--listen", "127.0.0.1:0"]) == 2
+    said = capsys.readouterr().err
+    assert "of revision 0001" in said
+    assert f"anchorhold authority migrate --state {authority.state_dir}" in said
+    assert main(["authority", "migrate", *state]) == 0
+    assert main(["authority", "mark", *state]) == 0
+    assert "entry             2" in capsys.readouterr().out
 
 
 def test_migrating_makes_no_mark_for_a_state_that_must_have_had_one(tmp_path: Path) -> None:
