@@ -5,18 +5,16 @@ from pathlib import Path
 
 import sqlalchemy as sql
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from anchorhold.authority.database import open_database
 from anchorhold.authority.export.run import Identity
-from anchorhold.authority.keystore.software import SoftwareKeystore
-from anchorhold.authority.kms import app as kms
+from anchorhold.authority.faces import face_of, open_store_key
 from anchorhold.authority.kms.state import State as KmsState
-from anchorhold.authority.owner.authority import DATABASE as OWNER_DATABASE
-from anchorhold.authority.owner.authority import load_owner
+from anchorhold.authority.owner.state import FACE as OWNER
+from anchorhold.authority.owner.state import State as OwnerState
+from anchorhold.authority.store import Store
 
-_JOURNAL = sql.table("journal", sql.column("seq"), sql.column("signed"))
+_JOURNAL = sql.table("journal", sql.column("seq"), sql.column("signed", sql.LargeBinary))
 
 
 class NoAuthority(Exception):
@@ -24,17 +22,17 @@ class NoAuthority(Exception):
 
 
 class Table:
-    """A Source over the journal's table. A short reading transaction a page."""
+    """A Source over the journal's table. A short reading transaction a page, which holds up no writer."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def page(self, start: int, count: int) -> tuple[bytes, ...]:
         """See Source."""
         column = _JOURNAL.c
         query = sql.select(column.signed).where(column.seq >= start).order_by(column.seq).limit(count)
         try:
-            with self._engine.begin() as connection:
+            with self._store.snapshot() as connection:
                 return tuple(bytes(row.signed) for row in connection.execute(query))
         except SQLAlchemyError as error:
             # Its words would repeat statements and values.
@@ -52,16 +50,17 @@ class Place:
 
 def open_place(state_dir: Path) -> Place:
     """Raises NoAuthority, and what the face's own loading raises."""
-    if (state_dir / OWNER_DATABASE).is_file():
-        owner = load_owner(state_dir, lambda: 0)  # type: ignore[arg-type, return-value]  # nothing here asks the time
-        name, face, signing = owner.identity.name, "owner", owner.keys.journal
-        engine = open_database(state_dir / OWNER_DATABASE)
-    elif (state_dir / kms.DATABASE).is_file():
-        state = KmsState.load(state_dir / kms.DATABASE)
-        realm = state.realm()
-        name, face = f"kms:{realm.region}:{realm.account}", "kms"
-        signing = kms.journal_key(state, SoftwareKeystore.load(state_dir))
-        engine = open_database(state_dir / kms.DATABASE)
-    else:
-        raise NoAuthority(f"no authority in {str(state_dir)!r}")
-    return Place(Identity(name, face, signing.public_key()), Table(engine), signing)
+    try:
+        face = face_of(state_dir)
+    except FileNotFoundError as error:
+        raise NoAuthority(str(error)) from error
+    store = Store.load(face.path(state_dir), face.name)
+    signing = open_store_key(face, store, state_dir)
+    return Place(Identity(_name(face.name, store), face.name, signing.public_key()), Table(store), signing)
+
+
+def _name(face: str, store: Store) -> str:
+    if face == OWNER:
+        return OwnerState(store).identity().name
+    realm = KmsState(store).realm()
+    return f"kms:{realm.region}:{realm.account}"
