@@ -169,6 +169,9 @@ class KmsLoad:
             raise NoAnswer(operation) from error
         finally:
             connection.close()
+        if len(raw) != int(response.headers["Content-Length"]):
+            # A read of at most so many bytes does not say that the connection broke.
+            raise NoAnswer(operation)
         if response.status >= OUR_FAULT:
             raise OurFault(operation)
         if response.status != http.HTTPStatus.OK:
