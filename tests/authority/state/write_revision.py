@@ -49,6 +49,9 @@ def text_of(face: str, number: str, name: str) -> str:
 
 def main(face: str, number: str, name: str) -> int:
     folder = Path(migrations.__file__).parent / face / "versions"
+    folder.mkdir(parents=True, exist_ok=True)
+    for package in (folder.parent, folder):
+        (package / "__init__.py").write_text(f'"""Revisions of the {face} face."""\n')
     text = text_of(face, number, name)
     for old in folder.glob(f"r{number}_*.py"):
         old.unlink()
