@@ -254,7 +254,7 @@ def _serve(options: argparse.Namespace) -> int:
 def _face(state: Path) -> "Starlette":
     from sqlalchemy.exc import SQLAlchemyError
 
-    from anchorhold.authority.keystore.software import CannotOpen, KeystoreError
+    from anchorhold.authority.keystore import CannotOpen, KeystoreError
     from anchorhold.authority.kms import app as kms
     from anchorhold.authority.owner import app as owner
     from anchorhold.authority.owner.authority import DATABASE, StateDamaged

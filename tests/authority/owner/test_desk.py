@@ -171,7 +171,7 @@ def test_no_secret_is_in_the_journal_or_the_database(authority: Authority) -> No
 
 
 def test_init_keeps_its_files_private_and_never_overwrites(authority: Authority) -> None:
-    for name in ("admin.token", "keystore.key", "keystore.cbor", "owner.sqlite", "tls/server.key"):
+    for name in ("admin.token", "keystore.key", "keystore.cbor", "keystore.json", "owner.sqlite", "tls/server.key"):
         assert stat.S_IMODE((authority.state_dir / name).stat().st_mode) == 0o600
     with pytest.raises(FileExistsError):
         init(authority.state_dir, "simulated", (authority.pki.anchor,), "o", "c", now=authority.clock.ms())

@@ -19,6 +19,8 @@ from anchorhold.attestation import canonical
 from anchorhold.attestation.digest import same
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.keystore import KeystoreError
+from anchorhold.authority.keystore.secret_file import Ask
 from anchorhold.authority.owner import desk
 from anchorhold.authority.owner.authority import Owner, load_owner
 from anchorhold.authority.owner.bodies import (
@@ -40,9 +42,9 @@ class _TooLarge(Exception):
     pass
 
 
-def make_app(state_dir: Path, clock: Callable[[], Milliseconds]) -> Starlette:
+def make_app(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None = None) -> Starlette:
     """The owner face of the authority in `state_dir`. Raises what `load_owner` raises."""
-    owner = load_owner(state_dir, clock)
+    owner = load_owner(state_dir, clock, ask)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -77,7 +79,7 @@ def _endpoint(owner: Owner, act: Act, *, token: bool) -> Callable[[Request], Awa
             return _reply(FORBIDDEN, {"code": refusal.code})
         except desk.DeskRefused as refusal:
             return _reply(FORBIDDEN, {"code": refusal.code, "detail": refusal.detail})
-        except SQLAlchemyError:
+        except (SQLAlchemyError, KeystoreError):
             # Nothing was committed, so nothing was granted; its words would repeat statements and values.
             return _reply(UNAVAILABLE, {"code": "unavailable"})
         except EvidenceError as error:

@@ -8,7 +8,8 @@ from pathlib import Path
 from anchorhold.attestation.anchors import Anchor
 from anchorhold.attestation.types import Milliseconds, Platform
 from anchorhold.authority.journal import Journal
-from anchorhold.authority.keystore.software import Keystore, SoftwareKeystore
+from anchorhold.authority.keystore import FullKeystore, open_keystore
+from anchorhold.authority.keystore.secret_file import Ask
 from anchorhold.authority.owner.challenge import Challenges
 from anchorhold.authority.owner.keys import SigningKeys, open_keys
 from anchorhold.authority.owner.state import SCHEMA, Identity, State
@@ -57,7 +58,7 @@ class Owner:
     identity: Identity
     anchors: tuple[Anchor, ...]
     keys: SigningKeys = field(repr=False)
-    keystore: Keystore = field(repr=False)
+    keystore: FullKeystore = field(repr=False)
     state: State
     journal: Journal
     challenges: Challenges
@@ -72,10 +73,10 @@ class Owner:
         return frozenset({Platform.SIMULATED if simulated else Platform.NITRO_ENCLAVE})
 
 
-def load_owner(state_dir: Path, clock: Callable[[], Milliseconds]) -> Owner:
+def load_owner(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None = None) -> Owner:
     """The authority in `state_dir`. Raises FileNotFoundError, KeystoreError, CannotOpen or StateDamaged."""
     state = State.load(state_dir / DATABASE)
-    keystore = SoftwareKeystore.load(state_dir)
+    keystore = open_keystore(state_dir, ask)
     keys = open_keys(keystore, state.sealed_keys())
     return Owner(
         identity=state.identity(),

@@ -9,7 +9,7 @@ from anchorhold.attestation import labels
 from anchorhold.attestation.digest import length_prefixed
 from anchorhold.attestation.errors import Malformed
 from anchorhold.attestation.types import ModelDigest
-from anchorhold.authority.keystore.software import CannotOpen, Keystore
+from anchorhold.authority.keystore import CannotOpen, Keystore
 
 SIGNING_HANDLE = "owner-signing"
 SHARE_BYTES = 32

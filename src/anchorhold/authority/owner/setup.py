@@ -14,7 +14,7 @@ from anchorhold.attestation.anchors import AWS_NITRO_G1, Anchor
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.lease import checked_name
 from anchorhold.attestation.types import Milliseconds
-from anchorhold.authority.keystore.software import SoftwareKeystore
+from anchorhold.authority.keystore import Choice, init_keystore
 from anchorhold.authority.owner.authority import (
     ANCHOR_CLASSES,
     DATABASE,
@@ -49,7 +49,14 @@ class PublicIdentity:
 
 
 def init(
-    state_dir: Path, anchor_class: str, roots: Sequence[Anchor], name: str, custodian: str, *, now: Milliseconds
+    state_dir: Path,
+    anchor_class: str,
+    roots: Sequence[Anchor],
+    name: str,
+    custodian: str,
+    *,
+    now: Milliseconds,
+    keystore: Choice | None = None,
 ) -> PublicIdentity:
     """A new owner authority in `state_dir`. Raises SetupRefused, or FileExistsError where there is one already.
 
@@ -67,11 +74,11 @@ def init(
         raise FileExistsError(f"{str(state_dir)!r} holds an owner authority already")
     mark = f"{SIMULATED}-" if anchor_class == SIMULATED else ""
     identity = Identity(name, custodian, anchor_class, f"owner-{mark}{secrets.token_hex(KEY_ID_BYTES)}")
-    keystore = SoftwareKeystore.init(state_dir)
-    sealed = make_sealed_keys(keystore, identity.key_id)
+    store = init_keystore(state_dir, keystore or Choice())
+    sealed = make_sealed_keys(store, identity.key_id)
     make_tls(state_dir, now=datetime.fromtimestamp(now / 1000, UTC))
     _write_private(state_dir / TOKEN_FILE, secrets.token_urlsafe(TOKEN_BYTES).encode() + b"\n")
-    keys = open_keys(keystore, sealed)
+    keys = open_keys(store, sealed)
     public = PublicIdentity(
         name,
         custodian,
