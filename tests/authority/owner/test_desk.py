@@ -144,7 +144,7 @@ def test_the_journal_tells_when_an_entry_is_changed_dropped_or_moved(authority: 
     assert isinstance(raw, list)
     entries = [entry for entry in raw if isinstance(entry, bytes)]
     key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(authority.public.journal_key))
-    assert [entry.type for entry in check_journal(entries, key)] == ["register", "share", "revoke"]
+    assert [entry.type for entry in check_journal(entries, key)] == ["init", "register", "share", "revoke"]
     changed = entries[1][:-1] + bytes([entries[1][-1] ^ 1])
     for bad, error in (
         ([entries[0], changed, entries[2]], SignatureInvalid),

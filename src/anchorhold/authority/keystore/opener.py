@@ -128,9 +128,11 @@ def _settings(choice: Choice) -> _Settings:
 
 def _software(state_dir: Path, settings: _Settings, ask: Ask | None) -> SoftwareKeystore:
     if settings.kind == Kind.PASSPHRASE.value:
+        if settings.salt is None or settings.scrypt is None:
+            raise _malformed()
         passphrase = secret_text(_path(settings.passphrase_file), ask, "passphrase of the keystore")
         try:
-            salt, cost = bytes.fromhex(settings.salt or ""), ScryptCost(**(settings.scrypt or {}))
+            salt, cost = bytes.fromhex(settings.salt), ScryptCost(**settings.scrypt)
         except (ValueError, TypeError) as error:
             raise _malformed() from error
         if len(salt) != SCRYPT_SALT:

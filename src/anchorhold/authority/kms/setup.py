@@ -6,11 +6,13 @@ import os
 import re
 import secrets
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from anchorhold.attestation import canonical
 from anchorhold.attestation.anchors import AWS_NITRO_G1, Anchor
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.keystore import Choice, Keystore, init_keystore
@@ -74,7 +76,11 @@ def init(  # noqa: PLR0913 - the realm's names, each with its default
     (state_dir / JOURNAL_PUBLIC).write_text(journal_key.public_key().public_bytes_raw().hex() + "\n")
     make_tls(state_dir, now=datetime.fromtimestamp(now / 1000, UTC))
     _write_private(state_dir / CREDENTIALS, json.dumps(_add_principals(state, realm, store), indent=2))
+    with state.transaction() as transaction:
+        body: dict[str, canonical.Value] = {**asdict(realm), "keystore": store.kind}
+        state.journal(journal_key).append(transaction.connection, now, "init", body)
     state.close()
+    store.close()
     return realm
 
 

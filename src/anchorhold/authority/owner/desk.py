@@ -162,6 +162,7 @@ def status(owner: Owner) -> dict[str, canonical.Value]:
         "custodian": identity.custodian,
         "anchor_class": identity.anchor_class,
         "key_id": identity.key_id,
+        "keystore": owner.keystore.kind,
         "lease_key": owner.keys.lease.public_key().public_bytes_raw(),
         "credential_issuer": owner.keys.credential.public_key().public_bytes_raw(),
         "journal_key": owner.keys.journal.public_key().public_bytes_raw(),

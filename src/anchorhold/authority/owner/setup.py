@@ -10,10 +10,12 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from anchorhold.attestation import canonical
 from anchorhold.attestation.anchors import AWS_NITRO_G1, Anchor
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.lease import checked_name
 from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.journal import Journal
 from anchorhold.authority.keystore import Choice, init_keystore
 from anchorhold.authority.owner.authority import (
     ANCHOR_CLASSES,
@@ -24,7 +26,7 @@ from anchorhold.authority.owner.authority import (
     TOKEN_FILE,
 )
 from anchorhold.authority.owner.keys import make_sealed_keys, open_keys
-from anchorhold.authority.owner.state import Identity, State
+from anchorhold.authority.owner.state import SCHEMA, Identity, State
 from anchorhold.authority.tls import make_tls
 
 TOKEN_BYTES = 32
@@ -90,7 +92,12 @@ def init(
     )
     (state_dir / PUBLIC_FILE).write_text(json.dumps(asdict(public), indent=2) + "\n")
     # The database comes last: a folder without one is no authority, and `init` may be told so.
-    State.create(state_dir / DATABASE, identity, {anchor.name: anchor.root_der for anchor in anchors}, sealed).close()
+    state = State.create(state_dir / DATABASE, identity, {anchor.name: anchor.root_der for anchor in anchors}, sealed)
+    with state.transaction() as transaction:
+        body: dict[str, canonical.Value] = {**asdict(public), "keystore": store.kind}
+        Journal(SCHEMA, keys.journal).append(transaction.connection, now, "init", body)
+    state.close()
+    store.close()
     return public
 
 
