@@ -71,9 +71,10 @@ KMS_MATERIAL = b"anchorhold/v1/kms/material-id"
 KEYSTORE_SEAL = b"anchorhold/v1/keystore/seal"
 BACKUP_PART = b"anchorhold/v1/backup/part"
 BACKUP_SET = b"anchorhold/v1/backup/set"
-BACKUP_BODY = b"anchorhold/v1/backup/body"
+BACKUP_HEADER = b"anchorhold/v1/backup/header"
 BACKUP = b"anchorhold/v1/backup/signature"
 RECIPIENT_ID = b"anchorhold/v1/backup/recipient-id"
+OWNER_BLOB = b"anchorhold/v1/backup/owner-blob"
 
 # Release statements, signed by people (docs/spec/release-statements.md)
 RELEASES_SIGNER = b"anchorhold/v1/releases/signer"

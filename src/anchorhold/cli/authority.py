@@ -13,6 +13,7 @@ from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.policy import MAX_POLICY_JSON, policy_from_json
 from anchorhold.cli.authority_export import add_export
 from anchorhold.cli.authority_init import add_init
+from anchorhold.cli.escrow import add_escrow
 from anchorhold.cli.keystore import ask
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
@@ -51,6 +52,7 @@ def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
     _add_revoke(commands)
     _add_desk(commands)
     add_export(commands)
+    add_escrow(commands)
 
 
 def _add_serve(commands: "Subparsers[argparse.ArgumentParser]") -> None:

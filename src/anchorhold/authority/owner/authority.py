@@ -1,7 +1,7 @@
 """One owner authority, loaded: identity, keys, state, clock. What every request handler is given."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from anchorhold.authority.keystore import FullKeystore, open_keystore
 from anchorhold.authority.keystore.secret_file import Ask
 from anchorhold.authority.owner.challenge import Challenges
 from anchorhold.authority.owner.keys import SigningKeys, open_keys
+from anchorhold.authority.owner.shares import Shares
 from anchorhold.authority.owner.state import SCHEMA, Identity, State
 
 DATABASE = "owner.sqlite"
@@ -61,6 +62,9 @@ class Owner:
     keystore: FullKeystore = field(repr=False)
     state: State
     journal: Journal
+    shares: Shares
+    rewrapped: Mapping[bytes, bytes] = field(repr=False)
+    """Blobs of manifests from before a restore, by digest: what they open as here."""
     challenges: Challenges
     denials: DenialBudget
     token: bytes = field(repr=False)
@@ -78,6 +82,9 @@ def load_owner(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | No
     state = State.load(state_dir / DATABASE)
     keystore = open_keystore(state_dir, ask)
     keys = open_keys(keystore, state.sealed_keys())
+    shares = Shares(SCHEMA)
+    with state.transaction() as transaction:
+        rewrapped = shares.rewrapped(transaction.connection)
     return Owner(
         identity=state.identity(),
         anchors=tuple(Anchor(name, root) for name, root in sorted(state.anchors().items())),
@@ -85,6 +92,8 @@ def load_owner(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | No
         keystore=keystore,
         state=state,
         journal=Journal(SCHEMA, keys.journal),
+        shares=shares,
+        rewrapped=rewrapped,
         challenges=Challenges(),
         denials=DenialBudget(),
         token=_token(state_dir / TOKEN_FILE),
