@@ -77,7 +77,7 @@ def test_a_sealed_message_opens_under_its_handle_and_context_alone(
     store.create("other")
     for message in (b"", b"m", b"m" * 5_000):
         sealed = store.seal(handle, message, b"context")
-        assert message not in sealed or not message
+        assert len(message) < 16 or message[:16] not in sealed
         assert store.open(handle, sealed, b"context") == message
         for name, changed, context in (
             ("other", sealed, b"context"),

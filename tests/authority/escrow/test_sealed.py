@@ -78,7 +78,7 @@ _OTHER = seal_backup(replace(HEADER, backup=b"o" * 32), PUBLICS, b"another body"
 def _sets(fields: Members) -> list[Members]:
     sets = fields["sets"]
     assert isinstance(sets, list)
-    return sets  # type: ignore[return-value]  # each is a map
+    return sets
 
 
 def _header(fields: Members, **changes: canonical.Value) -> None:

@@ -21,7 +21,7 @@ from anchorhold.authority.keystore import (
     init_keystore,
     open_keystore,
 )
-from anchorhold.authority.keystore.sessions import Line, Sessions, TokenPlace
+from anchorhold.authority.keystore.sessions import _LOGINS, Line, Sessions, TokenPlace
 
 
 @pytest.fixture
@@ -132,6 +132,21 @@ def test_a_broken_session_is_replaced(hsm: SoftHsm, tmp_path: Path) -> None:
         pool.use(once)
     pool.use(broken.append)
     assert broken[0].session is not broken[1].session
+
+
+def test_a_lost_login_is_no_lost_key(hsm: SoftHsm, tmp_path: Path) -> None:
+    store = init_keystore(tmp_path, chosen(hsm))
+    store.create("key")
+    sealed = store.seal("key", b"m", b"")
+    for use in (
+        lambda: store.open("key", sealed, b"") == b"m",
+        lambda: store.has("key"),
+        lambda: store.create("another") is None and store.has("another"),
+    ):
+        # Closing the session that logged in logs the whole process out.
+        _LOGINS[str(hsm.module), hsm.label].close()
+        assert use()
+    assert not store.has("none")
 
 
 def test_a_key_remembered_by_one_session_and_destroyed_by_another_is_gone(hsm: SoftHsm, tmp_path: Path) -> None:

@@ -19,13 +19,13 @@ from anchorhold.authority.keystore.token_module import load_module
 
 MAX_SESSIONS = 8  # of one process; a small network HSM allows tens for all its clients
 WAIT_S = 2.0  # for a free session; an enclave asks again sooner than that
+RETRIES = 2  # a lost session, then the login that was lost with it
 T = TypeVar("T")
 _OURS = (CannotOpen, KeystoreError, KeyError, ValueError)
 # The session or a remembered object is gone and nothing was done: a fresh session may try once more.
 _STALE = (
     exceptions.SessionHandleInvalid,
     exceptions.SessionClosed,
-    exceptions.UserNotLoggedIn,
     exceptions.ObjectHandleInvalid,
     exceptions.KeyHandleInvalid,
 )
@@ -70,17 +70,14 @@ class Sessions:
         self._log_in(again=False)
 
     def use(self, act: Callable[[Line], T]) -> T:
-        """What `act` returns; it may run twice. Raises KeystoreBusy, NotSupported, KeystoreError and what it raises."""
+        """What `act` returns; it may run again on a fresh session.
+
+        Raises KeystoreBusy, NotSupported, KeystoreError, and what `act` raises.
+        """
         if not self._free.acquire(timeout=self._wait_s):
             raise KeystoreBusy(f"token {self._place.label!r}: no session came free within {self._wait_s} s")
         try:
-            try:
-                return self._once(act)
-            except _STALE as error:
-                self._drop_all()
-                if isinstance(error, exceptions.UserNotLoggedIn | exceptions.SessionHandleInvalid):
-                    self._log_in(again=True)
-                return self._once(act)
+            return self._tried(act)
         except _UNSUPPORTED as error:
             raise NotSupported(f"token {self._place.label!r} cannot do this: {type(error).__name__}") from error
         except pkcs11.PKCS11Error as error:
@@ -91,6 +88,17 @@ class Sessions:
     def close(self) -> None:
         """Idle sessions end; the login stays, as others of this process may stand on it."""
         self._drop_all()
+
+    def _tried(self, act: Callable[[Line], T]) -> T:
+        for _ in range(RETRIES):
+            try:
+                return self._once(act)
+            except exceptions.UserNotLoggedIn:
+                self._drop_all()
+                self._log_in(again=True)
+            except _STALE:
+                self._drop_all()
+        return self._once(act)
 
     def _once(self, act: Callable[[Line], T]) -> T:
         line = self._take()

@@ -29,6 +29,7 @@ def find(line: Line, label: str, kind: ObjectClass) -> pkcs11.Key:
     try:
         key = line.session.get_key(object_class=kind, label=label)
     except exceptions.NoSuchKey as error:
+        _logged_in(line)
         raise KeyError(label) from error
     except exceptions.MultipleObjectsReturned as error:
         raise KeystoreError(f"two keys on the token have the label {label!r}") from error
@@ -38,7 +39,10 @@ def find(line: Line, label: str, kind: ObjectClass) -> pkcs11.Key:
 
 def present(line: Line, label: str) -> bool:
     """Whether any object of a key has this label; the token is asked, not what was found before."""
-    return any(True for kind in _KINDS for _ in _objects(line, label, kind))
+    if any(_objects(line, label, kind) for kind in _KINDS):
+        return True
+    _logged_in(line)
+    return False
 
 
 def destroy(line: Line, label: str) -> None:
@@ -47,6 +51,7 @@ def destroy(line: Line, label: str) -> None:
     for kind in _KINDS:
         line.found.pop((label, kind), None)
     if not objects:
+        _logged_in(line)
         raise KeyError(label)
     for one in objects:
         one.destroy()
@@ -95,6 +100,11 @@ def make_pair(line: Line, label: str, spec: str) -> None:
     else:
         raise NotSupported(f"key spec: expected one of {', '.join((*RSA_BITS, *_CURVES))}, got {spec!r:.60}")
     _check(private, born_here=True)
+
+
+def _logged_in(line: Line) -> None:
+    """Raises UserNotLoggedIn where the login is lost: private keys are then invisible, not refused."""
+    make_aes(line, "login", on_token=False).destroy()
 
 
 def _objects(line: Line, label: str, kind: ObjectClass) -> list[pkcs11.Object]:
