@@ -4,6 +4,8 @@ With the keys in a folder and with the keys in a token, from which no wrapping k
 """
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,8 @@ from anchorhold.authority.escrow.restore import Restoration, restore
 from anchorhold.authority.escrow.sealed import BackupRefused
 from anchorhold.authority.keystore import Choice, Kind, open_keystore
 from anchorhold.authority.owner.app import make_app
+from anchorhold.authority.owner.authority import DATABASE
+from anchorhold.authority.owner.client import AdminFailed
 from anchorhold.authority.tls import TlsFiles
 from anchorhold.enclave.keys.owner import OwnerSource
 from anchorhold.enclave.keys.source import Refused
@@ -138,3 +142,32 @@ def drill(authority: Authority, sealed: SealedModel, plain: Path) -> None:
     restored = first.body["restored"]
     assert isinstance(restored, dict)
     assert (restored["shares"], restored["revoked"]) == (2, [])
+
+
+def test_a_backup_that_would_miss_a_share_is_not_made(tmp_path: Path) -> None:
+    public = read_recipient(make_recipient(tmp_path / "ada"))
+    with owner_face(tmp_path) as authority:
+        authority.share()
+        with closing(sqlite3.connect(authority.state_dir / DATABASE)) as database:
+            database.execute("UPDATE shares SET purpose_class = 'evaluate'")
+            database.commit()
+        with pytest.raises(AdminFailed, match="does not open"):
+            authority.order("backup", recipients=[public], threshold=1)
+        assert [entry.type for entry in authority.journal()] == ["share"]
+
+
+def test_a_share_is_found_for_its_own_model_and_purpose_alone_after_a_restore(tmp_path: Path) -> None:
+    public = read_recipient(make_recipient(tmp_path / "ada"))
+    with owner_face(tmp_path) as authority:
+        _, blob = authority.share(purpose_class="reseal")
+        file = authority.order("backup", recipients=[public], threshold=1)["file"]
+        assert isinstance(file, bytes)
+        journal_key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(authority.public.journal_key))
+        key = read_recipient_secret(tmp_path / "ada")
+        made = restore(file, [key], journal_key, tmp_path / "new", now=authority.clock.ms())
+        again = serving(authority, tmp_path / "new", made)
+        again.register()  # for serving
+        with pytest.raises(Refused):
+            again.enclave().source(blob, b"").request(Ask.KEY, number=1, purpose=PURPOSE)
+        assert again.journal()[-1].body["code"] == "blob"
+        again.served.stop()
