@@ -20,7 +20,7 @@ MIN_PASSPHRASE = 12  # characters; scrypt slows a guess, it does not make a shor
 
 @dataclass(frozen=True, slots=True)
 class ScryptCost:
-    """RFC 7914. 128 MiB and about half a second for each guess: OWASP's first choice, paid once at each start."""
+    """RFC 7914. 128 MiB and about a second for each guess: OWASP's first choice, paid once at each start."""
 
     n: int = 1 << 17
     r: int = 8
