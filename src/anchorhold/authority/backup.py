@@ -22,6 +22,7 @@ from anchorhold.attestation.errors import EvidenceError, Malformed, Mismatch
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority import migrations
 from anchorhold.authority.faces import Face, face_of, open_store_key
+from anchorhold.authority.keystore.secret_file import Ask
 from anchorhold.authority.mark import Head
 from anchorhold.authority.store import Store, last_head
 
@@ -52,7 +53,7 @@ class Summary:
     rows: int
 
 
-def write_backup(state_dir: Path, file: Path, now: Milliseconds) -> Summary:
+def write_backup(state_dir: Path, file: Path, now: Milliseconds, ask: Ask | None = None) -> Summary:
     """Copy the database of `state_dir`, as of one moment, to a new `file`.
 
     Raises FileExistsError or what a start does.
@@ -60,7 +61,7 @@ def write_backup(state_dir: Path, file: Path, now: Milliseconds) -> Summary:
     face = face_of(state_dir)
     store = Store.load(face.path(state_dir), face.name)
     try:
-        key = open_store_key(face, store, state_dir)
+        key = open_store_key(face, store, state_dir, ask)
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as out, store.snapshot() as connection:
             summary, digest = _write_rows(face, connection, out, now)

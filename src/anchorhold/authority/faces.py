@@ -11,7 +11,8 @@ from sqlalchemy.engine import Connection
 from starlette.applications import Starlette
 
 from anchorhold.attestation.types import Milliseconds
-from anchorhold.authority.keystore.software import Keystore, SoftwareKeystore
+from anchorhold.authority.keystore import Keystore, open_keystore
+from anchorhold.authority.keystore.secret_file import Ask
 from anchorhold.authority.kms import app as kms
 from anchorhold.authority.kms import setup as kms_setup
 from anchorhold.authority.kms import state as kms_state
@@ -32,7 +33,7 @@ class Face:
     name: str
     database: str
     tables: sql.MetaData
-    make_app: Callable[[Path, Clock], Starlette]
+    make_app: Callable[[Path, Clock, Ask | None], Starlette]
     journal_key: Callable[[Store, Keystore], Ed25519PrivateKey]
     public_journal_key: Callable[[Path], Ed25519PublicKey]
     close_all: Callable[[Connection, Milliseconds], int]
@@ -77,9 +78,13 @@ def face_named(name: str) -> Face:
     return {face.name: face for face in FACES}[name]
 
 
-def open_store_key(face: Face, store: Store, state_dir: Path) -> Ed25519PrivateKey:
+def open_store_key(face: Face, store: Store, state_dir: Path, ask: Ask | None) -> Ed25519PrivateKey:
     """The key that signs the journal of this state. Raises KeystoreError, CannotOpen or KeyError."""
-    return face.journal_key(store, SoftwareKeystore.load(state_dir))
+    keystore = open_keystore(state_dir, ask)
+    try:
+        return face.journal_key(store, keystore)
+    finally:
+        keystore.close()
 
 
 def _public(text: str) -> Ed25519PublicKey:

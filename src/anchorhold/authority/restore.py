@@ -18,6 +18,7 @@ from anchorhold.authority import migrations
 from anchorhold.authority.backup import BackupRefused, Summary, check_backup, read_rows
 from anchorhold.authority.faces import Face, face_named, face_of, open_store_key
 from anchorhold.authority.journal import Journal, check_journal
+from anchorhold.authority.keystore.secret_file import Ask
 from anchorhold.authority.mark import Head, MarkFailed, RolledBack
 from anchorhold.authority.place import DatabaseRefused, has_database
 from anchorhold.authority.store import Store, digest_at, last_head, new_store
@@ -43,7 +44,9 @@ class Restored:
     missing: str
 
 
-def restore(state_dir: Path, file: Path, now: Milliseconds, *, database: str | None = None) -> Restored:
+def restore(
+    state_dir: Path, file: Path, now: Milliseconds, *, database: str | None = None, ask: Ask | None = None
+) -> Restored:
     """Make the database of `state_dir` again from `file`. The folder's mark stays and is held against it.
 
     Raises BackupRefused, FileExistsError where there is a database, DatabaseRefused, or OSError.
@@ -66,7 +69,7 @@ def restore(state_dir: Path, file: Path, now: Milliseconds, *, database: str | N
             raise BackupRefused(str(error)) from error
     lost = loss(state_dir)
     if not lost.words and summary.revision == migrations.head(face.name):
-        _note_restore(face, state_dir, summary, now)
+        _note_restore(face, state_dir, summary, now, ask)
     return Restored(face.name, summary.head, lost.words)
 
 
@@ -81,7 +84,7 @@ def loss(state_dir: Path) -> Loss:
         store.close()
 
 
-def accept_rollback(state_dir: Path, reason: str, now: Milliseconds) -> int:
+def accept_rollback(state_dir: Path, reason: str, now: Milliseconds, ask: Ask | None = None) -> int:
     """Close everything, journal what is missing, and let the mark begin anew there; how many uses were closed.
 
     Nobody may be serving the state meanwhile. Raises DatabaseRefused where nothing is missing, or what a start does.
@@ -89,7 +92,7 @@ def accept_rollback(state_dir: Path, reason: str, now: Milliseconds) -> int:
     face = face_of(state_dir)
     store = Store.unchecked(face.path(state_dir), face.name)
     try:
-        key = open_store_key(face, store, state_dir)
+        key = open_store_key(face, store, state_dir, ask)
         with store.engine.begin() as connection:
             migrations.check(connection, face.name)
             lost = _loss(store, connection)
@@ -157,10 +160,10 @@ def _signed(connection: Connection) -> list[bytes]:
     return [bytes(row.signed) for row in connection.execute(sql.select(table.c.signed).order_by(table.c.seq))]
 
 
-def _note_restore(face: Face, state_dir: Path, summary: Summary, now: Milliseconds) -> None:
+def _note_restore(face: Face, state_dir: Path, summary: Summary, now: Milliseconds, ask: Ask | None) -> None:
     store = Store.load(face.path(state_dir), face.name)
     try:
-        key = open_store_key(face, store, state_dir)
+        key = open_store_key(face, store, state_dir, ask)
         with store.transaction() as connection:
             body: dict[str, canonical.Value] = {"made_at": summary.at, "seq": summary.head.seq, "rows": summary.rows}
             Journal(face.tables, key).append(connection, now, RESTORED, body)

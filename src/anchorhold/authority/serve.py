@@ -9,6 +9,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from anchorhold.authority.faces import Clock, face_of
+from anchorhold.authority.keystore.secret_file import Ask
 from anchorhold.authority.tls import TlsFiles
 from anchorhold.authority.workers import Tell, supervise
 
@@ -17,7 +18,7 @@ IDLE_SECONDS = 15  # an idle connection is closed; callers reconnect
 SHUTDOWN_SECONDS = 5
 
 
-def serve(
+def serve(  # noqa: PLR0913 - what the command line says
     state_dir: Path,
     clock: Clock,
     *,
@@ -26,12 +27,14 @@ def serve(
     ready_file: Path | None,
     workers: int = 1,
     tell: Tell = lambda _: None,
+    ask: Ask | None = None,
 ) -> None:
     """Serve the face in `state_dir` until SIGINT or SIGTERM. Port 0 takes a free one; `ready_file` then says
-    {"port": N}. Raises OSError, what the face's `make_app` raises, or WorkersFailed.
+    {"port": N}. Several workers cannot ask anybody for a PIN. Raises OSError, what the face's `make_app` raises, or
+    WorkersFailed.
     """
     # Made here also where workers make their own: a state that cannot be served is refused before anybody is told.
-    app = face_of(state_dir).make_app(state_dir, clock)
+    app = face_of(state_dir).make_app(state_dir, clock, ask if workers == 1 else None)
     server = make_server(app, TlsFiles.within(state_dir))
     with listen(host, port) as listener:
         if ready_file is not None:
@@ -44,7 +47,7 @@ def serve(
 
 def serve_on(state_dir: Path, clock: Clock, listener: socket.socket) -> None:
     """Serve the face in `state_dir` on `listener`: what one worker does."""
-    app = face_of(state_dir).make_app(state_dir, clock)
+    app = face_of(state_dir).make_app(state_dir, clock, None)
     make_server(app, TlsFiles.within(state_dir)).run(sockets=[listener])
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from anchorhold.attestation.errors import EvidenceError
+from anchorhold.cli.keystore import ask
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.times import now_ms
@@ -96,7 +97,7 @@ def readable_state(state_dir: Path) -> Iterator[None]:
     """What is wrong with a state folder, said to a person."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from anchorhold.authority.keystore.software import CannotOpen, KeystoreError
+    from anchorhold.authority.keystore import CannotOpen, KeystoreError
     from anchorhold.authority.mark import MarkFailed, RolledBack
     from anchorhold.authority.migrations import StateOutdated
     from anchorhold.authority.owner.authority import StateDamaged
@@ -162,7 +163,7 @@ def _backup(options: argparse.Namespace) -> int:
 
     with readable_state(options.state):
         try:
-            summary = write_backup(options.state, options.file, now_ms())
+            summary = write_backup(options.state, options.file, now_ms(), ask)
         except FileExistsError as error:
             raise CommandError(f"{str(options.file)!r} is there already", code=REFUSED) from error
     _show(options, {"face": summary.face, "journal_entry": summary.head.seq, "rows": summary.rows})
@@ -175,7 +176,7 @@ def _restore(options: argparse.Namespace) -> int:
 
     with readable_state(options.state):
         try:
-            done = restore(options.state, options.file, now_ms(), database=options.database)
+            done = restore(options.state, options.file, now_ms(), database=options.database, ask=ask)
         except BackupRefused as error:
             raise CommandError(f"{str(options.file)!r}: {error}", code=REFUSED) from error
         except FileExistsError as error:
@@ -191,7 +192,7 @@ def _accept(options: argparse.Namespace) -> int:
     with readable_state(options.state):
         lost = loss(options.state)
         if options.yes and lost.words:
-            closed = accept_rollback(options.state, options.reason, now_ms())
+            closed = accept_rollback(options.state, options.reason, now_ms(), ask)
             _show(options, {"lost": lost.words, "closed": closed})
             return 0
     _show(options, {"lost": lost.words or "nothing", "accepted": False})

@@ -69,7 +69,7 @@ def test_an_older_database_under_a_newer_mark_is_refused_at_start(stopped: Autho
     before = copied(stopped, "before")
     revoked(stopped)
     put_back(stopped, before)
-    with pytest.raises(RolledBack, match="ends with entry 1, and it had come to entry 2"):
+    with pytest.raises(RolledBack, match="ends with entry 2, and it had come to entry 3"):
         stopped.restart()
 
 
@@ -88,7 +88,7 @@ def test_another_history_of_the_same_length_is_refused(stopped: Authority) -> No
     put_back(stopped, before)
     accept_rollback(stopped.state_dir, "a lie", stopped.clock.ms())
     mark_file(stopped.state_dir / DATABASE).write_bytes(marked)
-    with pytest.raises(RolledBack, match="entry 2 of the journal is not the one that it was"):
+    with pytest.raises(RolledBack, match="entry 3 of the journal is not the one that it was"):
         State.load(stopped.state_dir / DATABASE)
 
 
@@ -102,7 +102,7 @@ def test_a_longer_history_that_left_out_the_marked_entry_is_refused(stopped: Aut
     stopped.order("reinstate", model=MODEL, reason="a lie")
     stopped.served.stop()
     mark_file(stopped.state_dir / DATABASE).write_bytes(marked)
-    with pytest.raises(RolledBack, match="entry 2 of the journal is not the one that it was"):
+    with pytest.raises(RolledBack, match="entry 3 of the journal is not the one that it was"):
         State.load(stopped.state_dir / DATABASE)
 
 
@@ -177,11 +177,11 @@ def test_an_accepted_rollback_closes_everything_and_the_journal_says_what_is_mis
     before = copied(stopped, "before")
     revoked(stopped)
     put_back(stopped, before)
-    assert loss(stopped.state_dir).first == 2
+    assert loss(stopped.state_dir).first == 3
     assert accept_rollback(stopped.state_dir, "disk lost", stopped.clock.ms()) == 2
     assert revocations(stopped) == {MODEL: True, OTHER_MODEL: True}
     entry = stopped.journal()[-1]
-    assert (entry.type, entry.body["first"], entry.body["last"]) == ("accept-rollback", 2, 2)
+    assert (entry.type, entry.body["first"], entry.body["last"]) == ("accept-rollback", 3, 3)
     stopped.restart()
     stopped.order("reinstate", model=OTHER_MODEL, reason="checked")
     stopped.served.stop()
@@ -220,7 +220,7 @@ def test_a_backup_comes_back_whole(stopped: Authority, tmp_path: Path) -> None:
     revoked(stopped)
     entries = len(stopped.journal())
     summary = write_backup(stopped.state_dir, tmp_path / "backup", stopped.clock.ms())
-    assert summary.head.seq == entries - 1
+    assert summary.head.seq == entries  # `init` is entry 0 and is not among them
     moved_away(stopped)
     done = restore(stopped.state_dir, tmp_path / "backup", stopped.clock.ms())
     assert done.missing == ""
@@ -310,10 +310,10 @@ def test_the_commands_say_what_is_missing_and_close_everything(
     moved_away(stopped)
     assert main(["authority", "restore-state", *state, file]) == 1
     assert main(["authority", "serve", *state, "--listen", "127.0.0.1:0"]) == 2
-    assert "is not served: the journal ends with entry 1" in capsys.readouterr().err
+    assert "is not served: the journal ends with entry 2" in capsys.readouterr().err
     assert main(["authority", "accept-rollback", *state, "--reason", "disk lost"]) == 1
     assert main(["authority", "accept-rollback", *state, "--reason", "disk lost", "--yes"]) == 0
     assert main(["authority", "accept-rollback", *state, "--reason", "disk lost", "--yes"]) == 0
     assert main(["authority", "mark", *state, "--json"]) == 0
-    assert '"entry": 2' in capsys.readouterr().out
+    assert '"entry": 3' in capsys.readouterr().out
     assert revocations(stopped) == {MODEL: True, OTHER_MODEL: True}

@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from anchorhold.authority.export.run import Identity
 from anchorhold.authority.faces import face_of, open_store_key
+from anchorhold.authority.keystore.secret_file import Ask
 from anchorhold.authority.kms.state import State as KmsState
 from anchorhold.authority.owner.state import FACE as OWNER
 from anchorhold.authority.owner.state import State as OwnerState
@@ -48,14 +49,14 @@ class Place:
     signing: Ed25519PrivateKey = field(repr=False)
 
 
-def open_place(state_dir: Path) -> Place:
+def open_place(state_dir: Path, ask: Ask | None = None) -> Place:
     """Raises NoAuthority, and what the face's own loading raises."""
     try:
         face = face_of(state_dir)
     except FileNotFoundError as error:
         raise NoAuthority(str(error)) from error
     store = Store.load(face.path(state_dir), face.name)
-    signing = open_store_key(face, store, state_dir)
+    signing = open_store_key(face, store, state_dir, ask)
     return Place(Identity(_name(face.name, store), face.name, signing.public_key()), Table(store), signing)
 
 

@@ -18,6 +18,7 @@ from anchorhold.authority.database import upsert
 from anchorhold.authority.journal import Journal
 from anchorhold.authority.owner.denials import Budget
 from anchorhold.authority.owner.keys import CHALLENGE_USE
+from anchorhold.authority.owner.shares import Shares
 from anchorhold.authority.store import Store, new_store
 
 FACE = "owner"
@@ -79,6 +80,7 @@ _denials = sql.Table(  # one row
     sql.Column("left_out", sql.BigInteger, nullable=False),
 )
 Journal.define(_TABLES)
+Shares.define(_TABLES)
 SCHEMA = _TABLES
 
 

@@ -16,3 +16,11 @@ def upgrade() -> None:
         sql.Column("left_out", sql.BigInteger(), nullable=False),
         sql.PrimaryKeyConstraint("id"),
     )
+    op.create_table(
+        "shares",
+        sql.Column("blob", sql.LargeBinary(length=48), nullable=False),
+        sql.Column("model", sql.LargeBinary(), nullable=False),
+        sql.Column("purpose_class", sql.Text(), nullable=False),
+        sql.Column("wrapped", sql.LargeBinary(), nullable=False),
+        sql.PrimaryKeyConstraint("blob"),
+    )
