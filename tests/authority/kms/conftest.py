@@ -10,7 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import pytest
+from botocore.parsers import create_parser
+from botocore.validate import ParamValidator
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -28,6 +31,7 @@ from anchorhold.wire import sigv4
 MODULE = "i-0123456789abcdef0-enc0123456789abcdef"
 MEASUREMENTS = {index: bytes([0xA0 + index]) * 48 for index in range(5)}
 CONTEXT = {"model": "tiny", "role": "share"}
+MODEL = botocore.session.get_session().get_service_model("kms")
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 
 
@@ -93,7 +97,16 @@ class Kms:
         body = json.loads(raw) if raw else {}
         if status != 200:
             raise KmsError(status, body)
+        check_answer((request.header("x-amz-target") or "").partition(".")[2], raw)
         return dict(body)
+
+    def identity(self, name: str, *actions: str, **more: object) -> None:
+        """Give a caller an IAM policy of his own."""
+        statement = {"Effect": "Allow", "Action": list(actions), "Resource": "*"} | more
+        setup.set_identity_policy(self.folder, name, json.dumps({"Statement": [statement]}))
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(str(entry.body["event"])) for entry in self.journal() if entry.type == "call"]
 
     def nsm(self, measurements: dict[int, bytes] | None = None, pki: SimulatedPki | None = None) -> NsmClient:
         toy = ToyNsm(pki or self.pki, MEASUREMENTS if measurements is None else measurements, MODULE, lambda: self.now)
@@ -141,6 +154,20 @@ class Kms:
         state.close()
         public = bytes.fromhex((self.folder / setup.JOURNAL_PUBLIC).read_text())
         return check_journal(signed, Ed25519PublicKey.from_public_bytes(public))
+
+
+def check_answer(operation: str, raw: bytes) -> None:
+    """An answer has the shape that botocore's model gives it, and no member that the model does not know."""
+    shape = MODEL.operation_model(operation).output_shape
+    if shape is None:
+        assert raw == b""
+        return
+    response = {"status_code": 200, "headers": {}, "body": raw}
+    parsed = create_parser("json").parse(response, shape)
+    parsed.pop("ResponseMetadata")
+    report = ParamValidator().validate(parsed, shape)
+    assert not report.has_errors(), report.generate_report()
+    assert json.loads(raw or b"{}").keys() <= shape.members.keys()
 
 
 async def _asgi(app: Any, request: sigv4.Request) -> tuple[int, bytes]:

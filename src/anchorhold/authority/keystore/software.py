@@ -40,6 +40,10 @@ class Keystore(Protocol):
 
     def open(self, handle: str, sealed: bytes, aad: bytes) -> bytes: ...
 
+    def destroy(self, handle: str) -> None: ...
+
+    def has(self, handle: str) -> bool: ...
+
 
 class SoftwareKeystore:
     """See the module. Thread-safe within one process; one process owns a folder."""
@@ -102,6 +106,15 @@ class SoftwareKeystore:
             return AESGCM(self._message_key(handle, salt)).decrypt(bytes(NONCE_BYTES), ciphertext, aad)
         except InvalidTag as error:
             raise CannotOpen("sealed bytes do not open") from error
+
+    def destroy(self, handle: str) -> None:
+        """Forget the key: nothing it sealed opens again. Raises KeyError for an unknown handle."""
+        with self._lock:
+            del self._wrapped[handle]
+            self._write()
+
+    def has(self, handle: str) -> bool:
+        return handle in self._wrapped
 
     def _message_key(self, handle: str, salt: bytes) -> bytes:
         wrapped = self._wrapped[handle]

@@ -1,8 +1,8 @@
 """Condition blocks of a policy, by AWS's rules for absent keys, several values and set operators.
 
 An absent key makes a positive operator false and a negated one true, `...IfExists` true, and is what `Null` tests: so a
-Deny with StringNotEquals fires for a caller who brings no attestation document at all. ForAllValues holds for no values,
-ForAnyValue does not. Several conditions must all hold; of several values of one, any may be met (negated: none).
+Deny with StringNotEquals fires for a caller who brings no attestation document at all. With no values ForAllValues
+holds and ForAnyValue does not. All conditions must hold; of several values of one, any may be met (negated: none).
 """
 
 import re
@@ -117,7 +117,9 @@ def _condition(written: str, name: str, member: object, *, where: str, allow: bo
 
 
 def _operator(written: str, key: ConditionKey, place: str) -> tuple[Quantifier, Operator, bool]:
-    quantifier = next((one for one in (Quantifier.ALL, Quantifier.ANY) if written.startswith(one.value)), Quantifier.ONE)
+    quantifier = next(
+        (one for one in (Quantifier.ALL, Quantifier.ANY) if written.startswith(one.value)), Quantifier.ONE
+    )
     bare = written.removeprefix(quantifier.value)
     operator = OPERATORS.get(bare.removesuffix("IfExists"))
     if operator is None:

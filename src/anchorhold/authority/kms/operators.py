@@ -1,7 +1,7 @@
 """AWS's condition operators: for each family, what a policy may write and when one value meets one request value.
 
-`compile` reads a policy's value once, when the policy is put; what it cannot read is refused there. A request value that
-is not of the family meets nothing, as with AWS.
+`compile` reads a policy's value once, when the policy is put; what it cannot read is refused there. A request's value
+that is not of the family meets nothing, as with AWS.
 """
 
 import ipaddress
@@ -63,9 +63,7 @@ def moment(text: str) -> Fraction | None:
 def arn_like(pattern: str, value: str) -> bool:
     """Part by part: a wildcard does not reach over a colon, but in the last part (IAM, ARN operators)."""
     wanted, parts = pattern.split(":", _ARN_PARTS - 1), value.split(":", _ARN_PARTS - 1)
-    return (
-        len(wanted) == len(parts) == _ARN_PARTS and wanted[0] == parts[0] == "arn" and all(map(like, wanted, parts))
-    )
+    return len(wanted) == len(parts) == _ARN_PARTS and wanted[0] == parts[0] == "arn" and all(map(like, wanted, parts))
 
 
 def _ordered(order: str, read: Callable[[str], Fraction | None], what: str) -> Callable[[str], Test]:
@@ -132,8 +130,7 @@ _ALL: tuple[Operator, ...] = (
     Operator("Bool", False, frozenset({Kind.BOOL}), _bool),
     *_pair("NumericEquals", "NumericNotEquals", _NUMBERS, _ordered("Equals", number, "a number")),
     *_pair("DateEquals", "DateNotEquals", _DATES, _ordered("Equals", moment, "a date")),
-    *(Operator(f"Numeric{order}", False, _NUMBERS, _ordered(order, number, "a number")) for order in _ORDERS)
-    ,
+    *(Operator(f"Numeric{order}", False, _NUMBERS, _ordered(order, number, "a number")) for order in _ORDERS),
     *(Operator(f"Date{order}", False, _DATES, _ordered(order, moment, "a date")) for order in _ORDERS),
 )
 OPERATORS = {operator.name: operator for operator in _ALL}
