@@ -55,6 +55,7 @@ class Kms:
     pki: SimulatedPki
     now: int
     app: Any = field(init=False)
+    region: str = "eu-central-1"
 
     def __post_init__(self) -> None:
         setup.init(self.folder, "simulated", [self.pki.anchor], now=Milliseconds(self.now))
@@ -77,7 +78,7 @@ class Kms:
         body: bytes,
         *,
         at: int | None = None,
-        region: str = "eu-central-1",
+        region: str | None = None,
     ) -> sigv4.Request:
         headers = (
             ("Host", "localhost"),
@@ -86,7 +87,7 @@ class Kms:
         )
         request = sigv4.Request("POST", "/", "", headers, body)
         moment = datetime.fromtimestamp((self.now if at is None else at) / 1000, UTC)
-        added = sigv4.sign(request, caller, region=region, service="kms", at=moment)
+        added = sigv4.sign(request, caller, region=region or self.region, service="kms", at=moment)
         return sigv4.Request("POST", "/", "", (*headers, *added), body)
 
     def call(self, name: str, operation: str, **parameters: object) -> dict[str, Any]:

@@ -119,8 +119,11 @@ def _authorise_retirement(call: Call, key: Key, grant: Grant) -> None:
     own = grant.retiring == call.principal.arn
     own |= grant.grantee == call.principal.arn and "RetireGrant" in grant.operations
     question = call.question("RetireGrant", call.realm.key_arn(key.key_id), call.values(key))
-    if not own or call.judge(key.policy, question) is policy.Verdict.DENIED:
-        call.authorise(key, "RetireGrant")
+    if own and call.judge(key.policy, question) is not policy.Verdict.DENIED:
+        return
+    if call.authorise(key, "RetireGrant") not in (None, grant):
+        # RetireGrant in another grant is leave to retire that one.
+        raise denied(call.principal.arn, question.action, question.resource, "because that grant is another's")
 
 
 def _wanted(call: Call, key: Key) -> Grant:
