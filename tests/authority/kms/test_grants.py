@@ -13,9 +13,9 @@ def arn(kms: Kms) -> str:
     return kms.key(allow(kms, "publisher", "kms:*"))
 
 
-def grant(kms: Kms, arn: str, *operations: str, by: str = "publisher", **more: object) -> dict[str, Any]:
+def grant(kms: Kms, arn: str, *operations: str, **more: object) -> dict[str, Any]:
     asked = {"GranteePrincipal": kms.arn("enclave"), "Operations": list(operations), **more}
-    return kms.call(by, "CreateGrant", KeyId=arn, **asked)
+    return kms.call("publisher", "CreateGrant", KeyId=arn, **asked)
 
 
 def wrapped(kms: Kms, arn: str, **context: str) -> str:

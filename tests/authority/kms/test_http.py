@@ -88,10 +88,10 @@ def filled(shape: Shape, words: dict[str, list[object]]) -> st.SearchStrategy[ob
     elif shape.type_name == "structure":
         good = structure(shape, words)
     elif shape.type_name == "list":
-        good = st.lists(filled(shape.member, words), min_size=least, max_size=3)  # type: ignore[attr-defined]  # a list
+        good = st.lists(filled(shape.member, words), min_size=least, max_size=3)
     elif shape.type_name == "map":
-        names = filled(shape.key, words).filter(lambda name: isinstance(name, str))  # type: ignore[attr-defined]  # a map
-        good = st.dictionaries(names, filled(shape.value, words), max_size=3)  # type: ignore[attr-defined,arg-type]  # a map
+        names = filled(shape.key, words).filter(lambda name: isinstance(name, str))
+        good = st.dictionaries(names, filled(shape.value, words), max_size=3)
     elif shape.type_name == "boolean":
         good = st.booleans()
     elif shape.type_name == "integer":
@@ -202,7 +202,7 @@ def test_a_full_queue_is_throttled_in_aws_s_words(kms: Kms) -> None:
         waiting = [threading.Thread(target=_quiet, args=(face, request)) for _ in range(MAX_WAITING)]
         for thread in waiting:
             thread.start()
-        while face._waiting._value:  # type: ignore[attr-defined]  # how many more may wait
+        while face._waiting._value:
             time.sleep(0.001)
         error = refused("ThrottlingException", lambda: kms.send(request))
         assert (error.status, error.message) == (

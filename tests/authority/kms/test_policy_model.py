@@ -188,10 +188,10 @@ RULES = (
 
 
 @st.composite
-def conditions(draw: st.DrawFn) -> Json:
-    """One to three conditions that this KMS takes, each on one key."""
+def conditions(draw: st.DrawFn, most: int = 3) -> Json:
+    """Conditions that this KMS takes, each on one key."""
     made: Json = {}
-    for key in draw(st.lists(st.sampled_from([*sorted(POOLS), *OPERATORS]), min_size=1, max_size=3, unique=True)):
+    for key in draw(st.lists(st.sampled_from([*sorted(POOLS), *OPERATORS]), min_size=1, max_size=most, unique=True)):
         if draw(st.integers(0, 5)) == 0:
             made.setdefault("Null", {})[key] = draw(st.sampled_from(["true", "false"]))
             continue
@@ -225,8 +225,8 @@ def statements(draw: st.DrawFn, *, identity: bool = False) -> Json:
 
 @st.composite
 def bare_cases(draw: st.DrawFn) -> tuple[Json, Json | None, Json]:
-    """One Allow for everything, under conditions on keys that are mostly there."""
-    only = draw(conditions())
+    """One Allow for everything, under one condition on a key that is mostly there."""
+    only = draw(conditions(most=1))
     values = {key: draw(st.lists(st.sampled_from(POOLS[key]), max_size=1)) for keys in only.values() for key in keys}
     statement = {"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*", "Condition": only}
     request = {"principal": ME, "action": ACTIONS[0], "resource": KEYS[0]}
@@ -264,7 +264,7 @@ def evaluated(key_policy: Json, identity: Json | None, request: Json) -> str:
     return decide(parse_policy(json.dumps(key_policy)), own, call).value
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.one_of(bare_cases(), cases()))
 def test_the_evaluator_decides_as_the_plain_model_does(case: tuple[Json, Json | None, Json]) -> None:
     assert evaluated(*case) == Model().decide(*case)
