@@ -20,6 +20,7 @@ LEASE_ID = b"anchorhold/v1/lease-id"
 TENANT_CREDENTIAL = b"anchorhold/v1/tenant/credential"
 JOURNAL = b"anchorhold/v1/journal"
 JOURNAL_CHAIN = b"anchorhold/v1/journal/chain"
+JOURNAL_HEAD = b"anchorhold/v1/journal/head"
 CHALLENGE = b"anchorhold/v1/release/challenge"
 OWNER_SHARE = b"anchorhold/v1/release/owner-share"
 

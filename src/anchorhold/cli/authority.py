@@ -13,6 +13,7 @@ from anchorhold.attestation.anchors import Anchor, anchor_from_pem
 from anchorhold.attestation.configuration import LEASE_TTL_MS
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.policy import MAX_POLICY_JSON, policy_from_json
+from anchorhold.cli.authority_export import add_export
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.revoke import GRACE_S, run_reinstate, run_revoke
@@ -50,6 +51,7 @@ def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
     _add_serve(commands)
     _add_revoke(commands)
     _add_desk(commands)
+    add_export(commands)
 
 
 def _add_init(commands: "Subparsers[argparse.ArgumentParser]") -> None:

@@ -1,0 +1,7 @@
+"""What holds for every test."""
+
+import signal
+
+# A shell that runs this in the background has SIGINT ignored, and so would every process that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
