@@ -18,6 +18,9 @@ from botocore.model import Shape
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from anchorhold.attestation.types import Sha384
+from anchorhold.authority.export.events import event_of
+from anchorhold.authority.export.follow import Exported
 from anchorhold.authority.kms.app import DATABASE, MAX_WAITING, KmsFace
 from anchorhold.authority.kms.operations import ALL_OPERATIONS, DONE
 from anchorhold.sim.pki import SimulatedPki
@@ -147,7 +150,7 @@ def test_the_examples_are_done_and_refused_alike(shared: Stand) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("operation", sorted(DONE))
 def test_many_fillings_of_each_shape_are_answered_in_form(shared: Stand, operation: str) -> None:
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(structure(MODEL.operation_model(operation).input_shape, shared.words_for(operation)))
     def send(body: dict[str, object]) -> None:
         check(shared, operation, *shared.send(operation, json.dumps(body).encode()))
@@ -182,6 +185,8 @@ def test_a_fault_of_ours_journals_its_cause_and_says_nothing_outside(kms: Kms) -
     assert entry.body["cause"] == "OperationalError"
     assert str(entry.body["place"]).startswith("authority/kms/rows/names.py:")
     assert "SELECT" not in json.dumps(dict(entry.body))
+    event = event_of(Exported(entry, Sha384(bytes(48)), b""), authority="kms", face="kms")
+    assert (event.denied, event.alerts, event.record["errorCode"]) == (True, ("fault",), "OperationalError")
 
 
 def test_a_fault_of_ours_leaves_nothing_of_the_call_behind(kms: Kms) -> None:

@@ -18,7 +18,7 @@ from anchorhold.authority.kms.journal import Draft
 from anchorhold.authority.kms.key import Key
 from anchorhold.authority.kms.recipient import Recipient, verify_recipient
 from anchorhold.authority.kms.request_values import Asked, caller_values, key_values, network_of, network_values
-from anchorhold.authority.kms.state import Principal, Realm, Transaction
+from anchorhold.authority.kms.state import Network, Principal, Realm, Transaction
 
 Answer = Mapping[str, object]
 MAX_UNMET = 32  # conditions in one journal entry; ours have four
@@ -106,12 +106,12 @@ class Call:
         verdict = self.judge(key.policy, question)
         if verdict is policy.Verdict.DENIED:
             raise self._denied_by_statement(question)
-        if verdict is policy.Verdict.ALLOWED:
-            return None
-        grant = self._grant(key, operation, asked)
-        if grant is None:
-            self.draft.unmet = self._unmet(key.policy, question)
-            raise self._denied(question, f"because no resource-based policy allows the {question.action} action")
+        grant = None
+        if verdict is policy.Verdict.SILENT:
+            grant = self._grant(key, question, asked)
+            if grant is None:
+                self.draft.unmet = self._unmet(key.policy, question)
+                raise self._denied(question, f"because no resource-based policy allows the {question.action} action")
         return grant
 
     def authorise_account(self, operation: str, resource: str = "*", asked: Asked = _NOTHING) -> None:
@@ -133,22 +133,25 @@ class Call:
 
     def values(self, key: Key | None, asked: Asked = _NOTHING) -> Values:
         """Every condition key that this call fills."""
-        network = network_of(self.draft.source_address, self.transaction.networks())
         filled: dict[str, str | tuple[str, ...]] = {
             **caller_values(self.realm, self.principal, self.draft, self.now),
-            **network_values(network),
+            **network_values(self.network()),
         }
         if key is not None:
             filled |= key_values(self.transaction, key, self.draft)
         return filled | dict(asked.fill())
 
-    def _grant(self, key: Key, operation: str, asked: Asked) -> Grant | None:
+    def network(self) -> Network | None:
+        """The VPC that the call comes from, as far as the state names it."""
+        return network_of(self.draft.source_address, self.transaction.networks())
+
+    def _grant(self, key: Key, question: policy.Call, asked: Asked) -> Grant | None:
         """A grant of this key that admits the call: to the caller, or to the account and its own policy allows it."""
         identity = self._identity_policy()
-        question = self.question(operation, self.realm.key_arn(key.key_id), self.values(key, asked))
         delegated = identity is not None and identity.judge(question, ("*",)) is policy.Verdict.ALLOWED
         grantees = (self.principal.arn, self.realm.root_arn) if delegated else (self.principal.arn,)
         held = self.transaction.grants.held(key.key_id, grantees)
+        operation = question.action.removeprefix("kms:")
         return next((grant for grant in held if grant.admits(operation, asked.context or {})), None)
 
     def _unmet(self, key_policy: str, question: policy.Call) -> tuple[Mapping[str, object], ...]:

@@ -10,6 +10,7 @@ import json
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from anchorhold.authority.kms.conditions import Condition, Values, parse_conditions
 from anchorhold.authority.kms.faults import malformed_policy
@@ -123,6 +124,7 @@ def default_policy(root: str) -> str:
     return json.dumps({"Version": _VERSIONS[0], "Id": "key-default-1", "Statement": [statement]})
 
 
+@lru_cache(maxsize=64)  # text in, frozen value out; a face has few policies and asks each at every call
 def parse_policy(text: str, *, identity: bool = False) -> Policy:
     """A policy that can be evaluated whole. Raises MalformedPolicyDocumentException with the place.
 
