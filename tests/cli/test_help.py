@@ -61,6 +61,7 @@ JSON_COMMANDS = {
     "explain", "policy kms", "policy lint", "image build", "image measure", "image show", "image sign", "image diff",
     "authority init", "authority revoke", "authority reinstate", "authority register",
     "authority status", "authority journal", "authority tenant", "authority export", "log init",
+    "authority recipient", "authority backup", "authority restore",
     "release keygen", "release quorum", "release make", "release renew", "release sign", "release revoke",
     "release log", "release show", "release verify", "release merge",
 }  # fmt: skip

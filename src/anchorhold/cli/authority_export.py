@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anchorhold.cli.keystore import ask
 from anchorhold.cli.main import CANNOT_RUN, REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.times import now_ms
@@ -130,10 +131,10 @@ def _place(state: Path) -> "Place":
     from sqlalchemy.exc import SQLAlchemyError
 
     from anchorhold.authority.export.place import NoAuthority, open_place
-    from anchorhold.authority.keystore.software import CannotOpen, KeystoreError
+    from anchorhold.authority.keystore import CannotOpen, KeystoreError
 
     try:
-        return open_place(state)
+        return open_place(state, ask)
     except NoAuthority as error:
         raise CommandError(str(error), hint="anchorhold authority init --face owner|kms --state DIR") from error
     except (SQLAlchemyError, KeystoreError, CannotOpen, KeyError, ValueError) as error:

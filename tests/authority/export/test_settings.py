@@ -83,7 +83,7 @@ def test_the_command_exports_a_real_journal_once_and_whole(tmp_path: Path, capsy
         state, archive = str(authority.state_dir), tmp_path / "archive.jsonl"
         put(authority.state_dir, GOOD["file"] | {"path": str(archive)})
         assert main(["authority", "export", "--state", state, "--once", "--json"]) == 0
-        count = len(authority.journal())
+        count = len(authority.whole_journal())
         assert json.loads(capsys.readouterr().out)["archive"]["exported"] == count
         assert main(["authority", "export", "--state", state, "--once"]) == 0
         assert len(archive.read_text().splitlines()) == count

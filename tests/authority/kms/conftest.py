@@ -55,7 +55,7 @@ class Kms:
     pki: SimulatedPki
     now: int
     app: Any = field(init=False)
-    region: str = "eu-central-1"
+    region: str = field(default="eu-central-1", init=False)
 
     def __post_init__(self) -> None:
         setup.init(self.folder, "simulated", [self.pki.anchor], now=Milliseconds(self.now))
@@ -149,12 +149,15 @@ class Kms:
         return self.call("enclave", "Decrypt", **(parameters | more))
 
     def journal(self) -> tuple[JournalEntry, ...]:
+        """What was journaled after `init`, whose own entry is the first."""
         state = State.load(self.folder / DATABASE)
         with state.transaction() as transaction:
             signed = state.journal(Ed25519PrivateKey.generate()).signed_entries(transaction.connection)
         state.close()
         public = bytes.fromhex((self.folder / setup.JOURNAL_PUBLIC).read_text())
-        return check_journal(signed, Ed25519PublicKey.from_public_bytes(public))
+        first, *entries = check_journal(signed, Ed25519PublicKey.from_public_bytes(public))
+        assert first.type == "init"
+        return tuple(entries)
 
 
 def check_answer(operation: str, raw: bytes) -> None:

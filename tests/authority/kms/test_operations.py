@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from anchorhold.authority.keystore.software import SoftwareKeystore
+from anchorhold.authority.keystore import open_keystore
 from anchorhold.authority.kms import setup
 from anchorhold.authority.kms.app import make_app
 from anchorhold.authority.kms.operations import ALL_OPERATIONS, DONE, OTHER_OPERATIONS
@@ -198,7 +198,7 @@ def test_a_scheduled_key_serves_nobody_can_be_kept_and_is_gone_when_its_day_has_
     (event,) = [event for event in kms.events() if event["eventName"] == "DeleteKey"]
     assert event["eventType"] == "AwsServiceEvent"
     assert event["resources"][0]["ARN"] == arn
-    assert not SoftwareKeystore.load(kms.folder).has(arn.rpartition("/")[2] + "/1"), "its material is destroyed"
+    assert not open_keystore(kms.folder).has(arn.rpartition("/")[2] + "/1"), "its material is destroyed"
 
 
 STATES: dict[str, tuple[str, str | None]] = {

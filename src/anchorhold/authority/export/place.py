@@ -10,7 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from anchorhold.authority.database import open_database
 from anchorhold.authority.export.run import Identity
-from anchorhold.authority.keystore.software import SoftwareKeystore
+from anchorhold.authority.keystore import open_keystore
+from anchorhold.authority.keystore.secret_file import Ask
 from anchorhold.authority.kms import app as kms
 from anchorhold.authority.kms.state import State as KmsState
 from anchorhold.authority.owner.authority import DATABASE as OWNER_DATABASE
@@ -50,17 +51,17 @@ class Place:
     signing: Ed25519PrivateKey = field(repr=False)
 
 
-def open_place(state_dir: Path) -> Place:
+def open_place(state_dir: Path, ask: Ask | None = None) -> Place:
     """Raises NoAuthority, and what the face's own loading raises."""
     if (state_dir / OWNER_DATABASE).is_file():
-        owner = load_owner(state_dir, lambda: 0)  # type: ignore[arg-type, return-value]  # nothing here asks the time
+        owner = load_owner(state_dir, lambda: 0, ask)  # type: ignore[arg-type, return-value]  # nothing here asks the time
         name, face, signing = owner.identity.name, "owner", owner.keys.journal
         engine = open_database(state_dir / OWNER_DATABASE)
     elif (state_dir / kms.DATABASE).is_file():
         state = KmsState.load(state_dir / kms.DATABASE)
         realm = state.realm()
         name, face = f"kms:{realm.region}:{realm.account}", "kms"
-        signing = kms.journal_key(state, SoftwareKeystore.load(state_dir))
+        signing = kms.journal_key(state, open_keystore(state_dir, ask))
         engine = open_database(state_dir / kms.DATABASE)
     else:
         raise NoAuthority(f"no authority in {str(state_dir)!r}")

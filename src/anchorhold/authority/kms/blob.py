@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from anchorhold.attestation import labels
 from anchorhold.attestation.digest import length_prefixed
-from anchorhold.authority.keystore.software import CannotOpen, Keystore
+from anchorhold.authority.keystore import CannotOpen, Keystore
 from anchorhold.authority.kms.faults import invalid_ciphertext
 from anchorhold.authority.kms.key import Material
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from anchorhold.attestation.types import Milliseconds
-from anchorhold.authority.keystore.software import Keystore
+from anchorhold.authority.keystore import Keystore
 from anchorhold.authority.kms import key_states
 from anchorhold.authority.kms.call import Answer, Call
 from anchorhold.authority.kms.key import Key, KeyState

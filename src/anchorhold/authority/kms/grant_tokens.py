@@ -3,7 +3,7 @@
 import base64
 import binascii
 
-from anchorhold.authority.keystore.software import CannotOpen, Keystore
+from anchorhold.authority.keystore import CannotOpen, Keystore
 from anchorhold.authority.kms.faults import KmsFault
 
 GRANT_HANDLE = "grants"
