@@ -51,7 +51,8 @@ def _stack() -> list[Line]:
 def _lines(what: str, runs: Sequence[Ended], lease_ms: float) -> list[Line]:
     # A boot that was over before the order says nothing of revocation: it is counted, and has no figure.
     after = [run for run in runs if run.tokens[-1] > run.at]
-    counted = Line(f"{what}: of {len(runs)} boots, over before the order", len(runs) - len(after), "boots")
+    early = len(runs) - len(after)
+    counted = Line(f"{what}: of {len(runs)} boots, over before the order", early, "boots", at_most(len(runs) // 2))
     if not after:
         return [counted]
     last = [run.tokens[-1] - run.at for run in after]
