@@ -15,6 +15,8 @@ from anchorhold.attestation.binding import Ask
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.keystore import Choice, KeystoreError, Kind, open_keystore
 from anchorhold.authority.kms import setup
+from anchorhold.authority.kms.blob import HEADER_BYTES
+from anchorhold.authority.kms.material import handle_of
 from anchorhold.authority.owner.app import make_app
 from anchorhold.authority.tls import TlsFiles
 from anchorhold.enclave.keys.envelope import open_envelope
@@ -59,9 +61,10 @@ def test_a_kms_over_a_token_releases_to_the_measured_enclave_alone(tmp_path: Pat
     changed = base64.b64encode(raw[:-1] + bytes([raw[-1] ^ 1])).decode()
     refused("InvalidCiphertextException", lambda: kms.decrypt(arn, changed, kms.document()))
     store = open_keystore(kms.folder)
-    store.destroy(arn.rpartition("/")[2])
+    handle = handle_of(arn.rpartition("/")[2], 1)
+    store.destroy(handle)
     with pytest.raises(KeyError):
-        store.open(arn.rpartition("/")[2], raw[18:], b"")
+        store.open(handle, raw[HEADER_BYTES:], b"")
 
 
 def test_an_owner_over_a_token_releases_and_says_where_its_keys_are(tmp_path: Path, chosen: Choice) -> None:

@@ -123,6 +123,31 @@ def test_an_older_state_is_refused_until_it_is_migrated_and_then_has_lost_nothin
     assert model.revoked_at is not None
 
 
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def test_keys_of_the_first_revision_keep_their_policy_and_whether_they_are_enabled(
+    tmp_path: Path, database: str, request: pytest.FixtureRequest
+) -> None:
+    path = tmp_path / "state.db"
+    url = None if database == "sqlite" else request.getfixturevalue("fresh_url")()
+    with new_store(path, "kms", url, revision=FIRST) as connection:
+        for key_id, enabled in (("on", True), ("off", False)):
+            connection.execute(
+                sql.text("INSERT INTO keys VALUES (:id, :enabled, 'policy', 'described', 7)"),
+                {"id": key_id, "enabled": enabled},
+            )
+    assert migrate(path, "kms") == (FIRST, migrations.head("kms"))
+    store = Store.load(path, "kms")
+    with store.snapshot() as connection:
+        keys = connection.execute(sql.text("SELECT key_id, state, policy, spec FROM keys ORDER BY key_id")).all()
+        materials = connection.execute(sql.text("SELECT handle, version, made FROM materials ORDER BY key_id")).all()
+    store.close()
+    assert [tuple(key) for key in keys] == [
+        ("off", "Disabled", "policy", "SYMMETRIC_DEFAULT"),
+        ("on", "Enabled", "policy", "SYMMETRIC_DEFAULT"),
+    ]
+    assert [tuple(one) for one in materials] == [("off", 1, 7), ("on", 1, 7)]
+
+
 def test_a_migrated_state_has_a_mark_and_goes_on(tmp_path: Path) -> None:
     authority, entries = worked(tmp_path)
     as_first_made_it(authority.state_dir, stamped=True)
