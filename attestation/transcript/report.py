@@ -34,6 +34,7 @@ class Code(Enum):
     END = "P-END"
     RECEIPT = "P-RECEIPT"
     JOURNAL = "P-JOURNAL"
+    HEARTBEAT = "P-HEARTBEAT"
     TREE_DIFFERS = "C-TREE"
     FORK = "C-FORK"
     STRAY = "C-STRAY"
@@ -50,6 +51,7 @@ class Code(Enum):
     BATCH_DIFFERS = "C-BATCH"
     RECEIPT_REFUSED = "C-RECEIPT"
     JOURNAL_DIFFERS = "C-JOURNAL"
+    HEARTBEAT_REFUSED = "C-HEARTBEAT"
     TRUST_SUGGESTED = "L-TRUST-SUGGESTED"
     OPEN = "L-OPEN"
     TAIL = "L-TAIL"
@@ -57,12 +59,15 @@ class Code(Enum):
     NO_OUTCOME = "L-NO-OUTCOME"
     TIME = "L-TIME"
     CUSTODIAN = "L-CUSTODIAN"
+    ASSERTED = "L-ASSERTED"
+    HEARTBEAT_STALE = "L-HEARTBEAT"
     ANOMALY = "L-ANOMALY"
     EMPTY = "L-EMPTY"
     SIMULATED_ROOT = "S-ROOT"
     SIMULATED_TIME = "S-TIME"
     SIMULATED_QUORUM = "S-QUORUM"
     SIMULATED_CUSTODIAN = "S-CUSTODIAN"
+    SIMULATED_ASSERTED = "S-ASSERTED"
     NO_RECEIPTS = "N-RECEIPTS"
     NO_CLOUDTRAIL = "N-CLOUDTRAIL"
     RELEASES = "N-RELEASES"
@@ -141,6 +146,11 @@ EXPLANATIONS: Mapping[Code, str] = {
     Code.NO_OUTCOME: "A key request has neither a release nor a refusal.",
     Code.TIME: "The document's own word dates it (grade T0). Ask for witnessed checkpoints.",
     Code.CUSTODIAN: "The key shares have the same custodian, so one party alone can release the model key.",
+    Code.ASSERTED: "No authority signs this boot's lease: it is the enclave's word; only the purpose class is proved.",
+    Code.HEARTBEAT: "Enough of the quorum said, lately enough, that no measurement outside its list is authorised.",
+    Code.HEARTBEAT_STALE: "The quorum's last heartbeat is older than you accept. Ask its signers why it stopped.",
+    Code.HEARTBEAT_REFUSED: "The heartbeat given is no heartbeat of your quorum, or too few signed it.",
+    Code.SIMULATED_ASSERTED: "In simulation no authority signs this boot's lease: it is the enclave's own word.",
     Code.ANOMALY: "The enclave recorded something that must not happen.",
     Code.EMPTY: "The log holds no boot, so nothing was verified.",
     Code.JOURNAL_UNANCHORED: "The journal holds together, but no head of it is in this log: its end could be missing.",
