@@ -15,8 +15,8 @@ from anchorhold.attestation.configuration import (
     Source,
 )
 from anchorhold.attestation.errors import EvidenceError, Mismatch
-from anchorhold.attestation.lease import lease_id, verify_lease
-from anchorhold.attestation.purpose import check_granted
+from anchorhold.attestation.lease import Lease, lease_id, verify_lease
+from anchorhold.attestation.purpose import Grant, check_granted
 from anchorhold.attestation.transcript.batch import ReceiptLeaf, batch_root, decode_leaves
 from anchorhold.attestation.transcript.bodies import (
     Anomaly,
@@ -94,6 +94,8 @@ class Boot:
     _numbers: dict[str, int] = field(default_factory=dict)
     _until: dict[str, int] = field(default_factory=dict)
     _lease_ids: set[bytes] = field(default_factory=set)
+    granted: dict[str, Grant] = field(default_factory=dict)
+    """What the latest lease that has a reason granted for it, from an authority where one signs."""
     _shares: set[str] = field(default_factory=set)
     _skipped: int = 0
     _model: bool = False
@@ -251,10 +253,16 @@ class Boot:
                 if expected != actual:
                     raise Mismatch(what, expected=expected, actual=actual)
             check_granted(release.purposes, lease.purposes)
+            self._note(lease, source)
             if asserted and lease.ttl_ms > source.lease_ttl_ms:
                 raise Mismatch("asserted ttl", expected=f"at most {source.lease_ttl_ms}", actual=lease.ttl_ms)
         except EvidenceError as error:
             raise Contradiction(Code.LEASE_REFUSED, f"lease {body.request} of {source.name!r}: {error}") from error
+
+    def _note(self, lease: Lease, source: Source) -> None:
+        owned = any(one.kind == "owner" for one in self.configuration.sources)
+        if source.kind == "owner" or not owned:
+            self.granted.update({one.purpose.reason: one for one in lease.purposes})
 
     def _log_lease(self, index: int, body: LogLease) -> None:
         if self._beat is None or body.index != self._beat[0]:

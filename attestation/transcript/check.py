@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from anchorhold.attestation.channel.receipt import verify_receipt
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.journal import is_head_leaf
+from anchorhold.attestation.purpose import Grant
 from anchorhold.attestation.release.signed import is_release_leaf
 from anchorhold.attestation.transcript.bodies import Close, Death
 from anchorhold.attestation.transcript.boot import Boot, Context, Contradiction
@@ -157,6 +158,7 @@ def _boot_findings(subject: str, boot: Boot, end_ms: int) -> list[Finding]:
         line(Status.PASS, Code.KEYS, f"{counts.releases} releases, {counts.denials} refusals, each with its request"),
         _custodians(subject, boot),
         line(Status.PASS, Code.LEASES, f"{counts.key_leases} key leases, {counts.log_leases} log leases"),
+        *_purposes(subject, boot),
         *_asserted(subject, boot),
         line(Status.PASS, Code.BATCHES, f"{counts.receipts} receipts in {counts.batches} batches"),
     ]
@@ -194,6 +196,23 @@ def _custodians(subject: str, boot: Boot) -> Finding:
     if boot.evidence.simulated:
         return Finding(subject, Status.SIMULATION, Code.SIMULATED_CUSTODIAN, f"{words}: {named}", boot.index)
     return Finding(subject, Status.LIMIT, Code.CUSTODIAN, f"{words}: {named}", boot.index)
+
+
+def _purposes(subject: str, boot: Boot) -> list[Finding]:
+    """What the leases granted, and on whose word (DESIGN 12.25)."""
+    if not boot.granted:
+        return []
+    detail = "; ".join(_granted(one) for one in boot.granted.values())
+    return [Finding(subject, Status.PASS, Code.PURPOSES, detail, boot.index)]
+
+
+def _granted(grant: Grant) -> str:
+    one = grant.purpose
+    words = [one.reason, f"for {len(one.tenants)} tenants" if one.tenants else "for anybody"]
+    if one.ticket or one.approver:
+        word = "backed by a signed ticket" if grant.backed else "asserted by the operator"
+        words.append(f"ticket {one.ticket!r}, approver {one.approver!r}: {word}")
+    return ", ".join(words)
 
 
 def _asserted(subject: str, boot: Boot) -> list[Finding]:

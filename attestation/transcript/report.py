@@ -30,6 +30,7 @@ class Code(Enum):
     HARDWARE = "P-HARDWARE"
     KEYS = "P-KEYS"
     LEASES = "P-LEASES"
+    PURPOSES = "P-PURPOSES"
     BATCHES = "P-BATCHES"
     END = "P-END"
     RECEIPT = "P-RECEIPT"
@@ -119,6 +120,7 @@ EXPLANATIONS: Mapping[Code, str] = {
     Code.HARDWARE: "The genesis document verifies under the trusted root and measurements, and binds the keys.",
     Code.KEYS: "Every key release and refusal follows its request; each release shows a verified document bound to it.",
     Code.LEASES: "Every lease is signed, for this boot and model, no longer than it says; log leases show the log.",
+    Code.PURPOSES: "What the leases granted. Ticket and approver are the operator's word unless said to be backed.",
     Code.BATCHES: "Every batch of receipts agrees with its list and was made under a lease.",
     Code.END: "The boot ended with a signed `close` or `death` record.",
     Code.RECEIPT: "The receipt is signed by a boot in this log, and its salted commitment is in a batch of that boot.",

@@ -231,6 +231,25 @@ def test_the_verdict_names_the_custodians_and_says_where_they_are_one(
     assert any("same custodian" in one.detail for one in findings) is words.startswith("same custodian")
 
 
+@pytest.mark.parametrize(
+    ("backed", "word"), [(False, "asserted by the operator"), (True, "backed by a signed ticket")]
+)
+def test_the_verdict_says_on_whose_word_a_ticket_stands(
+    story: Story, tmp_path: Path, word: str, *, backed: bool
+) -> None:
+    asked = Purpose("chat", approver="ann", ticket="T-1")
+    story.genesis()
+    story.request("owner", 1)
+    got = story.released("owner", 1, changes={"purposes": (asked,)})
+    lease = verify_lease(got.lease, OWNER_KEY.public_key())
+    got = replace(got, lease=sign_lease(replace(lease, purposes=(Grant(asked, backed),)), OWNER_KEY))
+    story.key_release(got)
+    story.key_lease(got)
+    story.close()
+    (said,) = [one.detail for one in judged(story, tmp_path).report.findings if one.code is Code.PURPOSES]
+    assert said == f"chat, for anybody, ticket 'T-1', approver 'ann': {word}"
+
+
 def test_the_verdict_of_a_kms_alone_says_what_no_authority_signed(pki: SimulatedPki, tmp_path: Path) -> None:
     honest = configuration()
     for name, sources in (("both", honest.sources), ("owner", honest.sources[1:]), ("kms", honest.sources[:1])):
