@@ -231,9 +231,7 @@ def test_the_verdict_names_the_custodians_and_says_where_they_are_one(
     assert any("same custodian" in one.detail for one in findings) is words.startswith("same custodian")
 
 
-@pytest.mark.parametrize(
-    ("backed", "word"), [(False, "asserted by the operator"), (True, "backed by a signed ticket")]
-)
+@pytest.mark.parametrize(("backed", "word"), [(False, "asserted by the operator"), (True, "backed by a signed ticket")])
 def test_the_verdict_says_on_whose_word_a_ticket_stands(
     story: Story, tmp_path: Path, word: str, *, backed: bool
 ) -> None:

@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from tests.authority.hsm import token_for_tests
 
 from anchorhold.attestation.binding import Ask
+from anchorhold.attestation.purpose import Purpose
 from anchorhold.attestation.sealed.body import BodyOpener
+from anchorhold.attestation.sealed.descriptor import encode_descriptor
 from anchorhold.attestation.sealed.manifest import PurposeClass, ShareRole, decode_manifest
 from anchorhold.attestation.sealed.shares import file_key, model_key, verify_key, verify_share
 from anchorhold.authority.escrow.recipient import make_recipient, read_recipient, read_recipient_secret
@@ -73,7 +75,7 @@ def released(authority: Authority, sealed: SealedModel) -> bytes:
         return True
 
     source = OwnerSource(enclave.configured, enclave.context, blob=wrapped.blob, holds=holds)
-    answer = source.request(Ask.KEY, number=1, purpose=PURPOSE)
+    answer = source.request(Ask.KEY, number=1, purposes=(Purpose(PURPOSE),))
     assert answer.share is not None
     with answer.share as view:
         return bytes(view)
@@ -135,7 +137,8 @@ def drill(authority: Authority, sealed: SealedModel, plain: Path) -> None:
     """A revocation is not undone by losing the state: nobody gets anything until the owner says again who may."""
     with pytest.raises(Refused):
         released(authority, sealed)
-    authority.register(model=sealed.digest)
+    manifest = decode_manifest((sealed.out / "signed" / "manifest").read_bytes())
+    authority.register(descriptor=encode_descriptor(manifest.descriptor))
     assert opened(sealed, released(authority, sealed), "config.json") == (plain / "config.json").read_bytes()
     first = authority.whole_journal()[0]
     assert first.type == "init"
@@ -168,6 +171,6 @@ def test_a_share_is_found_for_its_own_model_and_purpose_alone_after_a_restore(tm
         again = serving(authority, tmp_path / "new", made)
         again.register()  # for serving
         with pytest.raises(Refused):
-            again.enclave().source(blob, b"").request(Ask.KEY, number=1, purpose=PURPOSE)
+            again.enclave().source(blob, b"").request(Ask.KEY, number=1, purposes=(Purpose(PURPOSE),))
         assert again.journal()[-1].body["code"] == "blob"
         again.served.stop()

@@ -12,6 +12,7 @@ from tests.authority.hsm import token_for_tests
 from tests.authority.kms.conftest import MEASUREMENTS, RSA_KEY, Kms, refused
 
 from anchorhold.attestation.binding import Ask
+from anchorhold.attestation.purpose import Purpose
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.keystore import Choice, KeystoreError, Kind, open_keystore
 from anchorhold.authority.kms import setup
@@ -73,7 +74,7 @@ def test_an_owner_over_a_token_releases_and_says_where_its_keys_are(tmp_path: Pa
         share, blob = authority.share()
         for _ in range(2):
             enclave = authority.enclave()
-            released = enclave.source(blob, share).request(Ask.KEY, number=1, purpose=PURPOSE)
+            released = enclave.source(blob, share).request(Ask.KEY, number=1, purposes=(Purpose(PURPOSE),))
             assert released.share is not None
             with released.share as view:
                 assert bytes(view) == share
@@ -83,7 +84,7 @@ def test_an_owner_over_a_token_releases_and_says_where_its_keys_are(tmp_path: Pa
         assert authority.order("status")["keystore"] == "pkcs11 anchorhold"
         authority.order("revoke", model=MODEL, reason="test")
         with pytest.raises(Refused):
-            authority.enclave().source(blob, share).request(Ask.KEY, number=1, purpose=PURPOSE)
+            authority.enclave().source(blob, share).request(Ask.KEY, number=1, purposes=(Purpose(PURPOSE),))
 
 
 def test_the_first_entry_of_a_journal_says_how_the_keys_are_kept(tmp_path: Path, chosen: Choice) -> None:
