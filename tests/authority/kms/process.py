@@ -24,6 +24,7 @@ from anchorhold.sim.nsm import ToyNsm
 from anchorhold.sim.pki import SimulatedPki
 
 from .conftest import MEASUREMENTS, MODULE, RSA_KEY, spki
+from .shapes import judge
 
 PATIENCE_SECONDS = 20.0
 BIN = Path(sys.executable).parent
@@ -36,17 +37,19 @@ class Face:
     pki: SimulatedPki
     credentials: dict[str, dict[str, str]]
 
-    def boto(self, name: str, secret: str | None = None) -> Any:
+    def boto(self, name: str, secret: str | None = None, *, check_parameters: bool = True) -> Any:
+        """boto3 as `name`; each answer is held to botocore's output shape as it comes."""
         who = self.credentials[name]
-        return boto3.client(
+        client = boto3.client(
             "kms",
             endpoint_url=self.endpoint,
             region_name="eu-central-1",
             verify=str(TlsFiles.within(self.folder).authority),
             aws_access_key_id=who["access_key_id"],
             aws_secret_access_key=secret or who["secret_access_key"],
-            config=Config(retries={"max_attempts": 1}),
+            config=Config(retries={"max_attempts": 1}, parameter_validation=check_parameters),
         )
+        return judge(client)
 
     def aws(self, name: str, *arguments: str, secret: str | None = None) -> subprocess.CompletedProcess[str]:
         who = self.credentials[name]
