@@ -8,7 +8,7 @@ CODE := src attestation enclave parent tests bench requirements
 
 FUZZ_SECONDS ?= 600
 
-.PHONY: demo setup clients test check bench soak fuzz mutation lock proto proto-check clean
+.PHONY: demo setup clients test check lint bench soak fuzz mutation lock proto proto-check hsm-up hsm-down pg-up pg-down clean
 
 setup: $(SETUP)
 
@@ -33,13 +33,15 @@ demo: $(SETUP)  ## a real model, sealed, attested and served in simulation
 test: $(SETUP) $(CLIENTS)  ## every test
 	@$(PYTEST) -q
 
-check: $(SETUP) proto-check  ## the truth: format, lint, types, contracts, drift, fast tests
+check: lint  ## the truth: format, lint, types, contracts, drift, fast tests
+	@$(PYTEST) -q -m "not slow"
+
+lint: $(SETUP) proto-check  ## the part of check that is no test
 	@$(BIN)/ruff format --check --quiet $(CODE)
 	@$(BIN)/ruff check --quiet $(CODE)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python requirements/lock.py --check
-	@$(PYTEST) -q -m "not slow"
 
 bench: $(SETUP)  ## ratios in one run; exits 1 when a limit is missed
 	@$(BIN)/python -m bench

@@ -1,6 +1,6 @@
 """An authority's journal, as anybody checks it: signed, numbered, chained entries, and its heads in a log.
 
-docs/spec/release.md 7 and docs/spec/journal.md. Writing is the authority's (`authority/journal.py`). A *head* is the
+docs/spec/journal.md. Writing is the authority's (`authority/journal.py`). A *head* is the
 authority's word to the log about how far its journal had come: what it shortens or rewrites later, the log contradicts.
 """
 

@@ -67,6 +67,15 @@ KMS_BLOB = b"anchorhold/v1/kms/blob"
 KMS_BLOB_CONTEXT = b"anchorhold/v1/kms/blob-context"
 KMS_MATERIAL = b"anchorhold/v1/kms/material-id"
 
+# Keystores and backups of an authority (docs/spec/keystores.md)
+KEYSTORE_SEAL = b"anchorhold/v1/keystore/seal"
+BACKUP_PART = b"anchorhold/v1/backup/part"
+BACKUP_SET = b"anchorhold/v1/backup/set"
+BACKUP_HEADER = b"anchorhold/v1/backup/header"
+BACKUP = b"anchorhold/v1/backup/signature"
+RECIPIENT_ID = b"anchorhold/v1/backup/recipient-id"
+OWNER_BLOB = b"anchorhold/v1/backup/owner-blob"
+
 # Release statements, signed by people (docs/spec/release-statements.md)
 RELEASES_SIGNER = b"anchorhold/v1/releases/signer"
 RELEASES_STATEMENT = b"anchorhold/v1/releases/statement"

@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from anchorhold.enclave.serve.transport import Window, WindowError, ask, exchange
 from anchorhold.wire import frames
-from anchorhold.wire.messages import HEARTBEAT_BYTE, Kind, Port, require_fields
+from anchorhold.wire.messages import HEARTBEAT_BYTE, Kind, Port, pack_fields, require_fields
 
+MAX_CHUNK = 1 << 19  # bytes in one frame of a file that is stored; half of what a frame holds
 MAX_BLOB = 1 << 40  # bytes of one sealed body; the manifest says the real size
 
 
@@ -60,6 +61,20 @@ def fetch_small(window: Window, name: str, limit: int) -> bytes:
         if len(whole) > limit:
             raise WindowError(f"blob {name!r}: expected at most {limit} bytes")
     return bytes(whole)
+
+
+def store(window: Window, name: str, size: int, pieces: Iterator[bytes]) -> None:
+    """Hands the parent a sealed file of exactly `size` bytes and waits until its disk has it. Raises WindowError."""
+    with window.connect(Port.BLOBS) as stream:
+        head = pack_fields({"name": name.encode("ascii"), "size": str(size).encode()})
+        exchange(stream, Port.BLOBS, Kind.PUT, head, Kind.STORING)
+        try:
+            for piece in pieces:
+                for at in range(0, len(piece), MAX_CHUNK):
+                    stream.sendall(frames.encode(Kind.CHUNK, piece[at : at + MAX_CHUNK]))
+        except OSError as error:
+            raise WindowError(f"sealed file {name!r}: the parent broke off") from error
+        exchange(stream, Port.BLOBS, Kind.END, b"", Kind.STORED)
 
 
 class Records:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from anchorhold.parent.health import Class, Event, Health
 from anchorhold.parent.link import Link
+from anchorhold.parent.stored import Stored
 from anchorhold.wire.frames import MAX_BODY
 from anchorhold.wire.messages import MAX_NAME, Kind, pack_fields
 
@@ -23,15 +24,19 @@ class Refused(Exception):
 
 
 class Blobs:
-    """Port 9003: FETCH by name out of the sealed folder."""
+    """Port 9003: FETCH by name out of the sealed folder; PUT into another, where a model is being sealed anew."""
 
-    def __init__(self, folder: Path, health: Health) -> None:
+    def __init__(self, folder: Path, health: Health, out: Path | None = None) -> None:
         self._folder, self._health = folder, health
+        self._stored = None if out is None else Stored(out, health)
 
     async def handle(self, link: Link) -> None:
         """One blob after another, as long as the enclave asks."""
         while (frame := await link.frames_in.read()) is not None:
             self._health.count(Class.CONTROL, len(frame.body))
+            if frame.kind == Kind.PUT and self._stored is not None:
+                await self._stored.take(link, frame.body)
+                continue
             name = frame.body if frame.kind == Kind.FETCH else b""
             try:
                 descriptor = await asyncio.to_thread(open_blob, self._folder, name)

@@ -21,6 +21,7 @@ class Class(Enum):
     RECORDS_IN = "in.records"
     RECORDS = "out.records"
     BLOBS = "in.blobs"
+    SEALED = "out.sealed"
     BOOT = "in.boot"
     CONTROL = "out.control"
 
@@ -39,6 +40,7 @@ class Event(Enum):
     EGRESS_REFUSED = "egress-refused"
     EGRESS_UNREACHABLE = "egress-unreachable"
     BLOB_REFUSED = "blob-refused"
+    BLOB_STORED = "blob-stored"
     BOOT_REFUSED = "boot-refused"
     LOG_REFUSED = "log-refused"
     LOG_UNREACHABLE = "log-unreachable"

@@ -1,18 +1,21 @@
 """The replay of a whole log: records in, findings out, in constant work for each record (docs/spec/transcript.md 6).
 
 Feed every record with `add`, in log order, then ask `finish`. A boot that contradicts itself is reported once and not
-judged further; the others are. Memory is 64 bytes a record, and the commitments of receipts.
+judged further; the others are. Memory is 64 bytes a record, the commitments of receipts, and the heads of
+authorities' journals (at most 1 KiB each).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from anchorhold.attestation.channel.receipt import verify_receipt
 from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.journal import is_head_leaf
 from anchorhold.attestation.release.signed import is_release_leaf
 from anchorhold.attestation.transcript.bodies import Close, Death
 from anchorhold.attestation.transcript.boot import Boot, Context, Contradiction
 from anchorhold.attestation.transcript.entry import UnverifiedRecord, parse_record
 from anchorhold.attestation.transcript.genesis import open_boot
+from anchorhold.attestation.transcript.journals import KeptJournal, journal_findings
 from anchorhold.attestation.transcript.kept import KeptReceipt
 from anchorhold.attestation.transcript.report import Code, Finding, Report, Status
 from anchorhold.attestation.transcript.tree import HashTree, leaf_hash
@@ -20,6 +23,7 @@ from anchorhold.attestation.transcript.trust import AuditTrust, EvidenceStore
 from anchorhold.attestation.types import StatementDigest
 
 MAX_STRAYS = 16  # stray records named one by one; the rest are counted
+NO_JOURNALS: Mapping[str, KeptJournal] = {}
 
 
 class Replay:
@@ -34,6 +38,7 @@ class Replay:
         self._strays: list[Finding] = []
         self._stray_count = 0
         self._release_count = 0
+        self._heads: list[tuple[int, bytes]] = []
         self._end_ms = 0
 
     def add(self, raw: bytes) -> None:
@@ -42,6 +47,9 @@ class Replay:
         self.tree.add(leaf_hash(raw))
         if is_release_leaf(raw):
             self._release_count += 1
+            return
+        if is_head_leaf(raw):
+            self._heads.append((index, raw))
             return
         try:
             record = parse_record(raw)
@@ -61,8 +69,8 @@ class Replay:
             number = self._numbers.setdefault(name, len(self._numbers) + 1)
             self._failed[name] = Finding(f"Boot {number}", Status.FAIL, code, str(error), index)
 
-    def finish(self, receipts: Sequence[KeptReceipt] = ()) -> Report:
-        """All findings but those about the checkpoint, which the caller compares with `tree`."""
+    def finish(self, receipts: Sequence[KeptReceipt] = (), journals: Mapping[str, KeptJournal] = NO_JOURNALS) -> Report:
+        """All findings but those about the checkpoint, which the caller compares with `tree`. Journals by file name."""
         findings = list(self._strays)
         if self._stray_count > MAX_STRAYS:
             detail = f"{self._stray_count - MAX_STRAYS} more records belong to no boot"
@@ -78,6 +86,7 @@ class Replay:
         if self._release_count:
             detail = f"{self._release_count} in this log; their signatures were not checked here"
             findings.append(Finding("Releases", Status.NOT_SUPPLIED, Code.RELEASES, detail))
+        findings += journal_findings(self._heads, journals)
         findings += [self._receipt(f"Receipt {number}", kept) for number, kept in enumerate(receipts, 1)]
         if not receipts:
             findings.append(Finding("Receipts", Status.NOT_SUPPLIED, Code.NO_RECEIPTS, "none given"))

@@ -33,6 +33,7 @@ class Code(Enum):
     BATCHES = "P-BATCHES"
     END = "P-END"
     RECEIPT = "P-RECEIPT"
+    JOURNAL = "P-JOURNAL"
     TREE_DIFFERS = "C-TREE"
     FORK = "C-FORK"
     STRAY = "C-STRAY"
@@ -48,6 +49,7 @@ class Code(Enum):
     SERVED_WITHOUT = "C-SERVED-WITHOUT"
     BATCH_DIFFERS = "C-BATCH"
     RECEIPT_REFUSED = "C-RECEIPT"
+    JOURNAL_DIFFERS = "C-JOURNAL"
     TRUST_SUGGESTED = "L-TRUST-SUGGESTED"
     OPEN = "L-OPEN"
     TAIL = "L-TAIL"
@@ -64,6 +66,8 @@ class Code(Enum):
     NO_RECEIPTS = "N-RECEIPTS"
     NO_CLOUDTRAIL = "N-CLOUDTRAIL"
     RELEASES = "N-RELEASES"
+    JOURNAL_UNANCHORED = "L-JOURNAL"
+    NO_JOURNALS = "N-JOURNALS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,7 @@ EXPLANATIONS: Mapping[Code, str] = {
     Code.BATCHES: "Every batch of receipts agrees with its list and was made under a lease.",
     Code.END: "The boot ended with a signed `close` or `death` record.",
     Code.RECEIPT: "The receipt is signed by a boot in this log, and its salted commitment is in a batch of that boot.",
+    Code.JOURNAL: "The authority's journal is signed and chained, and is what its heads in the log say.",
     Code.TREE_DIFFERS: "Entries, tiles and checkpoint are not one tree. Ask for a fresh copy.",
     Code.FORK: "A checkpoint that an enclave was shown is no past state of this log: two histories were signed.",
     Code.STRAY: "A record belongs to no boot in this log, or is no record. Ask who writes to the log.",
@@ -128,6 +133,7 @@ EXPLANATIONS: Mapping[Code, str] = {
     Code.SERVED_WITHOUT: "Answers were given without a model record, a key release, or a lease in force.",
     Code.BATCH_DIFFERS: "The list of commitments does not have the root or count the enclave signed.",
     Code.RECEIPT_REFUSED: "The receipt is signed by no boot here, or its commitment is in no batch.",
+    Code.JOURNAL_DIFFERS: "The authority's journal differs from the heads of it in the log. Ask what was removed.",
     Code.TRUST_SUGGESTED: "The trust file lying in the folder was used: bring your own with --trust.",
     Code.OPEN: "The boot has no end record yet: this copy cannot show what comes after. Audit a later copy.",
     Code.TAIL: "The boot stopped without an end record: up to one log lease of records may be missing.",
@@ -137,11 +143,13 @@ EXPLANATIONS: Mapping[Code, str] = {
     Code.CUSTODIAN: "The key shares have the same custodian, so one party alone can release the model key.",
     Code.ANOMALY: "The enclave recorded something that must not happen.",
     Code.EMPTY: "The log holds no boot, so nothing was verified.",
+    Code.JOURNAL_UNANCHORED: "The journal holds together, but no head of it is in this log: its end could be missing.",
     Code.SIMULATED_ROOT: "The documents come from a simulated root: no hardware stands behind them.",
     Code.SIMULATED_TIME: "Simulated documents are dated by their own word only (grade T0).",
     Code.SIMULATED_QUORUM: "The log has no witnesses (quorum none), which exists in simulation only.",
     Code.SIMULATED_CUSTODIAN: "In simulation the key shares have the same custodian.",
     Code.NO_RECEIPTS: "No client receipt was given to look for.",
     Code.NO_CLOUDTRAIL: "No KMS audit events were given to compare with the key releases.",
+    Code.NO_JOURNALS: "The log holds heads of authorities' journals; to compare them bring the journals (--journal).",
     Code.RELEASES: "The log holds release statements; `anchorhold release verify` judges them under your quorum.",
 }

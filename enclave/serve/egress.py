@@ -18,6 +18,7 @@ class EgressClass(Enum):
     STATUS = "status"  # phase and counts to the parent
     RECORDS = "records"  # transcript records and their attachments to the log
     KEYS = "keys"  # TLS to the authorities
+    SEALED = "sealed"  # bodies and manifest of a model that was sealed anew in here: ciphertext
     CONTROL = "control"  # names asked of the parent: boot files, blobs, streams, heartbeats
 
 

@@ -209,7 +209,7 @@ def test_an_unknown_model_or_token_is_refused_with_exit_1(stack: Stack, capsys: 
 def test_status_journal_register_and_tenant(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
     assert stack.run("status", "--json") == 0
     status = json.loads(capsys.readouterr().out)
-    assert status["anchor_class"] == "simulated"
+    assert (status["anchor_class"], status["keystore"]) == ("simulated", "software, key beside it")
     registers = {**{str(index): value.hex() for index, value in IMAGE.items()}, "16": bytes(48).hex()}
     policy = {"version": 1, "platforms": ["simulated"], "releases": {"tiny 1": [registers]}}
     (stack.folder / "policy.json").write_text(json.dumps(policy))
@@ -229,7 +229,7 @@ def test_status_journal_register_and_tenant(stack: Stack, capsys: pytest.Capture
     capsys.readouterr()
     assert stack.run("journal", "--json", "--journal-key", status["journal_key"]) == 0
     kinds = [json.loads(line)["type"] for line in capsys.readouterr().out.splitlines()]
-    assert kinds == ["register", "register", "tenant"]
+    assert kinds == ["init", "register", "register", "tenant"]
     assert stack.run("journal", "--journal-key", status["lease_key"]) == 1
 
 

@@ -60,7 +60,8 @@ JSON_COMMANDS = {
     "audit verify", "audit explain", "model fetch", "model signer", "model seal", "model verify", "model show",
     "explain", "policy kms", "policy lint", "image build", "image measure", "image show", "image sign", "image diff",
     "authority init", "authority revoke", "authority reinstate", "authority register",
-    "authority status", "authority journal", "authority tenant", "log init",
+    "authority status", "authority journal", "authority tenant", "authority export", "log init",
+    "authority recipient", "authority backup", "authority restore",
     "release keygen", "release quorum", "release make", "release renew", "release sign", "release revoke",
     "release log", "release show", "release verify", "release merge",
 }  # fmt: skip

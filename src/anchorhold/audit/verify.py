@@ -1,7 +1,7 @@
 """`audit verify`: a folder, a trust, kept receipts; findings out. No network, no clock, nothing written."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +9,12 @@ from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.release.bundle import MAX_BUNDLE
 from anchorhold.attestation.transcript.check import Replay
 from anchorhold.attestation.transcript.checkpoint import Checkpoint
+from anchorhold.attestation.transcript.journals import KeptJournal
 from anchorhold.attestation.transcript.kept import MAX_KEPT, KeptReceipt
 from anchorhold.attestation.transcript.report import Code, Finding, Report, Status
 from anchorhold.attestation.transcript.trust import AuditTrust
 from anchorhold.audit.folder import MAX_TRUST, CannotRead, Folder, read_small
+from anchorhold.audit.journal import read_journal
 from anchorhold.audit.trustfile import ReadList, merge, parse_trust
 
 NOT_CHECKED = (
@@ -49,13 +51,29 @@ class Audit:
         return (*NOT_CHECKED, *released, *simulated)
 
 
-def audit(path: Path, *, trust_files: Sequence[Path] = (), receipts: Sequence[Path] = ()) -> Audit:
-    """Replays the transcript in `path`. Raises CannotRead where nothing could be judged."""
+def audit(
+    path: Path,
+    *,
+    trust_files: Sequence[Path] = (),
+    receipts: Sequence[Path] = (),
+    journals: Sequence[tuple[Path, str]] = (),
+) -> Audit:
+    """Replays the transcript in `path`. Raises CannotRead where nothing could be judged.
+
+    A journal comes with the authority's journal key, in hex or as the file that holds it.
+    """
     folder = Folder(path)
     raw_trusts, findings = _trusts(folder, trust_files)
     trust = merge([parse_trust(raw, read) for raw, read in raw_trusts])
     kept = [_receipt(receipt) for receipt in receipts]
-    size, replayed = _replay(folder, trust, kept)
+    read: dict[str, KeptJournal] = {}
+    for journal, key in journals:
+        held = read_journal(journal, key)
+        if isinstance(held, Finding):
+            findings.append(held)
+        else:
+            read[str(journal)] = held
+    size, replayed = _replay(folder, trust, kept, read)
     return Audit(
         Report((*findings, *replayed)),
         trust.log.name,
@@ -91,7 +109,9 @@ def _trust_files(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _replay(folder: Folder, trust: AuditTrust, kept: Sequence[KeptReceipt]) -> tuple[int | None, list[Finding]]:
+def _replay(
+    folder: Folder, trust: AuditTrust, kept: Sequence[KeptReceipt], journals: Mapping[str, KeptJournal]
+) -> tuple[int | None, list[Finding]]:
     # 1. The trusted log key signs the checkpoint.
     try:
         checkpoint = trust.log.open_checkpoint(folder.checkpoint())
@@ -106,7 +126,7 @@ def _replay(folder: Folder, trust: AuditTrust, kept: Sequence[KeptReceipt]) -> t
         log = _log_line(folder, replay, checkpoint)
     except EvidenceError as error:
         log = Finding("Log", Status.FAIL, Code.TREE_DIFFERS, str(error), len(replay.tree))
-    return checkpoint.size, [log, *replay.finish(kept).findings]
+    return checkpoint.size, [log, *replay.finish(kept, journals).findings]
 
 
 def _log_line(folder: Folder, replay: Replay, checkpoint: Checkpoint) -> Finding:

@@ -47,6 +47,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     verify.add_argument(
         "--receipt", type=Path, action="append", default=[], metavar="FILE", help="a receipt kept by a client"
     )
+    verify.add_argument(
+        "--journal",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("FILE", "KEY"),
+        help="an authority's journal as it exports it (form `signed`), and its journal key: 64 hex digits, or a file "
+        "that holds them; compared with the heads of it in the log",
+    )
     verify.add_argument("--json", action="store_true", help="print JSON")
     verify.set_defaults(run=_verify)
     explain = commands.add_parser(
@@ -61,7 +70,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _verify(options: argparse.Namespace) -> int:
     try:
-        result = audit(options.folder, trust_files=options.trust, receipts=options.receipt)
+        journals = [(Path(file), key) for file, key in options.journal]
+        result = audit(options.folder, trust_files=options.trust, receipts=options.receipt, journals=journals)
     except CannotRead as error:
         raise CommandError(str(error), hint=error.hint, code=CANNOT_RUN) from error
     print(json.dumps(_as_json(result), indent=2) if options.json else _as_text(result))

@@ -2,17 +2,19 @@
 
 import argparse
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from anchorhold.attestation import canonical
-from anchorhold.attestation.anchors import Anchor, anchor_from_pem
 from anchorhold.attestation.configuration import LEASE_TTL_MS
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.policy import MAX_POLICY_JSON, policy_from_json
+from anchorhold.cli.authority_export import add_export
+from anchorhold.cli.authority_init import add_init
+from anchorhold.cli.escrow import add_escrow
+from anchorhold.cli.keystore import ask
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.revoke import GRACE_S, run_reinstate, run_revoke
@@ -23,7 +25,6 @@ from anchorhold.cli.values import address, listen, listening, seconds, whole
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-FACES = ("owner", "kms")
 DAY_MS = 86_400_000
 MAX_DAYS = 3_650  # of a tenant credential
 MAX_GRACE_S = 3_600.0
@@ -46,39 +47,12 @@ def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
         "authority", help="run a key authority, revoke, issue credentials", **page(what, example=example, codes=_CODES)
     )
     commands = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_init(commands)
+    add_init(commands)
     _add_serve(commands)
     _add_revoke(commands)
     _add_desk(commands)
-
-
-def _add_init(commands: "Subparsers[argparse.ArgumentParser]") -> None:
-    init = commands.add_parser(
-        "init",
-        help="make an authority's keys, TLS and state, once",
-        **page(
-            """Make keys, TLS certificate, admin token or credentials, and an empty state. Nothing is ever overwritten,
-            and the anchor class is fixed for good: keys made under simulated roots never migrate.""",
-            example="anchorhold authority init --face kms --state kms --anchor-class simulated --root root.pem",
-        ),
-    )
-    init.add_argument("--face", choices=FACES, required=True, help="which face this state is for")
-    init.add_argument("--state", type=Path, required=True, metavar="DIR", help="the folder to make it in")
-    init.add_argument(
-        "--anchor-class",
-        choices=("simulated", "production"),
-        required=True,
-        help="fixed for good: production accepts the pinned AWS root alone",
-    )
-    init.add_argument("--root", type=Path, action="append", default=[], metavar="PEM", help="a simulated root")
-    init.add_argument(
-        "--name", default="owner", metavar="NAME", help="owner face: the source name that configurations use"
-    )
-    init.add_argument("--custodian", default="model-owner", metavar="NAME", help="owner face: who runs it")
-    init.add_argument("--region", default="eu-central-1", metavar="NAME", help="KMS face: the region in its ARNs")
-    init.add_argument("--account", default="000000000001", metavar="N", help="KMS face: the account, 12 digits")
-    init.add_argument("--json", action="store_true", help="print JSON")
-    init.set_defaults(run=_init)
+    add_export(commands)
+    add_escrow(commands)
 
 
 def _add_serve(commands: "Subparsers[argparse.ArgumentParser]") -> None:
@@ -209,35 +183,6 @@ def _add_desk(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         parser.set_defaults(run=run)
 
 
-def _init(options: argparse.Namespace) -> int:
-    from anchorhold.authority.kms import setup as kms
-    from anchorhold.authority.owner import setup as owner
-
-    roots = tuple(_root(path) for path in options.root)
-    try:
-        if options.face == "kms":
-            realm = kms.init(
-                options.state,
-                options.anchor_class,
-                roots,
-                now=now_ms(),
-                region=options.region,
-                account=options.account,
-            )
-            made: dict[str, object] = {"face": "kms", **asdict(realm)}
-        else:
-            public = owner.init(
-                options.state, options.anchor_class, roots, options.name, options.custodian, now=now_ms()
-            )
-            made = {"face": "owner", **asdict(public)}
-    except (kms.SetupError, owner.SetupRefused) as error:
-        raise CommandError(f"authority init: {error}") from error
-    except FileExistsError as error:
-        raise CommandError(f"{str(options.state)!r} is in use: an authority is never overwritten") from error
-    _show(options, made)
-    return 0
-
-
 def _serve(options: argparse.Namespace) -> int:
     from anchorhold.authority.serve import serve
     from anchorhold.authority.tls import TlsFiles
@@ -252,16 +197,16 @@ def _serve(options: argparse.Namespace) -> int:
 def _face(state: Path) -> "Starlette":
     from sqlalchemy.exc import SQLAlchemyError
 
-    from anchorhold.authority.keystore.software import CannotOpen, KeystoreError
+    from anchorhold.authority.keystore import CannotOpen, KeystoreError
     from anchorhold.authority.kms import app as kms
     from anchorhold.authority.owner import app as owner
     from anchorhold.authority.owner.authority import DATABASE, StateDamaged
 
     try:
         if (state / DATABASE).is_file():
-            return owner.make_app(state, now_ms)
+            return owner.make_app(state, now_ms, ask)
         if (state / kms.DATABASE).is_file():
-            return kms.make_app(state, now_ms)
+            return kms.make_app(state, now_ms, ask)
     except (SQLAlchemyError, KeystoreError, CannotOpen, StateDamaged, EvidenceError, KeyError, ValueError) as error:
         # SQLAlchemy's own words repeat statements and values; their first line does not.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -374,13 +319,6 @@ def _ed25519(text: str) -> bytes:
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"expected an Ed25519 public key, 64 hex digits, got {text!r:.80}") from error
     return raw
-
-
-def _root(path: Path) -> Anchor:
-    try:
-        return anchor_from_pem(path.stem, _read(path, MAX_POLICY_JSON))
-    except EvidenceError as error:
-        raise CommandError(f"{str(path)!r}: {error}") from error
 
 
 def _read(path: Path, limit: int) -> bytes:

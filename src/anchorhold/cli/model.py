@@ -26,6 +26,7 @@ from anchorhold.publish.verify import show_sealed, verify_sealed
 
 _CODES = "0 done or verified, 1 contradicted or refused, 2 cannot run"
 CACHE = Path(".cache")
+LOSS = "losing every copy of one of these sources, its backups included, loses this model for good"
 FETCHED: Mapping[str, tuple[str, Callable[[Path, Progress], None]]] = {
     "smollm2": (smollm.MODEL_ID, smollm.fetch_smollm),
     "minilm": (minilm.MODEL_ID, minilm.fetch_minilm),
@@ -75,7 +76,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     seal_help = page(
         """Turn a Hugging Face model folder into a sealed model. The folder is refused, by name, for anything but the
         listed files: code, pickles, links, references to another repository. The sealed model appears whole or not
-        at all; its digest D is printed.""",
+        at all; its digest D is printed. Each source alone holds its share: losing every copy of one source, its
+        backups included, loses the model for good (`anchorhold authority backup`).""",
         example="""
             anchorhold model seal .cache/smollm2-135m-instruct --out sealed --id smollm2 --signer signer \\
                 --kms-key arn:aws:kms:eu-central-1:111122223333:key/... --kms-region eu-central-1""",
@@ -188,6 +190,7 @@ def _seal(options: argparse.Namespace) -> dict[str, object]:
         "sealed": str(sealed.out),
         "bodies": [body.body for body in sealed.bodies],
         "shares": [f"{one.source}: {one.role.value} for {one.purpose_class.value}" for one in sealed.shares],
+        "warning": LOSS,
     }
 
 

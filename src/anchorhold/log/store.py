@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from anchorhold.attestation.errors import EvidenceError, Malformed, Mismatch
+from anchorhold.attestation.journal import is_head_leaf
 from anchorhold.attestation.release.signed import is_release_leaf
 from anchorhold.attestation.transcript import tree
 from anchorhold.attestation.transcript.checkpoint import Checkpoint, Vkey, sign_checkpoint
@@ -95,7 +96,7 @@ class Store:
         if self._broken:
             raise StoreBroken("an earlier write failed halfway: restart the log")
         # 1. Junk in the log would read as a contradiction for ever.
-        if not is_release_leaf(record):
+        if not (is_release_leaf(record) or is_head_leaf(record)):
             parse_record(record)
         leaf = tree.leaf_hash(record)
         # 2. Attachments first: an entry in the log never names evidence that was not kept.

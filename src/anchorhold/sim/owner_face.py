@@ -24,6 +24,7 @@ from anchorhold.attestation.configuration import Source
 from anchorhold.attestation.digest import same
 from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, StatementDigest
 from anchorhold.authority.journal import JournalEntry, check_journal
+from anchorhold.authority.keystore import Choice
 from anchorhold.authority.owner.app import make_app
 from anchorhold.authority.owner.authority import TOKEN_FILE, load_owner
 from anchorhold.authority.owner.client import AdminClient
@@ -150,6 +151,10 @@ class Authority:
         return share, blob
 
     def journal(self) -> tuple[JournalEntry, ...]:
+        """What was journaled after `init`, whose own entry is the first."""
+        return self.whole_journal()[1:]
+
+    def whole_journal(self) -> tuple[JournalEntry, ...]:
         owner = load_owner(self.state_dir, self.clock.ms)
         with owner.state.transaction() as transaction:
             raw = owner.journal.signed_entries(transaction.connection)
@@ -201,12 +206,13 @@ def measurements() -> dict[str, canonical.Value]:
 
 
 @contextmanager
-def owner_face(folder: Path) -> Iterator[Authority]:
+def owner_face(folder: Path, keystore: Choice | None = None) -> Iterator[Authority]:
     """A simulated owner authority, running, with nothing registered."""
     clock = Clock()
     pki = SimulatedPki.create(clock.utc())
     state_dir = folder / "owner"
-    public = init(state_dir, "simulated", (pki.anchor,), "owner", "model-owner", now=clock.ms())
+    now = clock.ms()
+    public = init(state_dir, "simulated", (pki.anchor,), "owner", "model-owner", now=now, keystore=keystore)
     made = Authority(state_dir, public, pki, clock, Served(make_app(state_dir, clock.ms), TlsFiles.within(state_dir)))
     try:
         yield made

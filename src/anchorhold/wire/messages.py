@@ -45,6 +45,9 @@ class Kind(IntEnum):
     SIZE = 0x51  # fields size (decimal)
     CHUNK = 0x52  # bytes
     END = 0x53  # empty
+    PUT = 0x54  # fields name, size (decimal): a newly sealed file comes, in CHUNKs and an END
+    STORING = 0x55  # empty
+    STORED = 0x56  # empty: it is on disk under its name
     # RECORDS
     APPEND = 0x60  # opaque
     APPENDED = 0x61  # opaque; for CHECKPOINT the note, empty if there is none

@@ -135,12 +135,15 @@ class Kms:
         return self.call("enclave", "Decrypt", **(parameters | more))
 
     def journal(self) -> tuple[JournalEntry, ...]:
+        """What was journaled after `init`, whose own entry is the first."""
         state = State.load(self.folder / DATABASE)
         with state.transaction() as transaction:
             signed = state.journal(Ed25519PrivateKey.generate()).signed_entries(transaction.connection)
         state.close()
         public = bytes.fromhex((self.folder / setup.JOURNAL_PUBLIC).read_text())
-        return check_journal(signed, Ed25519PublicKey.from_public_bytes(public))
+        first, *entries = check_journal(signed, Ed25519PublicKey.from_public_bytes(public))
+        assert first.type == "init"
+        return tuple(entries)
 
 
 async def _asgi(app: Any, request: sigv4.Request) -> tuple[int, bytes]:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from anchorhold.attestation.anchors import AWS_NITRO_G1
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.types import Milliseconds
-from anchorhold.authority.keystore.software import SoftwareKeystore
+from anchorhold.authority.keystore import Choice, init_keystore
 from anchorhold.authority.kms import setup
 from anchorhold.authority.kms.app import DATABASE
 from anchorhold.authority.kms.operations import OTHER_OPERATIONS
@@ -336,12 +336,12 @@ def test_the_anchor_class_is_fixed_at_init(kms: Kms, tmp_path: Path) -> None:
 
 
 def test_secrets_are_private_and_sealed(kms: Kms) -> None:
-    for name in (setup.CREDENTIALS, "keystore.key", "keystore.cbor", DATABASE, "tls/server.key"):
+    for name in (setup.CREDENTIALS, "keystore.key", "keystore.cbor", "keystore.json", DATABASE, "tls/server.key"):
         assert (kms.folder / name).stat().st_mode & 0o077 == 0, name
     stored = (kms.folder / DATABASE).read_bytes() + (kms.folder / (DATABASE + "-wal")).read_bytes()
     assert kms.caller("enclave").secret_access_key.encode() not in stored
     with pytest.raises(FileExistsError):
-        SoftwareKeystore.init(kms.folder)
+        init_keystore(kms.folder, Choice())
 
 
 def test_a_callers_long_words_do_not_stop_the_journal(kms: Kms) -> None:

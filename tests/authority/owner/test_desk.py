@@ -144,7 +144,7 @@ def test_the_journal_tells_when_an_entry_is_changed_dropped_or_moved(authority: 
     assert isinstance(raw, list)
     entries = [entry for entry in raw if isinstance(entry, bytes)]
     key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(authority.public.journal_key))
-    assert [entry.type for entry in check_journal(entries, key)] == ["register", "share", "revoke"]
+    assert [entry.type for entry in check_journal(entries, key)] == ["init", "register", "share", "revoke"]
     changed = entries[1][:-1] + bytes([entries[1][-1] ^ 1])
     for bad, error in (
         ([entries[0], changed, entries[2]], SignatureInvalid),
@@ -171,7 +171,7 @@ def test_no_secret_is_in_the_journal_or_the_database(authority: Authority) -> No
 
 
 def test_init_keeps_its_files_private_and_never_overwrites(authority: Authority) -> None:
-    for name in ("admin.token", "keystore.key", "keystore.cbor", "owner.sqlite", "tls/server.key"):
+    for name in ("admin.token", "keystore.key", "keystore.cbor", "keystore.json", "owner.sqlite", "tls/server.key"):
         assert stat.S_IMODE((authority.state_dir / name).stat().st_mode) == 0o600
     with pytest.raises(FileExistsError):
         init(authority.state_dir, "simulated", (authority.pki.anchor,), "o", "c", now=authority.clock.ms())

@@ -17,7 +17,8 @@ from starlette.routing import Route
 
 from anchorhold.attestation.anchors import Anchor
 from anchorhold.attestation.types import Milliseconds
-from anchorhold.authority.keystore.software import Keystore, SoftwareKeystore
+from anchorhold.authority.keystore import Keystore, open_keystore
+from anchorhold.authority.keystore.secret_file import Ask
 from anchorhold.authority.kms import cryptographic, journal, management
 from anchorhold.authority.kms.authenticate import authenticate
 from anchorhold.authority.kms.call import Answer, Call, Surroundings
@@ -87,11 +88,14 @@ def journal_key(state: State, keystore: Keystore) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(keystore.open(JOURNAL_HANDLE, state.journal_key(), b""))
 
 
-def make_app(state_dir: Path, clock: Callable[[], Milliseconds]) -> Starlette:
-    """The application over the state in `state_dir`. Raises FileNotFoundError or KeystoreError."""
+def make_app(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None = None) -> Starlette:
+    """The application over the state in `state_dir`. Raises FileNotFoundError or KeystoreError.
+
+    `ask` reads a passphrase or PIN for which no file is named.
+    """
     state = State.load(state_dir / DATABASE)
     anchors = tuple(Anchor(name, root) for name, root in sorted(state.anchors().items()))
-    keystore = SoftwareKeystore.load(state_dir)
+    keystore = open_keystore(state_dir, ask)
     around = Surroundings(state.realm(), anchors, keystore, state.journal(journal_key(state, keystore)))
     face = KmsFace(state, around, clock)
 

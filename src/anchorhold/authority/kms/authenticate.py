@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from anchorhold.attestation.digest import length_prefixed
 from anchorhold.attestation.types import Milliseconds
-from anchorhold.authority.keystore.software import Keystore
+from anchorhold.authority.keystore import Keystore
 from anchorhold.authority.kms.faults import KmsFault
 from anchorhold.authority.kms.state import Principal, Realm, Transaction
 from anchorhold.wire import sigv4

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from anchorhold.attestation import labels
 from anchorhold.attestation.digest import length_prefixed
-from anchorhold.authority.keystore.software import CannotOpen, Keystore
+from anchorhold.authority.keystore import CannotOpen, Keystore
 from anchorhold.authority.kms.faults import invalid_ciphertext
 
 VERSION = 1

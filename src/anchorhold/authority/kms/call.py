@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from anchorhold.attestation.anchors import Anchor
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.journal import Journal
-from anchorhold.authority.keystore.software import Keystore
+from anchorhold.authority.keystore import Keystore
 from anchorhold.authority.kms import policy
 from anchorhold.authority.kms.conditions import context_key
 from anchorhold.authority.kms.faults import KmsFault, denied, not_found

@@ -6,14 +6,16 @@ import os
 import re
 import secrets
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from anchorhold.attestation import canonical
 from anchorhold.attestation.anchors import AWS_NITRO_G1, Anchor
 from anchorhold.attestation.types import Milliseconds
-from anchorhold.authority.keystore.software import SoftwareKeystore
+from anchorhold.authority.keystore import Choice, Keystore, init_keystore
 from anchorhold.authority.kms.app import DATABASE, JOURNAL_HANDLE
 from anchorhold.authority.kms.authenticate import PRINCIPAL_HANDLE, secret_aad
 from anchorhold.authority.kms.state import Principal, Realm, State
@@ -32,7 +34,7 @@ class SetupError(ValueError):
     """Arguments that make no sound KMS: the caller's mistake."""
 
 
-def init(
+def init(  # noqa: PLR0913 - the realm's names, each with its default
     state_dir: Path,
     anchor_class: str,
     roots: Sequence[Anchor],
@@ -41,6 +43,7 @@ def init(
     partition: str = "aws",
     region: str = "eu-central-1",
     account: str = "000000000001",
+    keystore: Choice | None = None,
 ) -> Realm:
     """A new state in `state_dir`, which must be absent or empty. Raises SetupError or FileExistsError.
 
@@ -60,20 +63,24 @@ def init(
     if any(state_dir.iterdir()):
         raise FileExistsError(f"{str(state_dir)!r} is not empty")
     realm = Realm(partition, region, account, anchor_class)
-    keystore = SoftwareKeystore.init(state_dir)
-    keystore.create(PRINCIPAL_HANDLE)
-    keystore.create(JOURNAL_HANDLE)
+    store = init_keystore(state_dir, keystore or Choice())
+    store.create(PRINCIPAL_HANDLE)
+    store.create(JOURNAL_HANDLE)
     journal_key = Ed25519PrivateKey.generate()
     state = State.create(
         state_dir / DATABASE,
         realm,
         {anchor.name: anchor.root_der for anchor in anchors},
-        journal_key=keystore.seal(JOURNAL_HANDLE, journal_key.private_bytes_raw(), b""),
+        journal_key=store.seal(JOURNAL_HANDLE, journal_key.private_bytes_raw(), b""),
     )
     (state_dir / JOURNAL_PUBLIC).write_text(journal_key.public_key().public_bytes_raw().hex() + "\n")
     make_tls(state_dir, now=datetime.fromtimestamp(now / 1000, UTC))
-    _write_private(state_dir / CREDENTIALS, json.dumps(_add_principals(state, realm, keystore), indent=2))
+    _write_private(state_dir / CREDENTIALS, json.dumps(_add_principals(state, realm, store), indent=2))
+    with state.transaction() as transaction:
+        body: dict[str, canonical.Value] = {**asdict(realm), "keystore": store.kind}
+        state.journal(journal_key).append(transaction.connection, now, "init", body)
     state.close()
+    store.close()
     return realm
 
 
@@ -89,7 +96,7 @@ def _anchors(anchor_class: str, roots: Sequence[Anchor]) -> tuple[Anchor, ...]:
     return tuple(roots)
 
 
-def _add_principals(state: State, realm: Realm, keystore: SoftwareKeystore) -> dict[str, dict[str, str | None]]:
+def _add_principals(state: State, realm: Realm, keystore: Keystore) -> dict[str, dict[str, str | None]]:
     credentials: dict[str, dict[str, str | None]] = {}
     with state.transaction() as transaction:
         for name in PRINCIPALS:

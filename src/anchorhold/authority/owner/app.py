@@ -19,6 +19,11 @@ from anchorhold.attestation import canonical
 from anchorhold.attestation.digest import same
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.escrow.backup import backup
+from anchorhold.authority.escrow.order import read_backup
+from anchorhold.authority.escrow.sealed import BackupRefused
+from anchorhold.authority.keystore import KeystoreError
+from anchorhold.authority.keystore.secret_file import Ask
 from anchorhold.authority.owner import desk
 from anchorhold.authority.owner.authority import Owner, load_owner
 from anchorhold.authority.owner.bodies import (
@@ -40,9 +45,9 @@ class _TooLarge(Exception):
     pass
 
 
-def make_app(state_dir: Path, clock: Callable[[], Milliseconds]) -> Starlette:
+def make_app(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None = None) -> Starlette:
     """The owner face of the authority in `state_dir`. Raises what `load_owner` raises."""
-    owner = load_owner(state_dir, clock)
+    owner = load_owner(state_dir, clock, ask)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -58,6 +63,7 @@ def make_app(state_dir: Path, clock: Callable[[], Milliseconds]) -> Starlette:
         "/v1/admin/tenants": _tenant,
         "/v1/admin/status": _status,
         "/v1/admin/journal": _journal,
+        "/v1/admin/backup": _backup,
     }
     routes = [Route(path, _endpoint(owner, act, token=False), methods=["POST"]) for path, act in public.items()]
     routes += [Route(path, _endpoint(owner, act, token=True), methods=["POST"]) for path, act in admin.items()]
@@ -75,9 +81,11 @@ def _endpoint(owner: Owner, act: Act, *, token: bool) -> Callable[[Request], Awa
             return _reply(TOO_LARGE, {"code": "too-large"})
         except ReleaseRefused as refusal:
             return _reply(FORBIDDEN, {"code": refusal.code})
+        except BackupRefused as refusal:
+            return _reply(FORBIDDEN, {"code": "backup", "detail": str(refusal)})
         except desk.DeskRefused as refusal:
             return _reply(FORBIDDEN, {"code": refusal.code, "detail": refusal.detail})
-        except SQLAlchemyError:
+        except (SQLAlchemyError, KeystoreError):
             # Nothing was committed, so nothing was granted; its words would repeat statements and values.
             return _reply(UNAVAILABLE, {"code": "unavailable"})
         except EvidenceError as error:
@@ -149,3 +157,7 @@ def _journal(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
     canonical.decode_map(body, "body", limit=MAX_BODY_BYTES, fields={})
     with owner.state.transaction() as transaction:
         return {"entries": list(owner.journal.signed_entries(transaction.connection))}
+
+
+def _backup(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    return {"file": backup(owner, read_backup(body))}

@@ -1,16 +1,18 @@
 """One owner authority, loaded: identity, keys, state, clock. What every request handler is given."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from anchorhold.attestation.anchors import Anchor
 from anchorhold.attestation.types import Milliseconds, Platform
 from anchorhold.authority.journal import Journal
-from anchorhold.authority.keystore.software import Keystore, SoftwareKeystore
+from anchorhold.authority.keystore import FullKeystore, open_keystore
+from anchorhold.authority.keystore.secret_file import Ask
 from anchorhold.authority.owner.challenge import Challenges
 from anchorhold.authority.owner.keys import SigningKeys, open_keys
+from anchorhold.authority.owner.shares import Shares
 from anchorhold.authority.owner.state import SCHEMA, Identity, State
 
 DATABASE = "owner.sqlite"
@@ -57,9 +59,12 @@ class Owner:
     identity: Identity
     anchors: tuple[Anchor, ...]
     keys: SigningKeys = field(repr=False)
-    keystore: Keystore = field(repr=False)
+    keystore: FullKeystore = field(repr=False)
     state: State
     journal: Journal
+    shares: Shares
+    rewrapped: Mapping[bytes, bytes] = field(repr=False)
+    """Blobs of manifests from before a restore, by digest: what they open as here."""
     challenges: Challenges
     denials: DenialBudget
     token: bytes = field(repr=False)
@@ -72,11 +77,14 @@ class Owner:
         return frozenset({Platform.SIMULATED if simulated else Platform.NITRO_ENCLAVE})
 
 
-def load_owner(state_dir: Path, clock: Callable[[], Milliseconds]) -> Owner:
+def load_owner(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None = None) -> Owner:
     """The authority in `state_dir`. Raises FileNotFoundError, KeystoreError, CannotOpen or StateDamaged."""
     state = State.load(state_dir / DATABASE)
-    keystore = SoftwareKeystore.load(state_dir)
+    keystore = open_keystore(state_dir, ask)
     keys = open_keys(keystore, state.sealed_keys())
+    shares = Shares(SCHEMA)
+    with state.transaction() as transaction:
+        rewrapped = shares.rewrapped(transaction.connection)
     return Owner(
         identity=state.identity(),
         anchors=tuple(Anchor(name, root) for name, root in sorted(state.anchors().items())),
@@ -84,6 +92,8 @@ def load_owner(state_dir: Path, clock: Callable[[], Milliseconds]) -> Owner:
         keystore=keystore,
         state=state,
         journal=Journal(SCHEMA, keys.journal),
+        shares=shares,
+        rewrapped=rewrapped,
         challenges=Challenges(),
         denials=DenialBudget(),
         token=_token(state_dir / TOKEN_FILE),

@@ -14,6 +14,7 @@ from anchorhold.attestation.policy import service_policy
 from anchorhold.attestation.types import Milliseconds, ModelDigest
 from anchorhold.authority.owner.authority import SIMULATED, Owner
 from anchorhold.authority.owner.keys import SHARE_BYTES, wrap_share
+from anchorhold.authority.owner.shares import KeptShare, blob_digest
 from anchorhold.authority.owner.state import RegisteredModel
 
 PURPOSE_CLASSES = ("serve", "evaluate", "reseal")  # DESIGN 12.7
@@ -99,6 +100,9 @@ def share(owner: Owner, order: ShareOrder) -> tuple[bytes, bytes]:
             "again": order.share is not None,
             "key_id": owner.identity.key_id,
         }
+        # Kept for the backup: a manifest that is lost with its shares' blobs is a model that is lost.
+        kept = KeptShare(blob_digest(blob), order.model, order.purpose_class, blob)
+        owner.shares.keep(transaction.connection, kept)
         owner.journal.append(transaction.connection, owner.clock(), "share", body)
     return made, blob
 
@@ -162,6 +166,7 @@ def status(owner: Owner) -> dict[str, canonical.Value]:
         "custodian": identity.custodian,
         "anchor_class": identity.anchor_class,
         "key_id": identity.key_id,
+        "keystore": owner.keystore.kind,
         "lease_key": owner.keys.lease.public_key().public_bytes_raw(),
         "credential_issuer": owner.keys.credential.public_key().public_bytes_raw(),
         "journal_key": owner.keys.journal.public_key().public_bytes_raw(),

@@ -1,6 +1,7 @@
 """The owner's own keys: three signing keys, sealed by the keystore, and one wrapping key that never leaves it."""
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -9,7 +10,7 @@ from anchorhold.attestation import labels
 from anchorhold.attestation.digest import length_prefixed
 from anchorhold.attestation.errors import Malformed
 from anchorhold.attestation.types import ModelDigest
-from anchorhold.authority.keystore.software import CannotOpen, Keystore
+from anchorhold.authority.keystore import CannotOpen, Keystore
 
 SIGNING_HANDLE = "owner-signing"
 SHARE_BYTES = 32
@@ -31,11 +32,12 @@ class SigningKeys:
     journal: Ed25519PrivateKey = field(repr=False)
 
 
-def make_sealed_keys(keystore: Keystore, key_id: str) -> dict[str, bytes]:
-    """Draw all keys; the sealed seeds, by use."""
+def make_sealed_keys(keystore: Keystore, key_id: str, seeds: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
+    """Draw all keys, or all but those that a restore brings; the sealed seeds, by use."""
     keystore.create(key_id)
     keystore.create(SIGNING_HANDLE)
-    return {use: keystore.seal(SIGNING_HANDLE, secrets.token_bytes(SEED_BYTES), use.encode()) for use in USES}
+    drawn = seeds or {use: secrets.token_bytes(SEED_BYTES) for use in USES}
+    return {use: keystore.seal(SIGNING_HANDLE, drawn[use], use.encode()) for use in USES}
 
 
 def open_keys(keystore: Keystore, sealed: dict[str, bytes]) -> SigningKeys:

@@ -23,6 +23,7 @@ from anchorhold.attestation.verify import select_anchor, verify_live
 from anchorhold.authority.owner.authority import Owner
 from anchorhold.authority.owner.challenge import ChallengeRefused
 from anchorhold.authority.owner.keys import BlobRefused, open_share
+from anchorhold.authority.owner.shares import blob_digest
 from anchorhold.authority.owner.state import Boot, RegisteredModel, Transaction
 
 MAX_DETAIL = 400  # characters of a refusal's detail in the journal
@@ -189,7 +190,9 @@ def _sealed_share(
     if statement.release_key is None:
         raise ReleaseRefused("statement", "expected a hybrid release key, got an RSA key", verified=True)
     try:
-        share = open_share(owner.keystore, owner.identity.key_id, request.blob, model.model, model.purpose_class)
+        # After a restore the manifest's blob stands for one that is wrapped under the new key.
+        blob = owner.rewrapped.get(blob_digest(request.blob), request.blob)
+        share = open_share(owner.keystore, owner.identity.key_id, blob, model.model, model.purpose_class)
         return seal(share, statement.release_key, info=length_prefixed(labels.RELEASE_SEAL, digest))
     except BlobRefused as error:
         raise ReleaseRefused("blob", str(error), verified=True) from error

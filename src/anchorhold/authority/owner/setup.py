@@ -3,18 +3,20 @@
 import json
 import os
 import secrets
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from anchorhold.attestation import canonical
 from anchorhold.attestation.anchors import AWS_NITRO_G1, Anchor
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.lease import checked_name
 from anchorhold.attestation.types import Milliseconds
-from anchorhold.authority.keystore.software import SoftwareKeystore
+from anchorhold.authority.journal import Journal
+from anchorhold.authority.keystore import Choice, Keystore, init_keystore
 from anchorhold.authority.owner.authority import (
     ANCHOR_CLASSES,
     DATABASE,
@@ -23,8 +25,9 @@ from anchorhold.authority.owner.authority import (
     SIMULATED,
     TOKEN_FILE,
 )
-from anchorhold.authority.owner.keys import make_sealed_keys, open_keys
-from anchorhold.authority.owner.state import Identity, State
+from anchorhold.authority.owner.keys import SigningKeys, make_sealed_keys, open_keys
+from anchorhold.authority.owner.shares import KeptShare, Shares
+from anchorhold.authority.owner.state import SCHEMA, Identity, State
 from anchorhold.authority.tls import make_tls
 
 TOKEN_BYTES = 32
@@ -48,8 +51,24 @@ class PublicIdentity:
     journal_key: str
 
 
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a backup brings into a new folder: seeds by use, shares to wrap anew, and facts for the journal."""
+
+    seeds: Mapping[str, bytes] = field(repr=False)
+    shares: Callable[[Keystore], tuple[KeptShare, ...]] = field(repr=False)
+    facts: Mapping[str, canonical.Value]
+
+
 def init(
-    state_dir: Path, anchor_class: str, roots: Sequence[Anchor], name: str, custodian: str, *, now: Milliseconds
+    state_dir: Path,
+    anchor_class: str,
+    roots: Sequence[Anchor],
+    name: str,
+    custodian: str,
+    *,
+    now: Milliseconds,
+    keystore: Choice | None = None,
 ) -> PublicIdentity:
     """A new owner authority in `state_dir`. Raises SetupRefused, or FileExistsError where there is one already.
 
@@ -62,28 +81,42 @@ def init(
         checked_name(custodian, "custodian")
     except EvidenceError as error:
         raise SetupRefused(str(error)) from error
+    mark = f"{SIMULATED}-" if anchor_class == SIMULATED else ""
+    identity = Identity(name, custodian, anchor_class, f"owner-{mark}{secrets.token_hex(KEY_ID_BYTES)}")
+    return make(state_dir, identity, anchors, now=now, keystore=keystore)
+
+
+def make(
+    state_dir: Path,
+    identity: Identity,
+    anchors: Sequence[Anchor],
+    *,
+    now: Milliseconds,
+    keystore: Choice | None = None,
+    restored: Restored | None = None,
+) -> PublicIdentity:
+    """The folder of an authority whose arguments were checked. Raises KeystoreError or FileExistsError."""
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if (state_dir / DATABASE).exists():
         raise FileExistsError(f"{str(state_dir)!r} holds an owner authority already")
-    mark = f"{SIMULATED}-" if anchor_class == SIMULATED else ""
-    identity = Identity(name, custodian, anchor_class, f"owner-{mark}{secrets.token_hex(KEY_ID_BYTES)}")
-    keystore = SoftwareKeystore.init(state_dir)
-    sealed = make_sealed_keys(keystore, identity.key_id)
+    store = init_keystore(state_dir, keystore or Choice())
+    sealed = make_sealed_keys(store, identity.key_id, None if restored is None else restored.seeds)
     make_tls(state_dir, now=datetime.fromtimestamp(now / 1000, UTC))
     _write_private(state_dir / TOKEN_FILE, secrets.token_urlsafe(TOKEN_BYTES).encode() + b"\n")
-    keys = open_keys(keystore, sealed)
-    public = PublicIdentity(
-        name,
-        custodian,
-        anchor_class,
-        identity.key_id,
-        _public_hex(keys.lease),
-        _public_hex(keys.credential),
-        _public_hex(keys.journal),
-    )
+    keys = open_keys(store, sealed)
+    public = _public(identity, keys)
     (state_dir / PUBLIC_FILE).write_text(json.dumps(asdict(public), indent=2) + "\n")
     # The database comes last: a folder without one is no authority, and `init` may be told so.
-    State.create(state_dir / DATABASE, identity, {anchor.name: anchor.root_der for anchor in anchors}, sealed).close()
+    state = State.create(state_dir / DATABASE, identity, {anchor.name: anchor.root_der for anchor in anchors}, sealed)
+    with state.transaction() as transaction:
+        body: dict[str, canonical.Value] = {**asdict(public), "keystore": store.kind}
+        if restored is not None:
+            body["restored"] = dict(restored.facts)
+            for share in restored.shares(store):
+                Shares(SCHEMA).keep(transaction.connection, share)
+        Journal(SCHEMA, keys.journal).append(transaction.connection, now, "init", body)
+    state.close()
+    store.close()
     return public
 
 
@@ -106,6 +139,18 @@ def _anchors(anchor_class: str, roots: Sequence[Anchor]) -> tuple[Anchor, ...]:
     if len({root.name for root in roots}) != len(roots):
         raise SetupRefused("expected roots with different names")
     return tuple(roots)
+
+
+def _public(identity: Identity, keys: SigningKeys) -> PublicIdentity:
+    return PublicIdentity(
+        identity.name,
+        identity.custodian,
+        identity.anchor_class,
+        identity.key_id,
+        _public_hex(keys.lease),
+        _public_hex(keys.credential),
+        _public_hex(keys.journal),
+    )
 
 
 def _public_hex(key: Ed25519PrivateKey) -> str:

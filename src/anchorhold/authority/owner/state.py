@@ -17,6 +17,7 @@ from anchorhold.attestation import canonical
 from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, StatementDigest
 from anchorhold.authority.database import open_database
 from anchorhold.authority.journal import Journal
+from anchorhold.authority.owner.shares import Shares
 
 MAX_MEASUREMENTS_BYTES = 65_536
 _TABLES = sql.MetaData()
@@ -68,6 +69,7 @@ _challenges = sql.Table(
     sql.Column("expires", sql.BigInteger, nullable=False),
 )
 Journal.define(_TABLES)
+Shares.define(_TABLES)
 SCHEMA = _TABLES
 
 

@@ -1,0 +1,106 @@
+"""Makes an owner authority anew from a backup, in a new folder and under a new wrapping key (docs/spec/keystores.md 4).
+
+Identity, signing keys and shares come back; TLS key, admin token and state are new. No model is registered: nothing is
+released until the owner says again to whom, so a revocation is not undone by losing the state.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from anchorhold.attestation import canonical
+from anchorhold.attestation.anchors import AWS_NITRO_G1, Anchor
+from anchorhold.attestation.channel.seal import HybridPrivateKey
+from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.types import Milliseconds, ModelDigest, Sha384
+from anchorhold.authority.escrow.sealed import MAX_FILE, BackupRefused, Header, open_backup
+from anchorhold.authority.keystore import Choice, Keystore
+from anchorhold.authority.owner.authority import ANCHOR_CLASSES, PRODUCTION
+from anchorhold.authority.owner.keys import SEED_BYTES, USES, wrap_share
+from anchorhold.authority.owner.setup import PublicIdentity, Restored, make
+from anchorhold.authority.owner.shares import KeptShare
+from anchorhold.authority.owner.state import Identity
+
+_BODY: dict[str, type | tuple[type, ...]] = {
+    "identity": dict,
+    "anchors": list,
+    "seeds": dict,
+    "shares": list,
+    "revoked": list,
+    "journal_entries": int,
+}
+_IDENTITY: dict[str, type | tuple[type, ...]] = {"name": str, "custodian": str, "anchor_class": str, "key_id": str}
+_SHARE: dict[str, type | tuple[type, ...]] = {"blob": bytes, "model": bytes, "purpose_class": str, "share": bytes}
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """What a restore made: the identity, when the backup was made, and the models that were revoked then."""
+
+    public: PublicIdentity
+    made: Milliseconds
+    shares: int
+    revoked: tuple[ModelDigest, ...]
+
+
+def restore(
+    file: bytes,
+    keys: Sequence[HybridPrivateKey],
+    journal_key: Ed25519PublicKey,
+    state_dir: Path,
+    *,
+    now: Milliseconds,
+    keystore: Choice | None = None,
+) -> Restoration:
+    """A new authority in `state_dir`. Raises BackupRefused, KeystoreError, or FileExistsError where there is one."""
+    header, raw = open_backup(file, keys, journal_key)
+    try:
+        body = canonical.decode_map(raw, "backup body", limit=MAX_FILE, fields=_BODY)
+        said = canonical.check_map(body["identity"], "identity", _IDENTITY)
+        identity = Identity(*(cast("str", said[name]) for name in ("name", "custodian", "anchor_class", "key_id")))
+        anchors = _anchors(identity, cast("list[canonical.Value]", body["anchors"]))
+        seeds = canonical.check_map(body["seeds"], "seeds", dict.fromkeys(USES, bytes))
+        shares = [canonical.check_map(one, "share", _SHARE) for one in cast("list[canonical.Value]", body["shares"])]
+    except EvidenceError as error:
+        raise BackupRefused(f"backup: {error}") from error
+    if identity.anchor_class not in ANCHOR_CLASSES or any(
+        len(cast("bytes", seed)) != SEED_BYTES for seed in seeds.values()
+    ):
+        raise BackupRefused("backup: its body is not in the form")
+    revoked = tuple(ModelDigest(one) for one in cast("list[bytes]", body["revoked"]))
+
+    def wrapped(store: Keystore) -> tuple[KeptShare, ...]:
+        return tuple(_wrapped(store, identity.key_id, one) for one in shares)
+
+    restored = Restored(cast("dict[str, bytes]", seeds), wrapped, _facts(header, body))
+    public = make(state_dir, identity, anchors, now=now, keystore=keystore, restored=restored)
+    return Restoration(public, header.made, len(shares), revoked)
+
+
+def _anchors(identity: Identity, anchors: list[canonical.Value]) -> tuple[Anchor, ...]:
+    if identity.anchor_class == PRODUCTION:
+        return (AWS_NITRO_G1,)
+    fields = [canonical.check_map(one, "anchor", {"name": str, "root": bytes}) for one in anchors]
+    made = tuple(Anchor(cast("str", one["name"]), cast("bytes", one["root"])) for one in fields)
+    if any(not anchor.simulated for anchor in made):
+        raise BackupRefused("backup: anchor class simulated does not take the pinned AWS root")
+    return made
+
+
+def _wrapped(store: Keystore, key_id: str, fields: dict[str, canonical.Value]) -> KeptShare:
+    model, purpose_class = ModelDigest(cast("bytes", fields["model"])), cast("str", fields["purpose_class"])
+    blob = wrap_share(store, key_id, cast("bytes", fields["share"]), model, purpose_class)
+    return KeptShare(Sha384(cast("bytes", fields["blob"])), model, purpose_class, blob)
+
+
+def _facts(header: Header, body: dict[str, canonical.Value]) -> dict[str, canonical.Value]:
+    return {
+        "backup": header.backup,
+        "made": header.made,
+        "shares": len(cast("list[canonical.Value]", body["shares"])),
+        "revoked": body["revoked"],
+        "journal_entries": body["journal_entries"],
+    }

@@ -1,0 +1,70 @@
+"""Which shares this authority made: their wrapped blobs, so that a backup can hold every one of them.
+
+A row's key is the digest of the blob as it stands in the sealed model's manifest; after a restore the share is wrapped
+anew, and the manifest's blob still finds it (docs/spec/keystores.md 4).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import sqlalchemy as sql
+from sqlalchemy.engine import Connection
+
+from anchorhold.attestation import labels
+from anchorhold.attestation.digest import labelled
+from anchorhold.attestation.types import ModelDigest, Sha384
+
+TABLE = "shares"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptShare:
+    """One share: the blob it was given out as, by digest, and the blob that opens here."""
+
+    blob: Sha384
+    model: ModelDigest
+    purpose_class: str
+    wrapped: bytes = field(repr=False)
+
+
+class Shares:
+    """The table of shares of one database. The caller holds the transaction."""
+
+    def __init__(self, tables: sql.MetaData) -> None:
+        self._table = tables.tables[TABLE]
+
+    @staticmethod
+    def define(tables: sql.MetaData) -> None:
+        """Add the table to a schema."""
+        sql.Table(
+            TABLE,
+            tables,
+            sql.Column("blob", sql.LargeBinary(48), primary_key=True),
+            sql.Column("model", sql.LargeBinary, nullable=False),
+            sql.Column("purpose_class", sql.Text, nullable=False),
+            sql.Column("wrapped", sql.LargeBinary, nullable=False),
+        )
+
+    def keep(self, connection: Connection, share: KeptShare) -> None:
+        """A share's blob is new each time it is wrapped, so no row is ever there before."""
+        connection.execute(
+            sql.insert(self._table).values(
+                blob=share.blob, model=share.model, purpose_class=share.purpose_class, wrapped=share.wrapped
+            )
+        )
+
+    def all(self, connection: Connection) -> tuple[KeptShare, ...]:
+        """Every share, in an order of their digests."""
+        rows = connection.execute(sql.select(self._table).order_by(self._table.c.blob)).mappings()
+        return tuple(
+            KeptShare(Sha384(row["blob"]), ModelDigest(row["model"]), row["purpose_class"], row["wrapped"])
+            for row in rows
+        )
+
+    def rewrapped(self, connection: Connection) -> Mapping[bytes, bytes]:
+        """Blobs of manifests, by digest, that open as another blob here: those of before a restore."""
+        return {one.blob: one.wrapped for one in self.all(connection) if blob_digest(one.wrapped) != one.blob}
+
+
+def blob_digest(blob: bytes) -> Sha384:
+    return labelled(labels.OWNER_BLOB, blob)
