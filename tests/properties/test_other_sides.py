@@ -108,7 +108,8 @@ def _kms_fields(raw: bytes) -> None:
     for read in (
         fields.context,
         fields.recipient,
-        fields.no_grants,
+        lambda: fields.texts("GrantTokens", items=10, most=8_192),
+        lambda: fields.structures("Tags", items=50),
         lambda: fields.needed_text("KeyId", most=2_048),
         lambda: fields.blob("CiphertextBlob", most=6_144),
         lambda: fields.flag("DryRun"),

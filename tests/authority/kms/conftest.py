@@ -10,7 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import pytest
+from botocore.parsers import create_parser
+from botocore.validate import ParamValidator
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -28,6 +31,7 @@ from anchorhold.wire import sigv4
 MODULE = "i-0123456789abcdef0-enc0123456789abcdef"
 MEASUREMENTS = {index: bytes([0xA0 + index]) * 48 for index in range(5)}
 CONTEXT = {"model": "tiny", "role": "share"}
+MODEL = botocore.session.get_session().get_service_model("kms")
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 
 
@@ -51,6 +55,7 @@ class Kms:
     pki: SimulatedPki
     now: int
     app: Any = field(init=False)
+    region: str = "eu-central-1"
 
     def __post_init__(self) -> None:
         setup.init(self.folder, "simulated", [self.pki.anchor], now=Milliseconds(self.now))
@@ -73,7 +78,7 @@ class Kms:
         body: bytes,
         *,
         at: int | None = None,
-        region: str = "eu-central-1",
+        region: str | None = None,
     ) -> sigv4.Request:
         headers = (
             ("Host", "localhost"),
@@ -82,7 +87,7 @@ class Kms:
         )
         request = sigv4.Request("POST", "/", "", headers, body)
         moment = datetime.fromtimestamp((self.now if at is None else at) / 1000, UTC)
-        added = sigv4.sign(request, caller, region=region, service="kms", at=moment)
+        added = sigv4.sign(request, caller, region=region or self.region, service="kms", at=moment)
         return sigv4.Request("POST", "/", "", (*headers, *added), body)
 
     def call(self, name: str, operation: str, **parameters: object) -> dict[str, Any]:
@@ -93,7 +98,16 @@ class Kms:
         body = json.loads(raw) if raw else {}
         if status != 200:
             raise KmsError(status, body)
+        check_answer((request.header("x-amz-target") or "").partition(".")[2], raw)
         return dict(body)
+
+    def identity(self, name: str, *actions: str, **more: object) -> None:
+        """Give a caller an IAM policy of his own."""
+        statement = {"Effect": "Allow", "Action": list(actions), "Resource": "*"} | more
+        setup.set_identity_policy(self.folder, name, json.dumps({"Statement": [statement]}))
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(str(entry.body["event"])) for entry in self.journal() if entry.type == "call"]
 
     def nsm(self, measurements: dict[int, bytes] | None = None, pki: SimulatedPki | None = None) -> NsmClient:
         toy = ToyNsm(pki or self.pki, MEASUREMENTS if measurements is None else measurements, MODULE, lambda: self.now)
@@ -144,6 +158,20 @@ class Kms:
         first, *entries = check_journal(signed, Ed25519PublicKey.from_public_bytes(public))
         assert first.type == "init"
         return tuple(entries)
+
+
+def check_answer(operation: str, raw: bytes) -> None:
+    """An answer has the shape that botocore's model gives it, and no member that the model does not know."""
+    shape = MODEL.operation_model(operation).output_shape
+    if shape is None:
+        assert raw == b""
+        return
+    response = {"status_code": 200, "headers": {}, "body": raw}
+    parsed = create_parser("json").parse(response, shape)
+    parsed.pop("ResponseMetadata")
+    report = ParamValidator().validate(parsed, shape)
+    assert not report.has_errors(), report.generate_report()
+    assert json.loads(raw or b"{}").keys() <= shape.members.keys()
 
 
 async def _asgi(app: Any, request: sigv4.Request) -> tuple[int, bytes]:

@@ -60,7 +60,9 @@ def test_boto3_makes_a_key_a_policy_a_data_key_and_decrypts_for_a_recipient(face
     assert admin.describe_key(KeyId=arn)["KeyMetadata"]["Enabled"] is False
     admin.enable_key(KeyId=arn)
     assert enclave.decrypt(**asked, Recipient=good)["CiphertextForRecipient"]
-    assert error_name(admin.list_keys) == "UnsupportedOperationException"
+    assert arn in [entry["KeyArn"] for page in admin.get_paginator("list_keys").paginate() for entry in page["Keys"]]
+    replica = {"KeyId": arn, "ReplicaRegion": "eu-west-1"}
+    assert error_name(admin.replicate_key, **replica) == "UnsupportedOperationException"
     with pytest.raises(admin.exceptions.NotFoundException):
         admin.describe_key(KeyId="00000000-0000-0000-0000-000000000000")
 

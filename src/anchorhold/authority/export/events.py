@@ -14,7 +14,8 @@ from anchorhold.authority.export.follow import Exported
 
 OCSF_VERSION = "1.3.0"
 _CALL = "call"  # the KMS face's one type of entry
-_ALERT_TYPES = frozenset({"kill", "rearm", "latch", "alert", "accept-rollback"})  # of interest by themselves
+_FAULT = "fault"  # a call that failed by a fault of the authority's own
+_ALERT_TYPES = frozenset({"kill", "rearm", "latch", "alert", "accept-rollback", "fault"})  # of interest by themselves
 _READS = ("Decrypt", "Describe", "Get", "List", "Verify", "Lease")
 _CREATES = ("Create", "Generate", "Import", "Register", "Share", "Tenant", "Issue")
 _DELETES = ("Delete", "Schedule", "Revoke", "Retire", "Disable", "Kill")
@@ -130,6 +131,8 @@ def _own_record(exported: Exported, body: dict[str, object], face: str) -> dict[
         "resources": [{"ARN": str(body["model"]), "type": "Anchorhold::Model"}] if body.get("model") else [],
         "eventType": "AnchorholdJournal",
     }
+    if entry.type == _FAULT:
+        record |= {"errorCode": str(body.get("cause")), "errorMessage": str(body.get("place"))}
     if denied:
         record |= {"errorCode": str(body.get("rule", body.get("code"))), "errorMessage": str(body.get("detail", ""))}
     return record

@@ -6,6 +6,7 @@ Every call is: authenticate, run, journal, commit, answer. A fault of ours is KM
 import threading
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -19,12 +20,12 @@ from anchorhold.attestation.anchors import Anchor
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.keystore import Keystore, open_keystore
 from anchorhold.authority.keystore.secret_file import Ask
-from anchorhold.authority.kms import cryptographic, journal, management
+from anchorhold.authority.kms import deletion, journal
 from anchorhold.authority.kms.authenticate import authenticate
 from anchorhold.authority.kms.call import Answer, Call, Surroundings
-from anchorhold.authority.kms.faults import KmsFault, internal, unsupported
+from anchorhold.authority.kms.faults import KmsFault, internal, throttled, unsupported
 from anchorhold.authority.kms.fields import MAX_BODY, Fields, parse_body
-from anchorhold.authority.kms.operations import OTHER_OPERATIONS
+from anchorhold.authority.kms.operations import DONE, OTHER_OPERATIONS
 from anchorhold.authority.kms.state import State
 from anchorhold.wire import sigv4
 
@@ -33,17 +34,11 @@ CONTENT_TYPE = "application/x-amz-json-1.1"
 TARGET = "TrentService."
 JOURNAL_HANDLE = "journal"
 MAX_LOGGED = 256  # characters of the caller's own words in the journal
-_OPERATIONS: dict[str, Callable[[Call], Answer]] = {
-    "CreateKey": management.create_key,
-    "DescribeKey": management.describe_key,
-    "EnableKey": management.enable_key,
-    "DisableKey": management.disable_key,
-    "PutKeyPolicy": management.put_key_policy,
-    "GetKeyPolicy": management.get_key_policy,
-    "GenerateDataKey": cryptographic.generate_data_key,
-    "Encrypt": cryptographic.encrypt,
-    "Decrypt": cryptographic.decrypt,
-}
+MAX_WAITING = 32  # calls at the lock; fewer than the server has threads, or they would wait for one unseen
+_NOTED = (
+    "KeyId", "TargetKeyId", "SourceKeyId", "DestinationKeyId", "EncryptionAlgorithm", "KeySpec", "KeyUsage", "Origin",
+    "NumberOfBytes", "PolicyName", "DryRun", "PendingWindowInDays", "BypassPolicyLockoutSafetyCheck",
+)  # fmt: skip
 
 
 class KmsFace:
@@ -54,23 +49,44 @@ class KmsFace:
         self._around = around
         self._clock = clock
         self._lock = threading.Lock()
+        self._waiting = threading.BoundedSemaphore(MAX_WAITING)
 
     def call(self, request: sigv4.Request, source_address: str, request_id: str) -> Answer:
-        """The answer of one call, once it is in the journal. Raises KmsFault."""
+        """The answer of one call, once it is in the journal. Raises KmsFault, whatever happens."""
+        if not self._waiting.acquire(blocking=False):
+            raise throttled()
+        agent = (request.header("user-agent") or "")[:MAX_LOGGED]
+        draft = journal.Draft("unknown", request_id, source_address, agent)
         now = self._clock()
+        try:
+            with self._lock:
+                try:
+                    return self._journaled(request, draft, now)
+                except KmsFault:
+                    raise
+                except Exception as error:
+                    self._fault(draft, error, now)
+                    raise internal() from error
+        finally:
+            self._waiting.release()
+
+    def _journaled(self, request: sigv4.Request, draft: journal.Draft, now: Milliseconds) -> Answer:
+        """Run and journal in one transaction: a fault of the caller's is committed, one of ours takes all with it."""
         around = self._around
-        with self._lock, self._state.transaction() as transaction:
+        fault: KmsFault | None = None
+        answer: Answer = {}
+        with self._state.transaction() as transaction:
             principal = authenticate(request, transaction, around.realm, around.keystore, now)
             name = _operation(request)
-            agent = (request.header("user-agent") or "")[:MAX_LOGGED]
-            draft = journal.Draft(name[:MAX_LOGGED], request_id, source_address, agent)
-            fault: KmsFault | None = None
-            answer: Answer = {}
+            draft.name = name[:MAX_LOGGED]
+            for key in deletion.carry_out(transaction, around.keystore, now):
+                gone = journal.deleted_entry(around.realm, key.key_id, now)
+                around.journal.append(transaction.connection, now, journal.ENTRY, gone)
             try:
+                # An operation refuses before it writes: what a guard counted for a denial is committed with it.
                 fields = parse_body(request.body)
                 _note(draft, fields)
-                call = Call(around, transaction, principal, fields, draft, now)
-                answer = _run(name, call)
+                answer = _operate(name, Call(around, transaction, principal, fields, draft, now))
             except KmsFault as raised:
                 fault = raised
             body = journal.entry(around.realm, principal, draft, fault, now)
@@ -78,6 +94,12 @@ class KmsFace:
         if fault is not None:
             raise fault
         return answer
+
+    def _fault(self, draft: journal.Draft, error: Exception, now: Milliseconds) -> None:
+        """Journal the cause of a fault of ours. If even that fails, the caller hears of the fault all the same."""
+        with suppress(Exception), self._state.transaction() as transaction:
+            body = journal.fault_entry(draft, error)
+            self._around.journal.append(transaction.connection, now, journal.FAULT, body)
 
     def close(self) -> None:
         self._state.close()
@@ -134,8 +156,8 @@ def _operation(request: sigv4.Request) -> str:
     return target.removeprefix(TARGET)
 
 
-def _run(name: str, call: Call) -> Answer:
-    operation = _OPERATIONS.get(name)
+def _operate(name: str, call: Call) -> Answer:
+    operation = DONE.get(name)
     if operation is not None:
         return operation(call)
     if name in OTHER_OPERATIONS:
@@ -145,7 +167,7 @@ def _run(name: str, call: Call) -> Answer:
 
 def _note(draft: journal.Draft, fields: Fields) -> None:
     """The parameters CloudTrail shows: names and settings, never a plaintext, blob, policy or document."""
-    for name in ("KeyId", "EncryptionAlgorithm", "KeySpec", "NumberOfBytes", "PolicyName", "DryRun"):
+    for name in _NOTED:
         value = fields.members.get(name)
         if isinstance(value, str | int):
             draft.parameters[name[0].lower() + name[1:]] = value[:MAX_LOGGED] if isinstance(value, str) else value

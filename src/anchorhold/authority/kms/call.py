@@ -9,16 +9,22 @@ from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.journal import Journal
 from anchorhold.authority.keystore import Keystore
 from anchorhold.authority.kms import policy
-from anchorhold.authority.kms.conditions import context_key
+from anchorhold.authority.kms.conditions import Values
 from anchorhold.authority.kms.faults import KmsFault, denied, not_found
 from anchorhold.authority.kms.fields import MAX_KEY_ID, Fields
+from anchorhold.authority.kms.grant import Grant
+from anchorhold.authority.kms.grant_tokens import MAX_TOKEN, MAX_TOKENS, read_token
 from anchorhold.authority.kms.journal import Draft
+from anchorhold.authority.kms.key import Key
 from anchorhold.authority.kms.recipient import Recipient, verify_recipient
-from anchorhold.authority.kms.state import Key, Principal, Realm, Transaction
+from anchorhold.authority.kms.request_values import Asked, caller_values, key_values, network_of, network_values
+from anchorhold.authority.kms.state import Network, Principal, Realm, Transaction
 
 Answer = Mapping[str, object]
 MAX_UNMET = 32  # conditions in one journal entry; ours have four
+ALIAS = "alias/"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NOTHING = Asked()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +52,23 @@ class Call:
     def realm(self) -> Realm:
         return self.around.realm
 
-    def key(self) -> Key:
-        """The key that KeyId names. Raises NotFoundException or ValidationException."""
-        return self.key_named(self.fields.needed_text("KeyId", least=1, most=MAX_KEY_ID))
+    def key(self, member: str = "KeyId", *, by_alias: bool = False) -> Key:
+        """The key that a member names: by id or ARN, or also by alias. Raises NotFoundException among others."""
+        return self.key_named(self.fields.needed_text(member, least=1, most=MAX_KEY_ID), by_alias=by_alias)
 
-    def key_named(self, name: str) -> Key:
-        """By id or full ARN; an alias names nothing here, because what it points to can be changed under a caller."""
-        arn_head = self.realm.key_arn("")
-        key_id = name.removeprefix(arn_head)
-        shown = name if name.startswith("arn:") else self.realm.key_arn(name)
-        key = self.transaction.key(key_id) if _UUID.fullmatch(key_id) else None
+    def key_named(self, name: str, *, by_alias: bool = False) -> Key:
+        """An ARN of another partition, Region or account names nothing here."""
+        key_id = name.removeprefix(self.realm.key_arn(""))
+        alias = name.removeprefix(self.realm.alias_arn(""))
+        if by_alias and alias.startswith(ALIAS) and (pointed := self.transaction.aliases.get(alias)) is not None:
+            key_id = pointed.key_id
+            self.draft.named[key_id] = alias
+        key = self.transaction.keys.get(key_id) if _UUID.fullmatch(key_id) else None
         if key is None:
-            raise not_found(f"Key '{shown[:256]}' does not exist")
-        self.draft.key_arn = self.realm.key_arn(key.key_id)
+            kind = "Alias" if by_alias and ALIAS in name else "Key"
+            shown = name if name.startswith("arn:") else self.realm.alias_arn(name) if kind == "Alias" else None
+            raise not_found(f"{kind} '{(shown or self.realm.key_arn(name))[:256]}' does not exist")
+        self.draft.touch(self.realm.key_arn(key.key_id))
         return key
 
     def recipient(self) -> Recipient | None:
@@ -70,27 +80,79 @@ class Call:
         self.draft.recipient = recipient.journal_fields()
         return recipient
 
-    def authorise(
-        self, key: Key, operation: str, recipient: Recipient | None = None, context: Mapping[str, str] | None = None
-    ) -> None:
-        """The key's policy, with the caller's, allows this call. Raises AccessDeniedException."""
-        values = self.values() | {context_key(name): value for name, value in (context or {}).items()}
-        if recipient is not None:
-            values |= recipient.condition_values()
-        resource = self.realm.key_arn(key.key_id)
-        verdict = self.judge(key.policy, operation, resource, values)
-        if verdict is policy.Verdict.DENIED:
-            raise denied(
-                self.principal.arn, f"kms:{operation}", resource, "with an explicit deny in a resource-based policy"
-            )
-        if verdict is policy.Verdict.SILENT:
-            self.draft.unmet = self._unmet(key.policy, self._question(operation, resource, values))
-            reason = f"because no resource-based policy allows the kms:{operation} action"
-            raise denied(self.principal.arn, f"kms:{operation}", resource, reason)
+    def context(self, member: str = "EncryptionContext") -> dict[str, str]:
+        """An encryption context, journaled in clear as AWS logs it."""
+        context = self.fields.context(member) or {}
+        if context:
+            self.draft.parameters[member[0].lower() + member[1:]] = dict(context)
+        return context
 
-    def judge(self, key_policy: str, operation: str, resource: str, values: Mapping[str, str]) -> policy.Verdict:
-        question = self._question(operation, resource, values)
+    def grant_tokens(self) -> None:
+        """Checks them. A grant is valid at once here, so a token adds nothing. Raises InvalidGrantTokenException."""
+        for token in self.fields.texts("GrantTokens", items=MAX_TOKENS, most=MAX_TOKEN) or ():
+            grant_id = read_token(self.around.keystore, token)
+            if self.transaction.grants.get(grant_id) is None:
+                raise KmsFault("InvalidGrantTokenException", "the grant token names no grant")
+
+    def asked(self, values: Values) -> Asked:
+        return Asked(values=values)
+
+    def authorise(self, key: Key, operation: str, asked: Asked = _NOTHING) -> Grant | None:
+        """The key's policy, with the caller's, allows this call, or the grant that is answered does.
+
+        Raises AccessDeniedException.
+        """
+        question = self.question(operation, self.realm.key_arn(key.key_id), self.values(key, asked))
+        verdict = self.judge(key.policy, question)
+        if verdict is policy.Verdict.DENIED:
+            raise self._denied_by_statement(question)
+        grant = None
+        if verdict is policy.Verdict.SILENT:
+            grant = self._grant(key, question, asked)
+            if grant is None:
+                self.draft.unmet = self._unmet(key.policy, question)
+                raise self._denied(question, f"because no resource-based policy allows the {question.action} action")
+        return grant
+
+    def authorise_account(self, operation: str, resource: str = "*", asked: Asked = _NOTHING) -> None:
+        """The caller's own policy allows an operation on what is no key. Raises AccessDeniedException."""
+        question = self.question(operation, resource, self.values(None, asked))
+        identity = self._identity_policy()
+        verdict = policy.Verdict.SILENT if identity is None else identity.judge(question, ("*",))
+        if verdict is policy.Verdict.DENIED:
+            raise self._denied_by_statement(question)
+        if verdict is policy.Verdict.SILENT:
+            raise self._denied(question, f"because no identity-based policy allows the {question.action} action")
+
+    def judge(self, key_policy: str, question: policy.Call) -> policy.Verdict:
+        """What a key policy and the caller's own say together."""
         return policy.decide(policy.parse_policy(key_policy), self._identity_policy(), question)
+
+    def question(self, operation: str, resource: str, values: Values) -> policy.Call:
+        return policy.Call(self.principal.arn, self.realm.root_arn, f"kms:{operation}", resource, values)
+
+    def values(self, key: Key | None, asked: Asked = _NOTHING) -> Values:
+        """Every condition key that this call fills."""
+        filled: dict[str, str | tuple[str, ...]] = {
+            **caller_values(self.realm, self.principal, self.draft, self.now),
+            **network_values(self.network()),
+        }
+        if key is not None:
+            filled |= key_values(self.transaction, key, self.draft)
+        return filled | dict(asked.fill())
+
+    def network(self) -> Network | None:
+        """The VPC that the call comes from, as far as the state names it."""
+        return network_of(self.draft.source_address, self.transaction.networks())
+
+    def _grant(self, key: Key, question: policy.Call, asked: Asked) -> Grant | None:
+        """A grant of this key that admits the call: to the caller, or to the account and its own policy allows it."""
+        identity = self._identity_policy()
+        delegated = identity is not None and identity.judge(question, ("*",)) is policy.Verdict.ALLOWED
+        grantees = (self.principal.arn, self.realm.root_arn) if delegated else (self.principal.arn,)
+        held = self.transaction.grants.held(key.key_id, grantees)
+        operation = question.action.removeprefix("kms:")
+        return next((grant for grant in held if grant.admits(operation, asked.context or {})), None)
 
     def _unmet(self, key_policy: str, question: policy.Call) -> tuple[Mapping[str, object], ...]:
         """What the document would have had to show, and what it showed: for the journal alone."""
@@ -98,31 +160,14 @@ class Call:
         shown = (condition.attested(question.values) for condition in conditions)
         return tuple(one for one in shown if one is not None)[:MAX_UNMET]
 
-    def authorise_account(self, operation: str) -> None:
-        """The caller's own policy allows an operation that has no key yet. Raises AccessDeniedException."""
+    def _denied_by_statement(self, question: policy.Call) -> Exception:
         identity = self._identity_policy()
-        question = self._question(operation, "*", self.values())
-        if identity is None or identity.judge(question, ("*",)) is not policy.Verdict.ALLOWED:
-            reason = f"because no identity-based policy allows the kms:{operation} action"
-            raise denied(self.principal.arn, f"kms:{operation}", "*", reason)
+        own = identity is not None and identity.judge(question, ("*",)) is policy.Verdict.DENIED
+        return self._denied(question, f"with an explicit deny in {'an identity' if own else 'a resource'}-based policy")
 
-    def _question(self, operation: str, resource: str, values: Mapping[str, str]) -> policy.Call:
-        return policy.Call(self.principal.arn, self.realm.root_arn, f"kms:{operation}", resource, values)
+    def _denied(self, question: policy.Call, reason: str) -> Exception:
+        return denied(self.principal.arn, question.action, question.resource, reason)
 
     def _identity_policy(self) -> policy.Policy | None:
         text = self.principal.identity_policy
         return None if text is None else policy.parse_policy(text, identity=True)
-
-    def values(self) -> dict[str, str]:
-        """The condition keys that every call of this caller fills."""
-        return {
-            "kms:calleraccount": self.realm.account,
-            "aws:principalaccount": self.realm.account,
-            "aws:principalarn": self.principal.arn,
-        }
-
-
-def enabled(call: Call, key: Key) -> None:
-    """Raises DisabledException. After authorisation: a stranger does not learn a key's state."""
-    if not key.enabled:
-        raise KmsFault("DisabledException", f"{call.realm.key_arn(key.key_id)} is disabled.")

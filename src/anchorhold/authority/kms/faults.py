@@ -42,6 +42,29 @@ def invalid_ciphertext() -> KmsFault:
     return KmsFault("InvalidCiphertextException", "")
 
 
+def invalid_state(message: str) -> KmsFault:
+    return KmsFault("KMSInvalidStateException", message)
+
+
+def limit_exceeded(message: str) -> KmsFault:
+    return KmsFault("LimitExceededException", message)
+
+
+def invalid_usage(message: str) -> KmsFault:
+    return KmsFault("InvalidKeyUsageException", message)
+
+
+def dry_run() -> KmsFault:
+    return KmsFault("DryRunOperationException", "The request would have succeeded, but the DryRun option is set.")
+
+
+def throttled() -> KmsFault:
+    return KmsFault(
+        "ThrottlingException",
+        "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.",
+    )
+
+
 def internal() -> KmsFault:
     return KmsFault("KMSInternalException", "an internal error occurred; the request can be retried", status=500)
 

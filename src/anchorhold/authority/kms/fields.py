@@ -2,11 +2,12 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from anchorhold.authority.kms.faults import KmsFault, validation
+from anchorhold.authority.kms.faults import KmsFault, unsupported, validation
 from anchorhold.authority.kms.strict_json import loads
 
 MAX_BODY = 524_288  # bytes; a document of 262,144 in base64 and everything else
@@ -34,9 +35,9 @@ class Fields:
     def allow(self, *names: str) -> None:
         """Raises UnsupportedOperationException for a parameter this KMS does not implement."""
         if unknown := sorted(self.members.keys() - set(names)):
-            raise KmsFault("UnsupportedOperationException", f"parameters not supported here: {unknown}")
+            raise unsupported(f"parameters not supported here: {unknown}")
 
-    def text(self, name: str, *, least: int = 0, most: int) -> str | None:
+    def text(self, name: str, *, least: int = 0, most: int, form: str | None = None) -> str | None:
         value = self.members.get(name)
         if value is None:
             return None
@@ -44,16 +45,50 @@ class Fields:
             raise _serialization(name)
         if not least <= len(value) <= most:
             raise _constraint(name, f"Member must have length between {least} and {most}")
+        if form is not None and not re.fullmatch(form, value, re.ASCII):
+            raise _constraint(name, f"Member must satisfy regular expression pattern: {form}")
         return value
 
-    def needed_text(self, name: str, *, least: int = 0, most: int) -> str:
-        value = self.text(name, least=least, most=most)
+    def needed_text(self, name: str, *, least: int = 0, most: int, form: str | None = None) -> str:
+        value = self.text(name, least=least, most=most, form=form)
         if value is None:
             raise _constraint(name, "Member must not be null")
         return value
 
+    def texts(self, name: str, *, items: int, most: int) -> tuple[str, ...] | None:
+        """A list of at most `items` texts of 1 to `most` characters."""
+        value = self.members.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            raise _serialization(name)
+        if len(value) > items or not all(1 <= len(text) <= most for text in value):
+            raise _constraint(name, f"Member must have at most {items} items of length between 1 and {most}")
+        return tuple(value)
+
+    def structures(self, name: str, *, items: int) -> "tuple[Fields, ...] | None":
+        """A list of at most `items` structures."""
+        value = self.members.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(isinstance(member, dict) for member in value):
+            raise _serialization(name)
+        if len(value) > items:
+            raise _constraint(name, f"Member must have at most {items} items")
+        return tuple(Fields(member) for member in value)
+
+    def structure(self, name: str) -> "Fields | None":
+        value = self.members.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            raise _serialization(name)
+        return Fields(value)
+
     def flag(self, name: str) -> bool:
-        value = self.members.get(name, False)
+        value = self.members.get(name)
+        if value is None:
+            return False
         if not isinstance(value, bool):
             raise _serialization(name)
         return value
@@ -68,22 +103,27 @@ class Fields:
             raise _constraint(name, f"Member must have value between {least} and {most}")
         return value
 
-    def choice(self, name: str, *choices: str) -> str | None:
+    def choice(self, name: str, *choices: str, also: Collection[str] = ()) -> str | None:
+        """One of `choices`. `also` are values of AWS's that this KMS does not do: UnsupportedOperationException."""
         value = self.text(name, most=64)
+        if value in also:
+            raise unsupported(f"{name}: only {', '.join(choices)} is supported here")
         if value is not None and value not in choices:
-            raise KmsFault("UnsupportedOperationException", f"{name}: only {', '.join(choices)} is supported here")
+            raise _constraint(name, f"Member must satisfy enum value set: [{', '.join(choices)}]")
         return value
 
     def blob(self, name: str, *, most: int) -> bytes:
         return _blob(self.needed_text(name, least=1, most=2 * most), name, most)
 
-    def context(self) -> dict[str, str]:
-        value = self.members.get("EncryptionContext") or {}
+    def context(self, name: str = "EncryptionContext") -> dict[str, str] | None:
+        value = self.members.get(name)
+        if value is None:
+            return None
         if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-            raise _serialization("EncryptionContext")
+            raise _serialization(name)
         context = cast("dict[str, str]", value)
-        if sum(len(name.encode()) + len(text.encode()) for name, text in context.items()) > MAX_CONTEXT:
-            raise _constraint("EncryptionContext", f"Member must have at most {MAX_CONTEXT} bytes")
+        if sum(len(pair.encode()) + len(text.encode()) for pair, text in context.items()) > MAX_CONTEXT:
+            raise _constraint(name, f"Member must have at most {MAX_CONTEXT} bytes")
         return context
 
     def recipient(self) -> RecipientInfo | None:
@@ -97,10 +137,6 @@ class Fields:
             raise _constraint("recipient.keyEncryptionAlgorithm", f"Member must satisfy enum value set: [{OAEP}]")
         return RecipientInfo(inner.blob("AttestationDocument", most=MAX_DOCUMENT))
 
-    def no_grants(self) -> None:
-        if self.members.get("GrantTokens"):
-            raise KmsFault("InvalidGrantTokenException", "grants are not supported here")
-
 
 def parse_body(raw: bytes) -> Fields:
     """Raises SerializationException for anything but one JSON object without duplicate names."""
@@ -111,6 +147,13 @@ def parse_body(raw: bytes) -> Fields:
     if not isinstance(value, dict):
         raise KmsFault("SerializationException", "expected one JSON object")
     return Fields(value)
+
+
+def stored(text: str, name: str) -> str:
+    """A text that goes into the database. Raises ValidationException: PostgreSQL has no text with NUL in it."""
+    if "\0" in text:
+        raise _constraint(name, "Member must not have the character U+0000")
+    return text
 
 
 def _blob(text: str, name: str, most: int) -> bytes:

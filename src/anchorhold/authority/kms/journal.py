@@ -6,7 +6,9 @@ are never logged.
 """
 
 import json
-from collections.abc import Mapping
+import re
+import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -16,9 +18,14 @@ from anchorhold.authority.kms.faults import KmsFault
 from anchorhold.authority.kms.state import Principal, Realm
 
 EVENT_VERSION = "1.08"
-READ_ONLY = frozenset({"Decrypt", "Encrypt", "GenerateDataKey", "DescribeKey", "GetKeyPolicy"})
+_READ_ONLY = re.compile(
+    r"(Describe|Get|List|Generate)[A-Za-z]+|(De|En|ReEn)crypt|DeriveSharedSecret|Sign|Verify|VerifyMac"
+)
+"""Names of operations that change nothing that is kept, as CloudTrail marks them: uses of a key are among them."""
 MAX_MESSAGE = 1_024  # characters of an error's text, which may repeat the caller's words
-ENTRY = "call"
+MAX_PLACE = 128  # characters of a place in this package's own code
+ENTRY, FAULT = "call", "fault"
+_PACKAGE = "anchorhold/"
 
 
 @dataclass(slots=True)
@@ -30,17 +37,59 @@ class Draft:
     source_address: str
     user_agent: str
     parameters: dict[str, object] = field(default_factory=dict)
-    key_arn: str | None = None
+    response: Mapping[str, object] | None = None
+    keys: list[str] = field(default_factory=list)
+    """ARNs of the keys concerned, in the order they were named."""
+    named: dict[str, str] = field(default_factory=dict)
+    """Key ids that the caller named by an alias, and which."""
     recipient: Mapping[str, str] | None = None
     unmet: tuple[Mapping[str, object], ...] = ()
     """Conditions on measurements that kept an Allow from applying: expected and actual. Not in CloudTrail."""
+
+    def touch(self, arn: str) -> None:
+        """This key is concerned."""
+        if arn not in self.keys:
+            self.keys.append(arn)
+
+
+def fault_entry(draft: Draft, error: BaseException) -> Mapping[str, canonical.Value]:
+    """The cause of an internal fault: its type and where it arose. Its text stays out: it may hold anything."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if _PACKAGE in frame.filename] or list(frames)
+    at = ours[-1] if ours else None
+    place = "unknown" if at is None else f"{at.filename.rpartition(_PACKAGE)[2]}:{at.lineno} {at.name}"
+    return {
+        "cause": type(error).__qualname__[:MAX_PLACE],
+        "place": place[-MAX_PLACE:],
+        "operation": draft.name,
+        "request": draft.request_id,
+    }
+
+
+def deleted_entry(realm: Realm, key_id: str, at: Milliseconds) -> Mapping[str, canonical.Value]:
+    """CloudTrail's event for a key whose waiting period has passed: no caller stands behind it."""
+    event = {
+        "eventVersion": EVENT_VERSION,
+        "userIdentity": {"accountId": realm.account, "invokedBy": "AWS Internal"},
+        "eventTime": _time(at),
+        "eventSource": "kms.amazonaws.com",
+        "eventName": "DeleteKey",
+        "awsRegion": realm.region,
+        "requestParameters": None,
+        "responseElements": None,
+        "readOnly": False,
+        "resources": _resources(realm, [realm.key_arn(key_id)]),
+        "eventType": "AwsServiceEvent",
+        "recipientAccountId": realm.account,
+    }
+    return {"event": _json(event)}
 
 
 def entry(
     realm: Realm, principal: Principal, draft: Draft, fault: KmsFault | None, at: Milliseconds
 ) -> Mapping[str, canonical.Value]:
     """The body of one call's journal entry: the event as JSON, as a CloudTrail reader takes it."""
-    return {"event": json.dumps(_event(realm, principal, draft, fault, at), sort_keys=True, separators=(",", ":"))}
+    return {"event": _json(_event(realm, principal, draft, fault, at))}
 
 
 def _event(
@@ -55,22 +104,20 @@ def _event(
             "accountId": realm.account,
             "accessKeyId": principal.access_key_id,
         },
-        "eventTime": datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "eventTime": _time(at),
         "eventSource": "kms.amazonaws.com",
         "eventName": draft.name,
         "awsRegion": realm.region,
         "sourceIPAddress": draft.source_address,
         "userAgent": draft.user_agent,
         "requestParameters": draft.parameters,
-        "responseElements": None,
+        "responseElements": None if draft.response is None or fault is not None else dict(draft.response),
         "requestID": draft.request_id,
-        "readOnly": draft.name in READ_ONLY,
-        "resources": [],
+        "readOnly": _READ_ONLY.fullmatch(draft.name) is not None,
+        "resources": _resources(realm, draft.keys),
         "eventType": "AwsApiCall",
         "recipientAccountId": realm.account,
     }
-    if draft.key_arn is not None:
-        event["resources"] = [{"ARN": draft.key_arn, "accountId": realm.account, "type": "AWS::KMS::Key"}]
     if draft.recipient is not None:
         event["additionalEventData"] = {"recipient": dict(draft.recipient)}
     if draft.unmet:
@@ -79,3 +126,15 @@ def _event(
     if fault is not None:
         event |= {"errorCode": fault.name.removesuffix("Exception"), "errorMessage": fault.message[:MAX_MESSAGE]}
     return event
+
+
+def _resources(realm: Realm, keys: Sequence[str]) -> list[dict[str, str]]:
+    return [{"ARN": arn, "accountId": realm.account, "type": "AWS::KMS::Key"} for arn in keys]
+
+
+def _time(at: Milliseconds) -> str:
+    return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _json(event: Mapping[str, object]) -> str:
+    return json.dumps(event, sort_keys=True, separators=(",", ":"))

@@ -1,28 +1,51 @@
-"""The operations that AWS KMS has (botocore model kms-2014-11-01 in boto3 1.44.5) and this KMS does not do."""
+"""Every operation that AWS KMS has (botocore model kms-2014-11-01 in boto3 1.44.5): done here, or refused by name."""
 
-OTHER_OPERATIONS = frozenset(
+from collections.abc import Callable, Mapping
+
+from anchorhold.authority.kms import (
+    aliases,
+    ciphertexts,
+    data_keys,
+    deletion,
+    grants,
+    keys,
+    policies,
+    rotation,
+    tags,
+)
+from anchorhold.authority.kms.call import Answer, Call
+
+ALL_OPERATIONS = frozenset(
     {
         "CancelKeyDeletion",
         "ConnectCustomKeyStore",
         "CreateAlias",
         "CreateCustomKeyStore",
         "CreateGrant",
+        "CreateKey",
         "Decapsulate",
+        "Decrypt",
         "DeleteAlias",
         "DeleteCustomKeyStore",
         "DeleteImportedKeyMaterial",
         "DeriveSharedSecret",
         "DescribeCustomKeyStores",
+        "DescribeKey",
+        "DisableKey",
         "DisableKeyRotation",
         "DisconnectCustomKeyStore",
+        "EnableKey",
         "EnableKeyRotation",
         "Encapsulate",
+        "Encrypt",
+        "GenerateDataKey",
         "GenerateDataKeyPair",
         "GenerateDataKeyPairWithoutPlaintext",
         "GenerateDataKeyWithoutPlaintext",
         "GenerateMac",
         "GenerateRandom",
         "GetKeyLastUsage",
+        "GetKeyPolicy",
         "GetKeyRotationStatus",
         "GetParametersForImport",
         "GetPublicKey",
@@ -34,6 +57,7 @@ OTHER_OPERATIONS = frozenset(
         "ListKeys",
         "ListResourceTags",
         "ListRetirableGrants",
+        "PutKeyPolicy",
         "ReEncrypt",
         "ReplicateKey",
         "RetireGrant",
@@ -51,3 +75,9 @@ OTHER_OPERATIONS = frozenset(
         "VerifyMac",
     }
 )
+_FAMILIES = (keys, policies, deletion, rotation, aliases, tags, grants, data_keys, ciphertexts)
+DONE: Mapping[str, Callable[[Call], Answer]] = {
+    name: operation for family in _FAMILIES for name, operation in family.OPERATIONS.items()
+}
+OTHER_OPERATIONS = ALL_OPERATIONS - DONE.keys()
+"""What answers UnsupportedOperationException."""

@@ -1,17 +1,18 @@
 """Key policies: parsed strictly when they are put, evaluated as AWS evaluates them.
 
 Explicit deny wins; then an Allow that names the caller; then, where the policy delegates to the account, an Allow
-in the caller's identity policy. What this engine does not evaluate (an unknown operator, condition key or element) is
-refused when the policy is put: a condition that is silently never met would be a hole or a lockout.
+in the caller's identity policy; grants come after, in `call.py`. What this engine does not evaluate (an unknown
+operator, condition key or element, a policy variable, NotPrincipal) is refused when the policy is put: a condition that
+is silently never met would be a hole or a lockout.
 """
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
-from anchorhold.authority.kms.conditions import Condition, parse_conditions
+from anchorhold.authority.kms.conditions import Condition, Values, parse_conditions
 from anchorhold.authority.kms.faults import malformed_policy
 from anchorhold.authority.kms.strict_json import DuplicateKey, loads
 from anchorhold.authority.kms.wildcards import like
@@ -19,7 +20,9 @@ from anchorhold.authority.kms.wildcards import like
 MAX_POLICY = 131_072  # characters, the KMS model's limit
 MAX_STATEMENTS = 100
 _TEXT = re.compile(r"[\t\n\r\x20-\xff]+")
-_ELEMENTS = frozenset({"Sid", "Effect", "Principal", "Action", "Resource", "Condition"})
+_ELEMENTS = frozenset({"Sid", "Effect", "Principal", "Action", "NotAction", "Resource", "NotResource", "Condition"})
+_ACCOUNT = re.compile(r"\d{12}", re.ASCII)
+_PRINCIPAL = re.compile(r"arn:aws[a-z-]*:(iam|sts)::\d{12}:[\w+=,.@/-]+", re.ASCII)
 _VERSIONS = ("2012-10-17", "2008-10-17")
 
 
@@ -39,16 +42,20 @@ class Call:
     root: str
     action: str
     resource: str
-    values: Mapping[str, str]
+    values: Values
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
+    """`all_but_actions` and `all_but_resources`: NotAction and NotResource, which cover whatever they do not match."""
+
     allow: bool
     principals: tuple[str, ...]
     actions: tuple[str, ...]
     resources: tuple[str, ...]
     conditions: tuple[Condition, ...]
+    all_but_actions: bool = False
+    all_but_resources: bool = False
 
     def applies(self, call: Call, principals: tuple[str, ...]) -> bool:
         return self.covers(call, principals) and all(condition.holds(call.values) for condition in self.conditions)
@@ -56,9 +63,9 @@ class Statement:
     def covers(self, call: Call, principals: tuple[str, ...]) -> bool:
         """Whether it is about this call, its conditions aside."""
         return (
-            any(principal in ("*", *principals) for principal in self.principals)
-            and any(_matches(action, call.action, case=False) for action in self.actions)
-            and any(_matches(resource, call.resource, case=True) for resource in self.resources)
+            any(_names(principal, call, principals) for principal in self.principals)
+            and any(like(action.lower(), call.action.lower()) for action in self.actions) != self.all_but_actions
+            and any(like(resource, call.resource) for resource in self.resources) != self.all_but_resources
         )
 
 
@@ -99,6 +106,12 @@ def decide(key_policy: Policy, identity_policy: Policy | None, call: Call) -> Ve
     return Verdict.SILENT
 
 
+def _names(principal: str, call: Call, principals: tuple[str, ...]) -> bool:
+    if _ACCOUNT.fullmatch(principal):  # a bare account is its root
+        return call.root in principals and call.root.split(":")[4] == principal
+    return principal in ("*", *principals)
+
+
 def default_policy(root: str) -> str:
     """What AWS gives a key made without a policy: everything to the account, so to its administrators."""
     statement = {
@@ -111,6 +124,7 @@ def default_policy(root: str) -> str:
     return json.dumps({"Version": _VERSIONS[0], "Id": "key-default-1", "Statement": [statement]})
 
 
+@lru_cache(maxsize=64)  # text in, frozen value out; a face has few policies and asks each at every call
 def parse_policy(text: str, *, identity: bool = False) -> Policy:
     """A policy that can be evaluated whole. Raises MalformedPolicyDocumentException with the place.
 
@@ -145,10 +159,25 @@ def _statement(member: object, where: str, identity: bool) -> Statement:
     return Statement(
         allow=allow,
         principals=("*",) if identity else _principals(member.get("Principal"), where),
-        actions=_actions(member.get("Action"), where),
-        resources=_texts(member.get("Resource"), f"{where}: Resource"),
+        actions=_actions(_either(member, "Action", where), where),
+        resources=_resources(_either(member, "Resource", where), where),
         conditions=parse_conditions(member.get("Condition", {}), where, allow=allow),
+        all_but_actions="NotAction" in member,
+        all_but_resources="NotResource" in member,
     )
+
+
+def _either(member: dict[str, object], name: str, where: str) -> object:
+    if (name in member) == ("Not" + name in member):
+        raise malformed_policy(f"{where}: expected one of {name} and Not{name}")
+    return member.get(name, member.get("Not" + name))
+
+
+def _resources(member: object, where: str) -> tuple[str, ...]:
+    resources = _texts(member, f"{where}: Resource")
+    if any("${" in resource for resource in resources):
+        raise malformed_policy(f"{where}: Resource: policy variables are not supported")
+    return resources
 
 
 def _principals(member: object, where: str) -> tuple[str, ...]:
@@ -158,7 +187,7 @@ def _principals(member: object, where: str) -> tuple[str, ...]:
         raise malformed_policy(f"{where}: expected a Principal of AWS accounts, users or roles")
     principals = _texts(member["AWS"], f"{where}: Principal")
     for principal in principals:
-        if principal != "*" and not re.fullmatch(r"arn:aws[a-z-]*:(iam|sts)::\d{12}:[\w+=,.@/-]+", principal):
+        if principal != "*" and not _ACCOUNT.fullmatch(principal) and not _PRINCIPAL.fullmatch(principal):
             raise malformed_policy(f"{where}: not a principal: {principal!r}")
     return principals
 
@@ -176,7 +205,3 @@ def _texts(member: object, where: str) -> tuple[str, ...]:
     if not isinstance(members, list) or not members or not all(isinstance(text, str) and text for text in members):
         raise malformed_policy(f"{where}: expected text or a list of texts")
     return tuple(members)
-
-
-def _matches(pattern: str, value: str, *, case: bool) -> bool:
-    return like(pattern, value) if case else like(pattern.lower(), value.lower())

@@ -17,7 +17,7 @@ from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.policy import DEFAULT_MAX_AGE_MS
 from anchorhold.attestation.types import Milliseconds, Platform
 from anchorhold.attestation.verify import Genuine, verify_genuine
-from anchorhold.authority.kms.conditions import recipient_key
+from anchorhold.authority.kms.condition_keys import recipient_key
 from anchorhold.authority.kms.faults import bad_document
 
 MAX_AGE_MS = DEFAULT_MAX_AGE_MS  # 5 minutes is our rule; AWS publishes none

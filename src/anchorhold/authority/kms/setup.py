@@ -1,6 +1,7 @@
 """Makes the state of a KMS face: anchor class and roots for good, keystore, database, TLS, the first callers."""
 
 import base64
+import ipaddress
 import json
 import os
 import re
@@ -18,7 +19,9 @@ from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.keystore import Choice, Keystore, init_keystore
 from anchorhold.authority.kms.app import DATABASE, JOURNAL_HANDLE
 from anchorhold.authority.kms.authenticate import PRINCIPAL_HANDLE, secret_aad
-from anchorhold.authority.kms.state import Principal, Realm, State
+from anchorhold.authority.kms.grant_tokens import GRANT_HANDLE
+from anchorhold.authority.kms.policy import parse_policy
+from anchorhold.authority.kms.state import Network, Principal, Realm, State
 from anchorhold.authority.tls import make_tls
 
 CREDENTIALS = "credentials.json"
@@ -66,6 +69,7 @@ def init(  # noqa: PLR0913 - the realm's names, each with its default
     store = init_keystore(state_dir, keystore or Choice())
     store.create(PRINCIPAL_HANDLE)
     store.create(JOURNAL_HANDLE)
+    store.create(GRANT_HANDLE)
     journal_key = Ed25519PrivateKey.generate()
     state = State.create(
         state_dir / DATABASE,
@@ -82,6 +86,33 @@ def init(  # noqa: PLR0913 - the realm's names, each with its default
     state.close()
     store.close()
     return realm
+
+
+def set_identity_policy(state_dir: Path, name: str, text: str | None) -> None:
+    """Give a caller an IAM policy of his own, or none. Raises KmsFault for one that cannot be evaluated, SetupError."""
+    if text is not None:
+        parse_policy(text, identity=True)
+    state = State.load(state_dir / DATABASE)
+    try:
+        with state.transaction() as transaction:
+            if not transaction.set_identity_policy(name, text):
+                raise SetupError(f"no principal {name!r}")
+    finally:
+        state.close()
+
+
+def add_network(state_dir: Path, cidr: str, vpc: str, vpce: str | None = None) -> None:
+    """Say which VPC an address range is: what fills `aws:SourceVpc` and `aws:SourceVpce`. Raises SetupError."""
+    try:
+        network = Network(str(ipaddress.ip_network(cidr)), vpc, vpce)
+    except ValueError as error:
+        raise SetupError(f"network: expected a CIDR range, got {cidr!r}") from error
+    state = State.load(state_dir / DATABASE)
+    try:
+        with state.transaction() as transaction:
+            transaction.add_network(network)
+    finally:
+        state.close()
 
 
 def _anchors(anchor_class: str, roots: Sequence[Anchor]) -> tuple[Anchor, ...]:

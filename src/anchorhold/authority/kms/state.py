@@ -4,55 +4,21 @@ One transaction is one call: what it changed and the journal row that says so ar
 leaves. Secrets of principals are sealed by the keystore; key material is not here at all.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sql
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.engine import Connection, Engine
 
-from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.database import open_database
 from anchorhold.authority.journal import Journal
-
-_TABLES = sql.MetaData()
-_realm = sql.Table(
-    "realm",
-    _TABLES,
-    sql.Column("partition", sql.Text, nullable=False),
-    sql.Column("region", sql.Text, nullable=False),
-    sql.Column("account", sql.Text, nullable=False),
-    sql.Column("anchor_class", sql.Text, nullable=False),
-)
-_anchors = sql.Table(
-    "anchors",
-    _TABLES,
-    sql.Column("name", sql.Text, primary_key=True),
-    sql.Column("root_der", sql.LargeBinary, nullable=False),
-)
-_principals = sql.Table(
-    "principals",
-    _TABLES,
-    sql.Column("access_key_id", sql.Text, primary_key=True),
-    sql.Column("name", sql.Text, nullable=False, unique=True),
-    sql.Column("arn", sql.Text, nullable=False),
-    sql.Column("secret", sql.LargeBinary, nullable=False),
-    sql.Column("identity_policy", sql.Text),
-)
-_keys = sql.Table(
-    "keys",
-    _TABLES,
-    sql.Column("key_id", sql.Text, primary_key=True),
-    sql.Column("enabled", sql.Boolean, nullable=False),
-    sql.Column("policy", sql.Text, nullable=False),
-    sql.Column("description", sql.Text, nullable=False),
-    sql.Column("created", sql.BigInteger, nullable=False),
-)
-_journal_keys = sql.Table("journal_keys", _TABLES, sql.Column("sealed", sql.LargeBinary, nullable=False))
-Journal.define(_TABLES)
+from anchorhold.authority.kms import tables
+from anchorhold.authority.kms.rows.grants import GrantRows
+from anchorhold.authority.kms.rows.keys import KeyRows
+from anchorhold.authority.kms.rows.names import AliasRows, TagRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +32,10 @@ class Realm:
 
     def key_arn(self, key_id: str) -> str:
         return f"arn:{self.partition}:kms:{self.region}:{self.account}:key/{key_id}"
+
+    def alias_arn(self, name: str) -> str:
+        """`name` begins `alias/`."""
+        return f"arn:{self.partition}:kms:{self.region}:{self.account}:{name}"
 
     @property
     def root_arn(self) -> str:
@@ -84,14 +54,12 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """A symmetric wrapping key's public side."""
+class Network:
+    """Addresses that are a VPC's, and the endpoint they come through."""
 
-    key_id: str
-    enabled: bool
-    policy: str
-    description: str
-    created: Milliseconds
+    cidr: str
+    vpc: str
+    vpce: str | None
 
 
 class Transaction:
@@ -99,14 +67,19 @@ class Transaction:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.keys = KeyRows(connection)
+        self.aliases = AliasRows(connection)
+        self.tags = TagRows(connection)
+        self.grants = GrantRows(connection)
 
     def principal(self, access_key_id: str) -> Principal | None:
-        row = self._one(sql.select(_principals).where(_principals.c.access_key_id == access_key_id))
+        query = sql.select(tables.principals).where(tables.principals.c.access_key_id == access_key_id)
+        row = self.connection.execute(query).mappings().first()
         return None if row is None else Principal(**row)
 
     def add_principal(self, principal: Principal) -> None:
         self.connection.execute(
-            sql.insert(_principals).values(
+            sql.insert(tables.principals).values(
                 access_key_id=principal.access_key_id,
                 name=principal.name,
                 arn=principal.arn,
@@ -115,30 +88,20 @@ class Transaction:
             )
         )
 
-    def key(self, key_id: str) -> Key | None:
-        row = self._one(sql.select(_keys).where(_keys.c.key_id == key_id))
-        return None if row is None else Key(**row)
-
-    def add_key(self, key: Key) -> None:
-        self.connection.execute(
-            sql.insert(_keys).values(
-                key_id=key.key_id,
-                enabled=key.enabled,
-                policy=key.policy,
-                description=key.description,
-                created=key.created,
-            )
+    def set_identity_policy(self, name: str, text: str | None) -> bool:
+        """Whether there is a principal of that name."""
+        where = tables.principals.c.name == name
+        return bool(
+            self.connection.execute(sql.update(tables.principals).where(where).values(identity_policy=text)).rowcount
         )
 
-    def set_policy(self, key_id: str, policy: str) -> None:
-        self.connection.execute(sql.update(_keys).where(_keys.c.key_id == key_id).values(policy=policy))
+    def networks(self) -> Sequence[Network]:
+        return [Network(**row) for row in self.connection.execute(sql.select(tables.networks)).mappings()]
 
-    def set_enabled(self, key_id: str, *, enabled: bool) -> None:
-        self.connection.execute(sql.update(_keys).where(_keys.c.key_id == key_id).values(enabled=enabled))
-
-    def _one(self, query: "sql.Select[Any]") -> dict[str, Any] | None:
-        row = self.connection.execute(query).mappings().first()
-        return None if row is None else dict(row)
+    def add_network(self, network: Network) -> None:
+        self.connection.execute(
+            sql.insert(tables.networks).values(cidr=network.cidr, vpc=network.vpc, vpce=network.vpce)
+        )
 
 
 class State:
@@ -152,19 +115,19 @@ class State:
         """A new database; `journal_key` is sealed. Raises FileExistsError."""
         path.touch(mode=0o600, exist_ok=False)
         engine = open_database(path)
-        _TABLES.create_all(engine)
+        tables.TABLES.create_all(engine)
         with engine.begin() as connection:
             connection.execute(
-                sql.insert(_realm).values(
+                sql.insert(tables.realm).values(
                     partition=realm.partition,
                     region=realm.region,
                     account=realm.account,
                     anchor_class=realm.anchor_class,
                 )
             )
-            connection.execute(sql.insert(_journal_keys).values(sealed=journal_key))
+            connection.execute(sql.insert(tables.journal_keys).values(sealed=journal_key))
             for name, root in anchors.items():
-                connection.execute(sql.insert(_anchors).values(name=name, root_der=root))
+                connection.execute(sql.insert(tables.anchors).values(name=name, root_der=root))
         return cls(engine)
 
     @classmethod
@@ -176,20 +139,20 @@ class State:
 
     def realm(self) -> Realm:
         with self._engine.begin() as connection:
-            return Realm(**connection.execute(sql.select(_realm)).mappings().one())
+            return Realm(**connection.execute(sql.select(tables.realm)).mappings().one())
 
     def anchors(self) -> dict[str, bytes]:
         with self._engine.begin() as connection:
-            return {row.name: row.root_der for row in connection.execute(sql.select(_anchors))}
+            return {row.name: row.root_der for row in connection.execute(sql.select(tables.anchors))}
 
     def journal_key(self) -> bytes:
         """The sealed seed of the key that signs the journal."""
         with self._engine.begin() as connection:
-            return bytes(connection.execute(sql.select(_journal_keys.c.sealed)).scalar_one())
+            return bytes(connection.execute(sql.select(tables.journal_keys.c.sealed)).scalar_one())
 
     def journal(self, key: Ed25519PrivateKey) -> Journal:
         """The journal of this database, under `key`."""
-        return Journal(_TABLES, key)
+        return Journal(tables.TABLES, key)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:

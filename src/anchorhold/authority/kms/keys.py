@@ -1,0 +1,149 @@
+"""Keys themselves: made, described, listed, enabled, disabled."""
+
+import secrets
+import uuid
+from dataclasses import replace
+
+from anchorhold.authority.kms import key_states, policies, policy
+from anchorhold.authority.kms.call import Answer, Call
+from anchorhold.authority.kms.faults import KmsFault, limit_exceeded, unsupported
+from anchorhold.authority.kms.fields import stored
+from anchorhold.authority.kms.key import SYMMETRIC, Key, KeyState, Origin, Usage
+from anchorhold.authority.kms.material import make_material
+from anchorhold.authority.kms.metadata import metadata
+from anchorhold.authority.kms.paging import Listing
+from anchorhold.authority.kms.request_values import Asked
+from anchorhold.authority.kms.tags import check_tags, tag_values
+
+MAX_KEYS = 100_000  # AWS's quota of an account in a Region
+MAX_DESCRIPTION = 8_192
+_SIMULATED = "simulated: "
+_NOT_PENDING = (KeyState.PENDING_DELETION, KeyState.PENDING_IMPORT, KeyState.UNAVAILABLE)
+_OTHER_USAGES = ("SIGN_VERIFY", "GENERATE_VERIFY_MAC", "KEY_AGREEMENT", "ENCAPSULATE_DECAPSULATE")
+_OTHER_ORIGINS = ("EXTERNAL", "AWS_CLOUDHSM", "EXTERNAL_KEY_STORE")
+_OTHER_SPECS = (
+    "RSA_2048", "RSA_3072", "RSA_4096", "ECC_NIST_P256", "ECC_NIST_P384", "ECC_NIST_P521", "ECC_SECG_P256K1",
+    "HMAC_224", "HMAC_256", "HMAC_384", "HMAC_512", "SM2", "ML_DSA_44", "ML_DSA_65", "ML_DSA_87",
+    "ECC_NIST_EDWARDS25519", "ML_KEM_512", "ML_KEM_768", "ML_KEM_1024",
+)  # fmt: skip
+
+
+def create_key(call: Call) -> Answer:
+    """A symmetric key with its policy. Only who may administer the account may make one."""
+    fields = call.fields
+    fields.allow(
+        "Policy", "Description", "KeyUsage", "CustomerMasterKeySpec", "KeySpec", "Origin", "CustomKeyStoreId", "Tags",
+        "MultiRegion", "BypassPolicyLockoutSafetyCheck", "XksKeyId",
+    )  # fmt: skip
+    fields.choice("KeyUsage", Usage.ENCRYPT_DECRYPT.value, also=_OTHER_USAGES)
+    fields.choice("KeySpec", SYMMETRIC, also=_OTHER_SPECS)
+    fields.choice("CustomerMasterKeySpec", SYMMETRIC, also=_OTHER_SPECS)
+    fields.choice("Origin", Origin.AWS_KMS.value, also=_OTHER_ORIGINS)
+    if fields.flag("MultiRegion") or {"CustomKeyStoreId", "XksKeyId"} & fields.members.keys():
+        raise unsupported("multi-Region keys and keys in a custom key store are not supported here")
+    tags = check_tags(fields)
+    asked = Asked(values=_new_key_values(call) | tag_values(tags))
+    call.authorise_account("CreateKey", asked=asked)
+    if tags:
+        call.authorise_account("TagResource", asked=asked)
+    if call.transaction.keys.count() >= MAX_KEYS:
+        raise limit_exceeded(f"expected at most {MAX_KEYS} keys in an account")
+    key = _new_key(call)
+    policies.check_policy(call, key, key.policy)
+    call.transaction.keys.add(key)
+    call.transaction.tags.put(key.key_id, tags)
+    make_material(call, key)
+    call.draft.touch(call.realm.key_arn(key.key_id))
+    call.draft.response = {"keyMetadata": {"keyId": key.key_id, "arn": call.realm.key_arn(key.key_id)}}
+    return {"KeyMetadata": metadata(call, key)}
+
+
+def _new_key(call: Call) -> Key:
+    text = stored(call.fields.text("Description", most=MAX_DESCRIPTION) or "", "Description")
+    description = _SIMULATED + text if call.realm.anchor_class == "simulated" else text
+    key_policy = call.fields.text("Policy", least=1, most=policy.MAX_POLICY)
+    return Key(
+        str(uuid.UUID(bytes=secrets.token_bytes(16), version=4)),
+        KeyState.ENABLED,
+        Usage.ENCRYPT_DECRYPT,
+        SYMMETRIC,
+        Origin.AWS_KMS,
+        description[:MAX_DESCRIPTION],
+        policy.default_policy(call.realm.root_arn) if key_policy is None else key_policy,
+        call.now,
+    )
+
+
+def _new_key_values(call: Call) -> dict[str, str | tuple[str, ...]]:
+    return {
+        "kms:keyspec": SYMMETRIC,
+        "kms:keyusage": Usage.ENCRYPT_DECRYPT.value,
+        "kms:keyorigin": Origin.AWS_KMS.value,
+        "kms:multiregion": "false",
+        "kms:bypasspolicylockoutsafetycheck": policies.bypass(call),
+    }
+
+
+def describe_key(call: Call) -> Answer:
+    call.fields.allow("KeyId", "GrantTokens")
+    key = call.key(by_alias=True)
+    call.grant_tokens()
+    call.authorise(key, "DescribeKey")
+    return {"KeyMetadata": metadata(call, key)}
+
+
+def list_keys(call: Call) -> Answer:
+    call.fields.allow("Limit", "Marker", "ResourceOwners")
+    owners = call.fields.texts("ResourceOwners", items=2, most=64)
+    if owners is not None and not set(owners) <= {"SELF", "OTHER_ACCOUNTS_VIA_RAM"}:
+        raise KmsFault("ValidationException", "resourceOwners: expected SELF and OTHER_ACCOUNTS_VIA_RAM")
+    call.authorise_account("ListKeys")
+    ours = owners is None or "SELF" in owners
+    return Listing(
+        "Keys",
+        100,
+        1_000,
+        call.transaction.keys.after if ours else lambda _after, _limit: (),
+        lambda key: key.key_id,
+        lambda key: {"KeyId": key.key_id, "KeyArn": call.realm.key_arn(key.key_id)},
+    ).page(call)
+
+
+def enable_key(call: Call) -> Answer:
+    return _switch(call, "EnableKey", KeyState.ENABLED)
+
+
+def disable_key(call: Call) -> Answer:
+    """Revocation: the next call under this key is refused."""
+    return _switch(call, "DisableKey", KeyState.DISABLED)
+
+
+def update_key_description(call: Call) -> Answer:
+    call.fields.allow("KeyId", "Description")
+    key = call.key()
+    description = stored(call.fields.needed_text("Description", most=MAX_DESCRIPTION), "Description")
+    call.authorise(key, "UpdateKeyDescription")
+    key_states.refuse(call, key, KeyState.PENDING_DELETION)
+    if call.realm.anchor_class == "simulated" and not description.startswith(_SIMULATED):
+        description = (_SIMULATED + description)[:MAX_DESCRIPTION]
+    call.transaction.keys.put(replace(key, description=description))
+    return {}
+
+
+def _switch(call: Call, operation: str, state: KeyState) -> Answer:
+    call.fields.allow("KeyId")
+    key = call.key()
+    call.authorise(key, operation)
+    key_states.refuse(call, key, *_NOT_PENDING)
+    call.transaction.keys.put(replace(key, state=state))
+    return {}
+
+
+OPERATIONS = {
+    "CreateKey": create_key,
+    "DescribeKey": describe_key,
+    "ListKeys": list_keys,
+    "EnableKey": enable_key,
+    "DisableKey": disable_key,
+    "UpdateKeyDescription": update_key_description,
+}
