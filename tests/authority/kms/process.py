@@ -52,8 +52,13 @@ class Face:
         return judge(client)
 
     def aws(self, name: str, *arguments: str, secret: str | None = None) -> subprocess.CompletedProcess[str]:
+        command = [str(BIN / "aws"), "kms", "--endpoint-url", self.endpoint, "--output", "json", *arguments]
+        return subprocess.run(command, env=self.environment(name, secret), capture_output=True, text=True, check=False)
+
+    def environment(self, name: str, secret: str | None = None) -> dict[str, str]:
+        """What the AWS CLI reads of a caller, and nothing of whoever runs this."""
         who = self.credentials[name]
-        environment = {
+        return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
             "AWS_ACCESS_KEY_ID": who["access_key_id"],
@@ -62,8 +67,6 @@ class Face:
             "AWS_CA_BUNDLE": str(TlsFiles.within(self.folder).authority),
             "AWS_MAX_ATTEMPTS": "1",
         }
-        command = [str(BIN / "aws"), "kms", "--endpoint-url", self.endpoint, "--output", "json", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
     def document(self, **other: bytes) -> bytes:
         measurements = MEASUREMENTS | {int(name.removeprefix("pcr")): value for name, value in other.items()}
