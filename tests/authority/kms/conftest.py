@@ -57,7 +57,7 @@ class Kms:
     now: int
     keystore: Choice | None = None
     app: Any = field(init=False)
-    region: str = "eu-central-1"
+    region: str = field(default="eu-central-1", init=False)
 
     def __post_init__(self) -> None:
         setup.init(self.folder, "simulated", [self.pki.anchor], now=Milliseconds(self.now), keystore=self.keystore)

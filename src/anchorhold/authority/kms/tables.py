@@ -49,7 +49,7 @@ keys = sql.Table(
     sql.Column("description", sql.Text, nullable=False),
     sql.Column("policy", sql.Text, nullable=False),
     sql.Column("created", sql.BigInteger, nullable=False),
-    sql.Column("deletion_date", sql.BigInteger),
+    sql.Column("deletion_date", sql.BigInteger, index=True),  # asked for at every call
     sql.Column("pending_window", sql.Integer),
     sql.Column("custom_key_store_id", sql.Text),
     sql.Column("xks_key_id", sql.Text),
