@@ -12,7 +12,18 @@ import time
 
 from bench.common import Line, note
 
-BENCHES = ("loading", "throughput", "overhead", "verification", "hops", "bodies", "shaping", "profiles", "attest")
+BENCHES = (
+    "loading",
+    "throughput",
+    "overhead",
+    "verification",
+    "hops",
+    "bodies",
+    "shaping",
+    "profiles",
+    "attest",
+    "revocation",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from anchorhold.attestation.anchors import anchor_from_pem
+from anchorhold.attestation.document import parse_document
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.measure.cpio import Entry, Mode, write_cpio
 from anchorhold.attestation.measure.eif import Architecture, write_eif
@@ -120,6 +121,17 @@ def test_the_log_tells_how_an_enclave_ended_and_the_list_drops_it(rig: Rig, unti
     assert [(event["enclave"], event["exit"]) for event in rig.events("enclave-ended")] == [(enclave_id, 9)]
     assert "last words" in rig.console(enclave_id)
     assert not (rig.state / "enclaves" / enclave_id / "image").exists()
+
+
+def test_the_modules_clock_moves_when_told_and_by_at_most_a_day(rig: Rig) -> None:
+    rig.run(rig.image())
+    before = parse_document(_document(rig)).timestamp_ms
+    assert call(rig.control, {"command": "move-clock", "ms": -7_200_000}) == {"MovedMs": -7_200_000}
+    assert -7_200_000 <= parse_document(_document(rig)).timestamp_ms - before < -3_600_000
+    assert call(rig.control, {"command": "move-clock", "ms": 7_200_000}) == {"MovedMs": 0}
+    for wrong in (86_400_001, "60", None):
+        with pytest.raises(ControlRefused, match="field 'ms'"):
+            call(rig.control, {"command": "move-clock", "ms": wrong})
 
 
 def test_terminate_ends_one_enclave_and_says_so(rig: Rig, alive: Any) -> None:

@@ -42,6 +42,8 @@ NOT_SIMULATED = (
     "vsock",
 )
 
+MAX_MOVE_MS = 86_400_000  # a day: a certificate of the toy root is still valid then
+
 MakeNsm = Callable[[dict[int, bytes], str], Transact]
 """From the registers at boot and the module id to an NSM's transact."""
 
@@ -94,10 +96,30 @@ class Enclave:
         }
 
 
+class ModuleClock:
+    """What every NSM of this hypervisor reads: the machine's clock, and whatever it was moved by."""
+
+    def __init__(self, clock_ms: Callable[[], int]) -> None:
+        self._clock_ms = clock_ms
+        self._moved_ms = 0
+
+    def ms(self) -> int:
+        return self._clock_ms() + self._moved_ms
+
+    def move(self, by_ms: int) -> int:
+        """By how much it is off now."""
+        self._moved_ms += by_ms
+        return self._moved_ms
+
+
 class Hypervisor:
     """Starts, lists and ends enclaves; see the module's docstring."""
 
-    def __init__(self, state: Path, make_nsm: MakeNsm, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, state: Path, make_nsm: MakeNsm, clock_ms: Callable[[], int], module_clock: ModuleClock | None = None
+    ) -> None:
+        """`module_clock` is what `make_nsm` reads, where commands may move it."""
+        self._module_clock = module_clock
         self._state = state
         self._make_nsm = make_nsm
         self._clock_ms = clock_ms
@@ -115,6 +137,8 @@ class Hypervisor:
             return [enclave.described() for enclave in self._enclaves.values()]
         if command == "terminate-enclave":
             return await self._terminate(_text(request, "enclave_id"))
+        if command == "move-clock" and self._module_clock is not None:
+            return {"MovedMs": self._module_clock.move(_whole(request, "ms"))}
         raise ControlRefused("malformed", f"unknown command {command!r}")
 
     async def close(self) -> None:
@@ -198,10 +222,18 @@ def _text(request: Json, name: str) -> str:
     return value
 
 
+def _whole(request: Json, name: str) -> int:
+    value = request.get(name)
+    if not isinstance(value, int) or abs(value) > MAX_MOVE_MS:
+        raise ControlRefused("malformed", f"field {name!r}: expected at most {MAX_MOVE_MS} ms either way")
+    return value
+
+
 async def operate(state: Path, control: Path, clock_ms: Callable[[], int]) -> None:
     """Answer at `control` until SIGTERM or SIGINT, then end every enclave."""
     pki = prepare(state, clock_ms())
-    hypervisor = Hypervisor(state, lambda pcrs, module: ToyNsm(pki, pcrs, module, clock_ms).transact, clock_ms)
+    module = ModuleClock(clock_ms)
+    hypervisor = Hypervisor(state, lambda pcrs, name: ToyNsm(pki, pcrs, name, module.ms).transact, clock_ms, module)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
