@@ -67,6 +67,8 @@ KMS_KEYSTORE = b"anchorhold/v1/kms/keystore"
 KMS_BLOB = b"anchorhold/v1/kms/blob"
 KMS_BLOB_CONTEXT = b"anchorhold/v1/kms/blob-context"
 KMS_MATERIAL = b"anchorhold/v1/kms/material-id"
+KMS_IMPORTED = b"anchorhold/v1/kms/imported-material-id"
+KMS_IMPORT_TOKEN = b"anchorhold/v1/kms/import-token"
 
 # Keystores and backups of an authority (docs/spec/keystores.md)
 KEYSTORE_SEAL = b"anchorhold/v1/keystore/seal"

@@ -3,7 +3,6 @@
 import base64
 import json
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,11 +12,9 @@ from tests.authority.kms.conftest import MEASUREMENTS, RSA_KEY, Kms, refused
 
 from anchorhold.attestation.binding import Ask
 from anchorhold.attestation.purpose import Purpose
-from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.keystore import Choice, KeystoreError, Kind, open_keystore
-from anchorhold.authority.kms import setup
 from anchorhold.authority.kms.blob import HEADER_BYTES
-from anchorhold.authority.kms.material import handle_of
+from anchorhold.authority.kms.material import FIRST, handle_of
 from anchorhold.authority.owner.app import make_app
 from anchorhold.authority.tls import TlsFiles
 from anchorhold.enclave.keys.envelope import open_envelope
@@ -32,21 +29,9 @@ def chosen() -> Choice:
     return Choice(Kind.PKCS11, module=hsm.module, token=hsm.label, pin_file=hsm.pin_file)
 
 
-@dataclass
-class KmsOnToken(Kms):
-    """The KMS of the other tests, over a token."""
-
-    chosen: Choice
-
-    def __post_init__(self) -> None:
-        setup.init(self.folder, "simulated", [self.pki.anchor], now=Milliseconds(self.now), keystore=self.chosen)
-        self.credentials = json.loads((self.folder / setup.CREDENTIALS).read_text())
-        self.start()
-
-
 def test_a_kms_over_a_token_releases_to_the_measured_enclave_alone(tmp_path: Path, chosen: Choice) -> None:
     now = time.time_ns() // 1_000_000
-    kms = KmsOnToken(tmp_path / "kms", SimulatedPki.create(datetime.fromtimestamp(now / 1000, UTC)), now, chosen)
+    kms = Kms(tmp_path / "kms", SimulatedPki.create(datetime.fromtimestamp(now / 1000, UTC)), now, chosen)
     arn, blob = kms.attested_key()
     assert not {"keystore.key", "keystore.cbor"} & {file.name for file in kms.folder.iterdir()}
     for _ in range(2):
@@ -62,7 +47,7 @@ def test_a_kms_over_a_token_releases_to_the_measured_enclave_alone(tmp_path: Pat
     changed = base64.b64encode(raw[:-1] + bytes([raw[-1] ^ 1])).decode()
     refused("InvalidCiphertextException", lambda: kms.decrypt(arn, changed, kms.document()))
     store = open_keystore(kms.folder)
-    handle = handle_of(arn.rpartition("/")[2], 1)
+    handle = handle_of(arn.rpartition("/")[2], FIRST)
     store.destroy(handle)
     with pytest.raises(KeyError):
         store.open(handle, raw[HEADER_BYTES:], b"")
