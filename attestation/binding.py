@@ -15,6 +15,7 @@ from anchorhold.attestation import labels
 from anchorhold.attestation.canonical import Value, decode_map, encode
 from anchorhold.attestation.digest import labelled, same
 from anchorhold.attestation.errors import Malformed, Mismatch, TooLarge
+from anchorhold.attestation.purpose import Purpose, decode_purposes, encode_purposes
 from anchorhold.attestation.types import (
     BOOT_ID_BYTES,
     KEY_ID_BYTES,
@@ -29,7 +30,7 @@ from anchorhold.attestation.types import (
 )
 from anchorhold.attestation.verify import Evidence
 
-MAX_STATEMENT = 8_192  # bytes; genesis takes 2.3 KiB
+MAX_STATEMENT = 32_768  # bytes; 16 purposes with 64 tenants each take 22 KiB, genesis 2.3
 MAX_NAME = 64  # characters of a source, suite or purpose
 MAX_CHALLENGE = 64  # bytes; the owner's has 32, KMS none
 MAX_NUMBER = 2**53  # so that every JSON reader holds it
@@ -67,7 +68,7 @@ class Release:
     source: str
     ask: Ask
     model: ModelDigest
-    purpose: str
+    purposes: tuple[Purpose, ...]
     request: int
     challenge: bytes
     release_key: bytes | None
@@ -99,10 +100,16 @@ def encode_statement(statement: Statement) -> bytes:
     fields: dict[str, Value] = {"v": VERSION, "kind": form.name}
     for name in form.fields:
         value = getattr(statement, name)
-        fields[name] = value.value if isinstance(value, Enum) else value
+        fields[name] = _plain(value)
     raw = encode(fields)
     _decode(raw, form)
     return raw
+
+
+def _plain(value: object) -> Value:
+    if isinstance(value, Enum):
+        return cast("Value", value.value)
+    return encode_purposes(value) if isinstance(value, tuple) else cast("Value", value)
 
 
 def decode_statement(raw: bytes, kind: type[Kind]) -> Kind:
@@ -213,7 +220,7 @@ def _release(fields: Mapping[str, Value]) -> Release:
         _name(fields, "source"),
         ask,
         ModelDigest(_sized(fields, "model", SHA384_BYTES)),
-        _name(fields, "purpose"),
+        decode_purposes(fields["purposes"], "release statement: purposes"),
         _number(fields, "request"),
         challenge,
         release_key,
@@ -282,7 +289,7 @@ _FORMS: Mapping[type, _AnyForm] = {
             "source": str,
             "ask": str,
             "model": bytes,
-            "purpose": str,
+            "purposes": list,
             "request": int,
             "challenge": bytes,
             "release_key": _BYTES_OR_NULL,

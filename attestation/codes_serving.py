@@ -60,8 +60,12 @@ The credential has ended.
 Ask the authority for a new one.
 
 purpose
-The purpose asked for is not one that the deployment serves.
+The purpose asked for is not one that the deployment serves, or that a lease grants now.
 Name one of those the message shows.
+
+tenant
+A lease does not cover this tenant, or its credential or signature does not hold for this request.
+Ask the authority for a credential for this model and purpose, and whether the tenant is revoked.
 
 # leases and configuration
 

@@ -14,6 +14,7 @@ from anchorhold.attestation import labels
 from anchorhold.attestation.canonical import Value, check_map, decode_map, encode
 from anchorhold.attestation.digest import labelled
 from anchorhold.attestation.errors import Malformed, TooLarge
+from anchorhold.attestation.purpose import checked_reason
 from anchorhold.attestation.types import SHA384_BYTES, ConfigDigest, ModelDigest, Sha384
 
 VERSION = 1
@@ -22,7 +23,7 @@ MAX_SIGNERS = 8
 MAX_SOURCES = 4  # shares of one model key
 MAX_AUTHORITIES = 4  # CA certificates of one source
 MAX_CERTIFICATE = 4_096  # bytes of DER
-MAX_PURPOSES = 32
+MAX_PURPOSES = 16  # what one lease can grant (purpose.py)
 MAX_TEXT = 256  # characters; the longest is an ARN
 ED25519_BYTES = 32
 LEASE_TTL_MS = (2_000, 3_600_000)  # simulation takes 2 s; production policy asks for 30 s at least
@@ -184,7 +185,7 @@ def _engine(value: Value) -> EngineSettings:
 
 def _purposes(fields: Mapping[str, Value]) -> tuple[str, ...]:
     members = _list(fields, "purposes", 1, MAX_PURPOSES)
-    names = tuple(_text({"purposes": one}, "purposes") for one in members)
+    names = tuple(checked_reason(one, "configuration: purposes") for one in members)
     if len(set(names)) != len(names):
         raise Malformed("configuration: purposes: listed twice")
     return names

@@ -14,6 +14,15 @@ from anchorhold.attestation import canonical, labels
 from anchorhold.attestation.cose import parse_sign1, sign1
 from anchorhold.attestation.digest import labelled
 from anchorhold.attestation.errors import EvidenceError, Malformed, Mismatch, NotCanonical
+from anchorhold.attestation.purpose import (
+    MAX_BARRED,
+    Grant,
+    decode_grants,
+    decode_tags,
+    encode_grants,
+    permit,
+    reasons,
+)
 from anchorhold.attestation.types import (
     BOOT_ID_BYTES,
     SHA384_BYTES,
@@ -24,7 +33,7 @@ from anchorhold.attestation.types import (
 )
 
 LEASE_VERSION = 1
-MAX_LEASE_BYTES = 8_192  # 16 purposes of 128 bytes, three digests and a signature take under 3,000
+MAX_LEASE_BYTES = 32_768  # 16 purposes with 64 tenants each take 22 KiB, 256 barred tenants 4.4
 MAX_NAME_BYTES = 128  # a source's or purpose's name (DESIGN 12.6)
 MAX_PURPOSES = 16
 MIN_TTL_MS = 2_000  # simulation's floor; production policy starts at 30 s
@@ -38,6 +47,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "genesis": bytes,
     "model": bytes,
     "purposes": list,
+    "barred": list,
     "request": int,
     "release": bytes,
     "ttl": int,
@@ -53,17 +63,30 @@ class LeaseExpired(EvidenceError):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What one lease says. `release` is the digest of the `release` statement that asked for it."""
+    """What one lease says. `release` is the digest of the `release` statement that asked for it.
+
+    `barred` are the tags of tenants whom no purpose covers, whatever it says.
+    """
 
     source: str
     boot_id: BootId
     genesis: StatementDigest
     model: ModelDigest
-    purposes: tuple[str, ...]
+    purposes: tuple[Grant, ...]
     request: int
     release: StatementDigest
     ttl_ms: int
     not_after: Milliseconds
+    barred: tuple[bytes, ...] = ()
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The reason codes it grants."""
+        return reasons(self.purposes)
+
+    def permit(self, *, reason: str, tag: bytes | None, now: int) -> None:
+        """Raises NotGranted unless it covers a use for `reason` by the tenant of this tag at `now`."""
+        permit(self.purposes, self.barred, reason=reason, tag=tag, now=now)
 
     def check_boot(self, *, boot_id: BootId, genesis: StatementDigest, model: ModelDigest) -> None:
         """Raises Mismatch unless the lease is for exactly this boot and model."""
@@ -90,7 +113,8 @@ def sign_lease(lease: Lease, key: Ed25519PrivateKey, asserted: bool = False) -> 
             "boot": lease.boot_id,
             "genesis": lease.genesis,
             "model": lease.model,
-            "purposes": list(lease.purposes),
+            "purposes": encode_grants(lease.purposes),
+            "barred": list(lease.barred),
             "request": lease.request,
             "release": lease.release,
             "ttl": lease.ttl_ms,
@@ -141,7 +165,8 @@ def _read(payload: bytes) -> Lease:
         boot_id=BootId(cast("bytes", fields["boot"])),
         genesis=StatementDigest(cast("bytes", fields["genesis"])),
         model=ModelDigest(cast("bytes", fields["model"])),
-        purposes=checked_names(fields["purposes"], "lease: purposes"),
+        purposes=decode_grants(fields["purposes"], "lease: purposes"),
+        barred=decode_tags(fields["barred"], "lease: barred", MAX_BARRED),
         request=request,
         release=StatementDigest(cast("bytes", fields["release"])),
         ttl_ms=ttl,

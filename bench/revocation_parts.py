@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bench.revocation_relay import Relay
 
+from anchorhold.attestation.purpose import Purpose
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.owner.app import make_app
 from anchorhold.authority.owner.setup import init
@@ -89,7 +90,7 @@ class Part:
             nsm=module, boottime=jumps.boottime, now_ms=clock.now_ms, open_stream=lambda _: relay.connect()
         )
         source = enclave.source(blob, share, lease_ttl_ms=int(LEASE_S * 1000))
-        self._keeper = LeaseKeeper([source], self._gate, purpose=PURPOSE, observe=lambda _: None)
+        self._keeper = LeaseKeeper([source], self._gate, purposes=lambda: (Purpose(PURPOSE),), observe=lambda _: None)
         self._thread = threading.Thread(target=self._live, daemon=True)
 
     def start(self) -> None:

@@ -33,11 +33,12 @@ from anchorhold.enclave.phases import Phase, Step
 from anchorhold.enclave.refusal import offer_refusal
 from anchorhold.enclave.serve.epochs import Epochs, Identity
 from anchorhold.enclave.serve.recorder import Recorder
+from anchorhold.enclave.serve.refusals import Refusals
 from anchorhold.enclave.serve.replay import ReplayMemory
 from anchorhold.enclave.serve.scribe import LogContradiction, LogUnavailable
 from anchorhold.enclave.serve.server import Offer, Server
 from anchorhold.enclave.serve.service import NAMESPACE_SECRET, Service
-from anchorhold.enclave.sources import key_sources
+from anchorhold.enclave.sources import asked_purposes, key_sources
 
 RECORDS_TIMEOUT_S = 30.0  # for the log to take the records of the boot
 DRAIN_POLL_S = 0.05
@@ -76,11 +77,12 @@ class Life:
         )
         booted.scribe.watch(self.gate.fault)
         self.keeper = LeaseKeeper(
-            key_sources(booted), self.gate, purpose=configuration.purposes[0], observe=self.recorder.observe
+            key_sources(booted), self.gate, purposes=lambda: asked_purposes(booted), observe=self.recorder.observe
         )
         self.backstop = Backstop(self.gate, offer=self._offer_cut, end=lambda: os._exit(EXIT_ENDED))
         self._shutdown = threading.Event()
         self._tokens = itertools.count()
+        self.refusals = Refusals()
 
     def run(self) -> int:
         """Keys, model, service, end. Raises what does not hold; everything secret is wiped then as at any end."""
@@ -142,6 +144,7 @@ class Life:
             clock_ms=self._now_ms,
             boottime=boottime,
             entropy=secrets.token_bytes,
+            refusals=self.refusals,
         )
 
     def _epochs(self) -> Epochs:
@@ -240,7 +243,7 @@ class Life:
     def _heartbeat(self, size: int) -> Heartbeat:
         dumpable = ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0) != 0
         soft, _hard = resource.getrlimit(resource.RLIMIT_CORE)
-        counters = {"beat": next(self._tokens)}
+        counters = {"beat": next(self._tokens), **self.refusals.snapshot()}
         return Heartbeat(size, counters, dict(self.booted.ledger.snapshot()), dumpable=dumpable, core_limit=soft)
 
     # The end
@@ -256,7 +259,7 @@ class Life:
         if ordered:
             with contextlib.suppress(LogUnavailable, LogContradiction):
                 booted.scribe.flush()
-                booted.scribe.write(Close("shutdown", {}, egress, wiped))
+                booted.scribe.write(Close("shutdown", self.refusals.snapshot(), egress, wiped))
         else:
             booted.scribe.offer_death(self._death(ending, wiped_ms, egress))
         self.recorder.close()

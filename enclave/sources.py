@@ -1,16 +1,20 @@
 """From configuration and signed manifest to the key sources of this boot (DESIGN 5).
 
 The blobs, their contexts and their check values come from the manifest, whose signature holds; everything else from the
-configuration, which is measured. Of the parent's bytes only the KMS credentials are used, and they select a caller.
+configuration, which is measured. Of the parent's bytes only two things are used: KMS
+credentials, which select a caller, and the operator's purposes, which can only narrow what the configuration allows.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from anchorhold.attestation import canonical
 from anchorhold.attestation.configuration import Source
 from anchorhold.attestation.errors import EvidenceError, Malformed
+from anchorhold.attestation.purpose import MAX_TENANTS, Purpose, checked_text, decode_purposes, tenant_tag
 from anchorhold.attestation.sealed.manifest import Manifest, PurposeClass, ShareRole, WrappedShare
 from anchorhold.attestation.sealed.shares import encryption_context, verify_share
+from anchorhold.attestation.types import BootId
 from anchorhold.enclave.boot import Booted, boottime
 from anchorhold.enclave.keys.kms import KmsSource, WrappedSecret
 from anchorhold.enclave.keys.owner import OwnerSource
@@ -19,6 +23,7 @@ from anchorhold.enclave.parent_ports import boot_bytes
 from anchorhold.enclave.serve.transport import open_egress
 from anchorhold.wire.sigv4 import Credentials
 
+MAX_PURPOSES_BYTES = 65_536  # 16 purposes with 64 tenants whose names have 48 bytes
 MAX_CREDENTIALS = 65_536  # bytes; a session token takes about 1,000
 
 
@@ -89,6 +94,40 @@ def read_credentials(raw: bytes) -> Credentials:
     if not (_is_word(key) and _is_word(secret) and (token is None or _is_word(token))):
         raise Malformed("credentials: expected printable ASCII text")
     return Credentials(key, secret, token)
+
+
+def asked_purposes(booted: Booted) -> tuple[Purpose, ...]:
+    """What is asked for now: the operator's narrowing, or all the configuration allows. Raises Malformed, OSError."""
+    raw = boot_bytes(booted.launch.window, "purposes")
+    return read_purposes(raw, booted.configuration.purposes, booted.boot_id)
+
+
+def read_purposes(raw: bytes, allowed: Sequence[str], boot_id: BootId) -> tuple[Purpose, ...]:
+    """A list of {reason, tenants, approver, ticket, expires}, tenants by name; empty bytes ask for all of `allowed`.
+
+    Raises Malformed, also for a reason that the measured configuration does not have.
+    """
+    if not raw:
+        return tuple(Purpose(reason) for reason in allowed)
+    value = canonical.decode(raw, "purposes", limit=MAX_PURPOSES_BYTES)
+    if not isinstance(value, list):
+        raise Malformed("purposes: expected a list")
+    purposes = decode_purposes([_tagged(one, boot_id) for one in value], "purposes")
+    if others := [one.reason for one in purposes if one.reason not in allowed]:
+        raise Malformed(f"purposes: expected one of {', '.join(allowed)}, got {others[0]!r:.80}")
+    return purposes
+
+
+def _tagged(value: canonical.Value, boot_id: BootId) -> canonical.Value:
+    """The same purpose with its tenants as tags of this boot."""
+    if not isinstance(value, dict) or not isinstance(value.get("tenants"), list):
+        raise Malformed("purposes: expected maps with a list of tenants")
+    names = value["tenants"]
+    assert isinstance(names, list)
+    if len(names) > MAX_TENANTS:
+        raise Malformed(f"purposes: expected at most {MAX_TENANTS} tenants, got {len(names)}")
+    tags = {tenant_tag(boot_id, checked_text(name, "purposes: tenant")) for name in names}
+    return {**value, "tenants": sorted(tags)}
 
 
 def _is_word(value: object) -> bool:

@@ -78,7 +78,11 @@ async def run(config: ParentConfig) -> None:
 
 
 def _ports(config: ParentConfig, lifecycle: Lifecycle, log: LogClient, health: Health) -> dict[Port, Handler]:
-    files = {"configuration": config.configuration, "credentials": config.credentials}
+    files = {
+        "configuration": config.configuration,
+        "credentials": config.credentials,
+        "purposes": config.purposes,
+    }
     return {
         Port.HEARTBEAT: lifecycle.heartbeat,
         Port.BOOT: BootFiles(files, health).handle,

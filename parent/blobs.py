@@ -1,5 +1,5 @@
-"""Files for the enclave, by name: sealed chunks, the deployment configuration, credentials. All ciphertext or public,
-but for the credentials, which select a caller and decide nothing.
+"""Files for the enclave, by name: sealed chunks, the deployment configuration, purposes, credentials. All ciphertext or
+public, but for the credentials, which select a caller and decide nothing.
 """
 
 import asyncio
@@ -64,9 +64,12 @@ class Blobs:
 
 
 class BootFiles:
-    """Port 9001: GET of the files named here, read anew each time, because credentials rotate."""
+    """Port 9001: GET of the files named here, read anew each time, because credentials rotate and tickets end.
 
-    def __init__(self, files: Mapping[str, Path], health: Health) -> None:
+    A name without a file has no bytes.
+    """
+
+    def __init__(self, files: Mapping[str, Path | None], health: Health) -> None:
         self._files, self._health = files, health
 
     async def handle(self, link: Link) -> None:
@@ -83,9 +86,12 @@ class BootFiles:
             await link.frames_out.write(Kind.GOT, raw)
 
     def _read(self, kind: int, name: bytes) -> bytes:
-        path = self._files.get(name.decode("ascii", "replace"))
-        if kind != Kind.GET or path is None:
+        known = name.decode("ascii", "replace")
+        if kind != Kind.GET or known not in self._files:
             raise Refused
+        path = self._files[known]
+        if path is None:
+            return b""
         try:
             with path.open("rb") as file:
                 raw = file.read(MAX_BODY + 1)

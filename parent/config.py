@@ -75,6 +75,7 @@ class ParentConfig:
     counters_file: Path | None
     configuration: Path
     credentials: Path
+    purposes: Path | None
     sealed: Path
     log: Address
     egress: Mapping[str, Address]
@@ -100,7 +101,7 @@ def parse_config(value: object) -> ParentConfig:
     needed = {"listen", "configuration", "credentials", "sealed", "log", "egress"}
     # One enclave stands beside the other fields, several in a list.
     run = {"enclaves"} if "enclaves" in fields else {"window", "enclave"}
-    _check_names(fields, needed | run, {"ready_file", "counters_file", "alias", "tls"}, "configuration")
+    _check_names(fields, needed | run, {"ready_file", "counters_file", "alias", "tls", "purposes"}, "configuration")
     egress = _object(fields["egress"], "egress")
     if len(egress) > MAX_EGRESS:
         raise ConfigError(f"egress: expected at most {MAX_EGRESS} destinations, got {len(egress)}")
@@ -110,6 +111,7 @@ def parse_config(value: object) -> ParentConfig:
         counters_file=_path_or_none(fields.get("counters_file"), "counters_file"),
         configuration=Path(_text(fields["configuration"], "configuration")),
         credentials=Path(_text(fields["credentials"], "credentials")),
+        purposes=_path_or_none(fields.get("purposes"), "purposes"),
         sealed=Path(_text(fields["sealed"], "sealed")),
         log=_address(_log_host(_text(fields["log"], "log")), "log"),
         egress={name: _address(_text(target, name), f"egress {name!r}") for name, target in egress.items()},

@@ -72,6 +72,12 @@ EXPLANATIONS: Mapping[str, tuple[str, str]] = {
     ),
     "releases-logged": ("Every accepted release is in the log you trust.", "Nothing."),
     "log-not-checked": ("No log key was given, so a release made in secret would pass.", "Give --log-key."),
+    "heartbeat": ("What was given is no heartbeat in the form.", "Ask who handed it on for the signed file."),
+    "heartbeat-product": ("The heartbeat is of another product.", "Bring the one of the product that you pinned."),
+    "heartbeat-threshold": (
+        "Fewer signers of your quorum signed the heartbeat than your threshold asks for.",
+        "Ask the missing signers why; do not take silence for consent.",
+    ),
     "releases-accepted": ("At least one release is accepted.", "Nothing."),
 }
 """Code to meaning and remedy."""

@@ -28,6 +28,7 @@ MAX_ED25519 = 192  # bytes; the COSE_Sign1 over a digest takes 123
 MAX_ML_DSA_65 = 3_456  # bytes; it takes 3,370
 MAX_SIGNED_LIST = MAX_LIST + MAX_SIGNERS * 3_712  # bytes; signers with both signatures and their framing
 MAX_SIGNED_REVOCATION = MAX_REVOCATION + MAX_SIGNERS * 3_712
+MAX_SIGNED_HEARTBEAT = MAX_SIGNED_REVOCATION  # its payload is as small
 
 
 class Kind(Enum):
@@ -36,6 +37,7 @@ class Kind(Enum):
     STATEMENT = "release-statement"
     LIST = "release-list"
     REVOCATION = "release-revocation"
+    HEARTBEAT = "release-heartbeat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ _RULES: Mapping[Kind, _Rules] = {
     Kind.STATEMENT: _Rules(labels.RELEASES_STATEMENT, labels.RELEASES_STATEMENT_SIGNATURE, MAX_ENTRY),
     Kind.LIST: _Rules(labels.RELEASES_LIST, labels.RELEASES_LIST_SIGNATURE, MAX_SIGNED_LIST),
     Kind.REVOCATION: _Rules(labels.RELEASES_REVOCATION, labels.RELEASES_REVOCATION_SIGNATURE, MAX_SIGNED_REVOCATION),
+    Kind.HEARTBEAT: _Rules(labels.RELEASES_HEARTBEAT, labels.RELEASES_HEARTBEAT_SIGNATURE, MAX_SIGNED_HEARTBEAT),
 }
 
 

@@ -53,7 +53,7 @@ RULES: Mapping[str, Rule] = {
     "custodian": _NAME,
     "ask": _NAME,
     "of": _NAME,
-    "purpose": _TEXT,
+    "purposes": Rule(tuple, 1, MAX_MEMBERS),
     "purpose_class": _NAME,
     "code": _NAME,
     "reason": _NAME,
@@ -84,6 +84,7 @@ RULES: Mapping[str, Rule] = {
 }
 _MEMBERS: Mapping[str, tuple[type, ...]] = {
     "keys": (str,),
+    "purposes": (str,),
     "cosigners": (str,),
     "wiped": (str,),
     "facts": (str, int, bytes),
@@ -149,7 +150,7 @@ class KeyRequest(_Body):
     custodian: str
     ask: str
     model: bytes
-    purpose: str
+    purposes: tuple[str, ...]
     purpose_class: str
     request: int
 
@@ -164,7 +165,7 @@ class KeyRelease(_Body):
     custodian: str
     ask: str
     model: bytes
-    purpose: str
+    purposes: tuple[str, ...]
     request: int
     statement: bytes
     document: bytes
@@ -182,7 +183,7 @@ class KeyDeny(_Body):
     custodian: str
     ask: str
     model: bytes
-    purpose: str
+    purposes: tuple[str, ...]
     request: int
     code: str
     statement: bytes | None

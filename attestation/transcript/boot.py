@@ -15,7 +15,8 @@ from anchorhold.attestation.configuration import (
     Source,
 )
 from anchorhold.attestation.errors import EvidenceError, Mismatch
-from anchorhold.attestation.lease import lease_id, verify_lease
+from anchorhold.attestation.lease import Lease, lease_id, verify_lease
+from anchorhold.attestation.purpose import Grant, check_granted
 from anchorhold.attestation.transcript.batch import ReceiptLeaf, batch_root, decode_leaves
 from anchorhold.attestation.transcript.bodies import (
     Anomaly,
@@ -93,6 +94,8 @@ class Boot:
     _numbers: dict[str, int] = field(default_factory=dict)
     _until: dict[str, int] = field(default_factory=dict)
     _lease_ids: set[bytes] = field(default_factory=set)
+    granted: dict[str, Grant] = field(default_factory=dict)
+    """What the latest lease that has a reason granted for it, from an authority where one signs."""
     _shares: set[str] = field(default_factory=set)
     _skipped: int = 0
     _model: bool = False
@@ -163,8 +166,8 @@ class Boot:
         self._expect(f"custodian of {body.source!r}", source.custodian, body.custodian)
         self._expect("model", self.configuration.model, body.model)
         self._expect("purpose class", self.configuration.purpose_class, body.purpose_class)
-        if body.purpose not in self.configuration.purposes:
-            raise Contradiction(Code.CONFIGURATION_DIFFERS, f"purpose {body.purpose!r} is not in the configuration")
+        if others := [one for one in body.purposes if one not in self.configuration.purposes]:
+            raise Contradiction(Code.CONFIGURATION_DIFFERS, f"purpose {others[0]!r} is not in the configuration")
         if body.request <= self._numbers.get(body.source, -1):
             least = self._numbers[body.source] + 1
             raise Contradiction(Code.NO_REQUEST, f"request number: expected at least {least}, got {body.request}")
@@ -178,7 +181,7 @@ class Boot:
 
     def _outcome(self, body: KeyRelease | KeyDeny) -> None:
         asked = self._open_requests.pop((body.source, body.request), None)
-        same = asked is not None and (asked.ask, asked.model, asked.purpose) == (body.ask, body.model, body.purpose)
+        same = asked is not None and _what(asked) == _what(body)
         if not same:
             raise Contradiction(Code.NO_REQUEST, f"{body.TYPE} {body.request} of {body.source!r} has no such request")
         if isinstance(body, KeyDeny):
@@ -203,7 +206,7 @@ class Boot:
                 ("source", body.source, statement.source),
                 ("ask", body.ask, statement.ask.value),
                 ("model", self.configuration.model, statement.model),
-                ("purpose", body.purpose, statement.purpose),
+                ("purposes", body.purposes, tuple(one.reason for one in statement.purposes)),
                 ("request", body.request, statement.request),
                 ("module id", self.evidence.module_id, evidence.module_id),
                 ("nonce", nsm_nonce(Release, statement.challenge), evidence.nonce),
@@ -249,12 +252,17 @@ class Boot:
             ):
                 if expected != actual:
                     raise Mismatch(what, expected=expected, actual=actual)
-            if release.purpose not in lease.purposes:
-                raise Mismatch("purposes", expected=release.purpose, actual=lease.purposes)
+            check_granted(release.purposes, lease.purposes)
+            self._note(lease, source)
             if asserted and lease.ttl_ms > source.lease_ttl_ms:
                 raise Mismatch("asserted ttl", expected=f"at most {source.lease_ttl_ms}", actual=lease.ttl_ms)
         except EvidenceError as error:
             raise Contradiction(Code.LEASE_REFUSED, f"lease {body.request} of {source.name!r}: {error}") from error
+
+    def _note(self, lease: Lease, source: Source) -> None:
+        owned = any(one.kind == "owner" for one in self.configuration.sources)
+        if source.kind == "owner" or not owned:
+            self.granted.update({one.purpose.reason: one for one in lease.purposes})
 
     def _log_lease(self, index: int, body: LogLease) -> None:
         if self._beat is None or body.index != self._beat[0]:
@@ -325,6 +333,10 @@ class Boot:
     def _expect(self, what: str, expected: object, actual: object) -> None:
         if expected != actual:
             raise Contradiction(Code.CONFIGURATION_DIFFERS, str(Mismatch(what, expected=expected, actual=actual)))
+
+
+def _what(body: KeyRequest | KeyRelease | KeyDeny) -> tuple[str, bytes, tuple[str, ...]]:
+    return body.ask, body.model, body.purposes
 
 
 class _Missing:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from anchorhold.attestation.channel.receipt import verify_receipt
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.journal import is_head_leaf
+from anchorhold.attestation.purpose import Grant
 from anchorhold.attestation.release.signed import is_release_leaf
 from anchorhold.attestation.transcript.bodies import Close, Death
 from anchorhold.attestation.transcript.boot import Boot, Context, Contradiction
@@ -105,6 +106,11 @@ class Replay:
         # Only a verified record may say how late the log goes.
         self._end_ms = max(self._end_ms, record.unverified_entry.t)
 
+    @property
+    def end_ms(self) -> int:
+        """Enclave time of the latest verified record; 0 where there is none."""
+        return self._end_ms
+
     def _stray(self, finding: Finding) -> None:
         self._stray_count += 1
         if self._stray_count <= MAX_STRAYS:
@@ -152,6 +158,8 @@ def _boot_findings(subject: str, boot: Boot, end_ms: int) -> list[Finding]:
         line(Status.PASS, Code.KEYS, f"{counts.releases} releases, {counts.denials} refusals, each with its request"),
         _custodians(subject, boot),
         line(Status.PASS, Code.LEASES, f"{counts.key_leases} key leases, {counts.log_leases} log leases"),
+        *_purposes(subject, boot),
+        *_asserted(subject, boot),
         line(Status.PASS, Code.BATCHES, f"{counts.receipts} receipts in {counts.batches} batches"),
     ]
     if boot.missing:
@@ -188,6 +196,39 @@ def _custodians(subject: str, boot: Boot) -> Finding:
     if boot.evidence.simulated:
         return Finding(subject, Status.SIMULATION, Code.SIMULATED_CUSTODIAN, f"{words}: {named}", boot.index)
     return Finding(subject, Status.LIMIT, Code.CUSTODIAN, f"{words}: {named}", boot.index)
+
+
+def _purposes(subject: str, boot: Boot) -> list[Finding]:
+    """What the leases granted, and on whose word (DESIGN 12.25)."""
+    if not boot.granted:
+        return []
+    detail = "; ".join(_granted(one) for one in boot.granted.values())
+    return [Finding(subject, Status.PASS, Code.PURPOSES, detail, boot.index)]
+
+
+def _granted(grant: Grant) -> str:
+    one = grant.purpose
+    words = [one.reason, f"for {len(one.tenants)} tenants" if one.tenants else "for anybody"]
+    if one.ticket or one.approver:
+        word = "backed by a signed ticket" if grant.backed else "asserted by the operator"
+        words.append(f"ticket {one.ticket!r}, approver {one.approver!r}: {word}")
+    return ", ".join(words)
+
+
+def _asserted(subject: str, boot: Boot) -> list[Finding]:
+    """What a deployment without an owner's authority cannot show (DESIGN 5, 12.26)."""
+    if any(source.kind == "owner" for source in boot.configuration.sources):
+        return []
+    named = boot.configuration.credential_issuer
+    issuer = "none" if named is None else named.hex()[:16]
+    ttl = max(source.lease_ttl_ms for source in boot.configuration.sources)
+    detail = (
+        f"lease asserted by the enclave; purpose class {boot.configuration.purpose_class} alone; credential issuer "
+        f"{issuer}; CloudTrail does not show PCR16; silence is the last lease-blob Decrypt + {ttl} ms + propagation"
+    )
+    simulated = boot.evidence.simulated
+    status, code = (Status.SIMULATION, Code.SIMULATED_ASSERTED) if simulated else (Status.LIMIT, Code.ASSERTED)
+    return [Finding(subject, status, code, detail, boot.index)]
 
 
 def _end(subject: str, boot: Boot, end_ms: int) -> Finding:

@@ -30,10 +30,12 @@ class Code(Enum):
     HARDWARE = "P-HARDWARE"
     KEYS = "P-KEYS"
     LEASES = "P-LEASES"
+    PURPOSES = "P-PURPOSES"
     BATCHES = "P-BATCHES"
     END = "P-END"
     RECEIPT = "P-RECEIPT"
     JOURNAL = "P-JOURNAL"
+    HEARTBEAT = "P-HEARTBEAT"
     TREE_DIFFERS = "C-TREE"
     FORK = "C-FORK"
     STRAY = "C-STRAY"
@@ -50,6 +52,7 @@ class Code(Enum):
     BATCH_DIFFERS = "C-BATCH"
     RECEIPT_REFUSED = "C-RECEIPT"
     JOURNAL_DIFFERS = "C-JOURNAL"
+    HEARTBEAT_REFUSED = "C-HEARTBEAT"
     TRUST_SUGGESTED = "L-TRUST-SUGGESTED"
     OPEN = "L-OPEN"
     TAIL = "L-TAIL"
@@ -57,12 +60,15 @@ class Code(Enum):
     NO_OUTCOME = "L-NO-OUTCOME"
     TIME = "L-TIME"
     CUSTODIAN = "L-CUSTODIAN"
+    ASSERTED = "L-ASSERTED"
+    HEARTBEAT_STALE = "L-HEARTBEAT"
     ANOMALY = "L-ANOMALY"
     EMPTY = "L-EMPTY"
     SIMULATED_ROOT = "S-ROOT"
     SIMULATED_TIME = "S-TIME"
     SIMULATED_QUORUM = "S-QUORUM"
     SIMULATED_CUSTODIAN = "S-CUSTODIAN"
+    SIMULATED_ASSERTED = "S-ASSERTED"
     NO_RECEIPTS = "N-RECEIPTS"
     NO_CLOUDTRAIL = "N-CLOUDTRAIL"
     RELEASES = "N-RELEASES"
@@ -114,6 +120,7 @@ EXPLANATIONS: Mapping[Code, str] = {
     Code.HARDWARE: "The genesis document verifies under the trusted root and measurements, and binds the keys.",
     Code.KEYS: "Every key release and refusal follows its request; each release shows a verified document bound to it.",
     Code.LEASES: "Every lease is signed, for this boot and model, no longer than it says; log leases show the log.",
+    Code.PURPOSES: "What the leases granted. Ticket and approver are the operator's word unless said to be backed.",
     Code.BATCHES: "Every batch of receipts agrees with its list and was made under a lease.",
     Code.END: "The boot ended with a signed `close` or `death` record.",
     Code.RECEIPT: "The receipt is signed by a boot in this log, and its salted commitment is in a batch of that boot.",
@@ -141,6 +148,11 @@ EXPLANATIONS: Mapping[Code, str] = {
     Code.NO_OUTCOME: "A key request has neither a release nor a refusal.",
     Code.TIME: "The document's own word dates it (grade T0). Ask for witnessed checkpoints.",
     Code.CUSTODIAN: "The key shares have the same custodian, so one party alone can release the model key.",
+    Code.ASSERTED: "No authority signs this boot's lease: it is the enclave's word; only the purpose class is proved.",
+    Code.HEARTBEAT: "Enough of the quorum said, lately enough, that no measurement outside its list is authorised.",
+    Code.HEARTBEAT_STALE: "The quorum's last heartbeat is older than you accept. Ask its signers why it stopped.",
+    Code.HEARTBEAT_REFUSED: "The heartbeat given is no heartbeat of your quorum, or too few signed it.",
+    Code.SIMULATED_ASSERTED: "In simulation no authority signs this boot's lease: it is the enclave's own word.",
     Code.ANOMALY: "The enclave recorded something that must not happen.",
     Code.EMPTY: "The log holds no boot, so nothing was verified.",
     Code.JOURNAL_UNANCHORED: "The journal holds together, but no head of it is in this log: its end could be missing.",

@@ -1,7 +1,8 @@
 """Opens a KMS `CiphertextForRecipient`: one strict CMS profile over asn1crypto, one uniform error.
 
-The profile is what AWS KMS emits and nothing beside it: EnvelopedData version 2, one recipient named by the SHA-256 of
-our SPKI, RSAES-OAEP with SHA-256 spelled out, AES-256-CBC, content primitive or in segments. The envelope is not
+The profile is what AWS KMS emits, and the two freedoms a writer has in it (RFC 4055 2.1: a hash's parameters NULL or
+absent; X.690 8.1.3: definite or indefinite lengths): EnvelopedData version 2, one recipient named by the SHA-256 of our
+SPKI, RSAES-OAEP with SHA-256 spelled out, AES-256-CBC, content primitive or in segments. The envelope is not
 authenticated, so what comes out is only a claim: the share proves itself by its check value. Every fault, from a wrong
 tag to bad padding, is the same `EnvelopeInvalid`, so nobody learns from it where it failed.
 """
@@ -21,10 +22,16 @@ MAX_CONTENT = 4_112  # bytes; 4096 of plaintext, padded to whole blocks
 MAX_SEGMENTS = 16  # real content has one; the form allows more
 BLOCK = 16
 CONTENT_KEY_BYTES = 32
-# rsaesOaep { [0] sha256 NULL, [1] mgf1 { sha256 NULL } }, no label: compared whole, so SHA-1 defaults cannot slip in.
-_OAEP = bytes.fromhex(
-    "303c06092a864886f70d010107302fa00f300d06096086480165030402010500"
-    "a11c301a06092a864886f70d010108300d06096086480165030402010500"
+# rsaesOaep { [0] sha256, [1] mgf1 { sha256 } }, no label: compared whole, so no default of SHA-1 slips in. With NULL
+# as AWS KMS writes it, without as OpenSSL does; RFC 4055 2.1 has both mean the same.
+_OAEP = (
+    bytes.fromhex(
+        "303c06092a864886f70d010107302fa00f300d06096086480165030402010500"
+        "a11c301a06092a864886f70d010108300d06096086480165030402010500"
+    ),
+    bytes.fromhex(
+        "303806092a864886f70d010107302ba00d300b0609608648016503040201a11a301806092a864886f70d010108300b0609608648016503040201"
+    ),
 )
 _UNIFORM = "the KMS envelope does not open"
 
@@ -94,7 +101,7 @@ def _parse(raw: bytes) -> tuple[bytes, bytes, bytes, bytes]:
     _require(recipient["version"].native == "v2" and recipient["rid"].name == "subject_key_identifier")
     identifier = _octets(recipient["rid"].chosen)
     _require(len(identifier) == hashlib.sha256().digest_size)
-    _require(recipient["key_encryption_algorithm"].dump() == _OAEP)
+    _require(recipient["key_encryption_algorithm"].dump() in _OAEP)
     # 3. The content: plain data under AES-256-CBC.
     content = enveloped["encrypted_content_info"]
     _require(content["content_type"].native == "data")

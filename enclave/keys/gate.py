@@ -7,6 +7,7 @@ returns when the lease is over, and whoever waits there wipes.
 import threading
 from collections.abc import Callable, Iterable
 
+from anchorhold.attestation.lease import Lease
 from anchorhold.enclave.keys.lease import Cause, Event, LeaseTable, State
 
 WATCH_S = 0.2  # waits run on a clock that stops in a pause; the boot clock is asked again at least this often
@@ -41,6 +42,11 @@ class Gate:
         """Raises NotAdmitted in a drain or without a log lease, LeaseEnded after the end."""
         with self._changed:
             self._table.admit(self._boottime())
+
+    def permit(self, *, reason: str, tenant: str | None, now_ms: int) -> None:
+        """Raises NotGranted unless every lease in force covers a use for `reason` by this tenant."""
+        with self._changed:
+            self._table.permit(reason=reason, tenant=tenant, now_ms=now_ms)
 
     @property
     def lease_id(self) -> bytes:
@@ -95,10 +101,13 @@ class Gate:
         with self._changed:
             return self._table.ask(source, self._boottime())
 
-    def granted(self, source: str, number: int, *, raw: bytes, sent_at: float, ttl_s: float) -> bool:
+    def granted(
+        self, source: str, number: int, *, raw: bytes, sent_at: float, ttl_s: float, lease: Lease | None = None
+    ) -> bool:
         """Take the answer to request `number`; False when it came too late. Raises UnexpectedAnswer."""
         with self._changed:
-            taken = self._table.granted(source, number, raw=raw, sent_at=sent_at, ttl_s=ttl_s, now=self._boottime())
+            now = self._boottime()
+            taken = self._table.granted(source, number, raw=raw, sent_at=sent_at, ttl_s=ttl_s, now=now, lease=lease)
             self._changed.notify_all()
             return taken
 

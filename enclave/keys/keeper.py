@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from anchorhold.attestation.binding import Ask
+from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.purpose import Purpose
 from anchorhold.enclave.keys.clock import ClockDoubt
 from anchorhold.enclave.keys.gate import Gate
 from anchorhold.enclave.keys.lease import LeaseEnded
@@ -26,7 +28,8 @@ class Asked:
     custodian: str
     ask: Ask
     number: int
-    purpose: str
+    purposes: tuple[str, ...]
+    """The reason codes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,17 @@ class LeaseKeeper:
     """Obtains the shares, then keeps the leases. `observe` writes each event to the transcript and must not block."""
 
     def __init__(
-        self, sources: Sequence[KeySource], gate: Gate, *, purpose: str, observe: Callable[[KeeperEvent], None]
+        self,
+        sources: Sequence[KeySource],
+        gate: Gate,
+        *,
+        purposes: Callable[[], tuple[Purpose, ...]],
+        observe: Callable[[KeeperEvent], None],
     ) -> None:
+        """`purposes` is asked before each request: a ticket ends, and another takes its place."""
         self._sources = tuple(sources)
         self._gate = gate
-        self._purpose = purpose
+        self._purposes = purposes
         self._observe = observe
         self._threads: list[threading.Thread] = []
 
@@ -117,10 +126,15 @@ class LeaseKeeper:
 
     def _request(self, source: KeySource, ask: Ask) -> Released:
         number = self._gate.ask(source.name)
-        asked = Asked(source.name, source.custodian, ask, number, self._purpose)
+        try:
+            purposes = self._purposes()
+        except (OSError, EvidenceError) as error:
+            self._gate.unavailable(source.name, number)
+            raise SourceUnavailable(source.name, "purposes", str(error)) from error
+        asked = Asked(source.name, source.custodian, ask, number, tuple(one.reason for one in purposes))
         self._observe(asked)
         try:
-            released = source.request(ask, number=number, purpose=self._purpose)
+            released = source.request(ask, number=number, purposes=purposes)
         except ClockDoubt as error:
             self._gate.clock_doubt(error.code)
             raise
@@ -138,6 +152,7 @@ class LeaseKeeper:
             raw=released.lease,
             sent_at=released.sent_at_boottime,
             ttl_s=released.lease_ttl_ms / 1000,
+            lease=released.granted,
         )
         self._observe(Granted(asked, released, released.sent_at_boottime + released.lease_ttl_ms / 1000))
         if not taken:

@@ -8,7 +8,7 @@ A KMS signs no lease, so the lease here is asserted by the receipt key: the encl
 import base64
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import cast
@@ -27,6 +27,7 @@ from anchorhold.attestation.binding import (
 from anchorhold.attestation.configuration import Source
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.lease import Lease, sign_lease
+from anchorhold.attestation.purpose import Grant, Purpose
 from anchorhold.attestation.types import Milliseconds, StatementDigest
 from anchorhold.enclave.keys.envelope import EnvelopeInvalid, open_envelope
 from anchorhold.enclave.keys.https import Answer, host_header, post
@@ -85,7 +86,7 @@ class KmsSource:
     def custodian(self) -> str:
         return self._source.custodian
 
-    def request(self, ask: Ask, *, number: int, purpose: str) -> Released:
+    def request(self, ask: Ask, *, number: int, purposes: Sequence[Purpose]) -> Released:
         """See KeySource. The credentials are asked for anew each time, because they expire long before an enclave does.
 
         1. a fresh key, a `release` statement that names it, a document that carries both;
@@ -96,7 +97,7 @@ class KmsSource:
         # 1. The recipient.
         credentials = self._caller()
         key = rsa.generate_private_key(RSA_EXPONENT, RSA_BITS)
-        attested = self._attest(ask, key, number, purpose)
+        attested = self._attest(ask, key, number, purposes)
         # 2. The call.
         wrapped = self._wrapped[ask]
         sent_at, sent_ms = self._context.boottime(), self._context.now_ms()
@@ -109,10 +110,11 @@ class KmsSource:
         secret = self._open(answer, key, wrapped, facts)
         if ask is Ask.LEASE:
             secret.wipe()
-        lease = self._assert_lease(attested.digest, number, purpose, sent_ms)
+        lease, raw_lease = self._assert_lease(attested.digest, number, purposes, sent_ms)
         return Released(
             share=secret if ask is Ask.KEY else None,
-            lease=lease,
+            lease=raw_lease,
+            granted=lease,
             lease_ttl_ms=self._source.lease_ttl_ms,
             sent_at_boottime=sent_at,
             statement=attested.statement,
@@ -126,7 +128,7 @@ class KmsSource:
         except (OSError, EvidenceError) as error:
             raise SourceUnavailable(self.name, "credentials", str(error)) from error
 
-    def _attest(self, ask: Ask, key: rsa.RSAPrivateKey, number: int, purpose: str) -> "_Attested":
+    def _attest(self, ask: Ask, key: rsa.RSAPrivateKey, number: int, purposes: Sequence[Purpose]) -> "_Attested":
         spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         release = Release(
             boot_id=self._context.boot_id,
@@ -134,7 +136,7 @@ class KmsSource:
             source=self._source.name,
             ask=ask,
             model=self._context.model,
-            purpose=purpose,
+            purposes=tuple(purposes),
             request=number,
             challenge=b"",  # AWS KMS gives none (DESIGN 12.5); TLS is what keeps a replay from being answered to us
             release_key=None,
@@ -201,19 +203,22 @@ class KmsSource:
             raise SourceUnavailable(self.name, code, f"HTTP status {status}", facts=facts)
         raise Refused(self.name, code, f"HTTP status {status}", facts=facts)
 
-    def _assert_lease(self, release: StatementDigest, number: int, purpose: str, sent: Milliseconds) -> bytes:
+    def _assert_lease(
+        self, release: StatementDigest, number: int, purposes: Sequence[Purpose], sent: Milliseconds
+    ) -> tuple[Lease, bytes]:
+        # A KMS decides on no purpose: what was asked for is all that this lease can say (DESIGN 5).
         lease = Lease(
             source=self._source.name,
             boot_id=self._context.boot_id,
             genesis=self._context.genesis,
             model=self._context.model,
-            purposes=(purpose,),
+            purposes=tuple(Grant(one) for one in purposes),
             request=number,
             release=release,
             ttl_ms=self._source.lease_ttl_ms,
             not_after=Milliseconds(sent + self._source.lease_ttl_ms),
         )
-        return sign_lease(lease, self._context.receipt_key, asserted=True)
+        return lease, sign_lease(lease, self._context.receipt_key, asserted=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
-from anchorhold.attestation.lease import lease_id
+from anchorhold.attestation.lease import Lease, lease_id
+from anchorhold.attestation.purpose import NotGranted, tenant_tag
 
 RENEW_AFTER = 3  # a lease is renewed when one third of it has passed
 RETRY_AFTER = 30  # an unreachable source is asked again after a thirtieth of its lease: some twenty tries
@@ -90,6 +91,8 @@ class Held:
     raw: bytes
     sent_at: float
     ttl_s: float
+    lease: Lease | None
+    """What it says, as its source verified it; None permits nothing."""
 
     @property
     def deadline(self) -> float:
@@ -144,7 +147,17 @@ class LeaseTable:
 
     # Answers
 
-    def granted(self, source: str, number: int, *, raw: bytes, sent_at: float, ttl_s: float, now: float) -> bool:
+    def granted(
+        self,
+        source: str,
+        number: int,
+        *,
+        raw: bytes,
+        sent_at: float,
+        ttl_s: float,
+        now: float,
+        lease: Lease | None = None,
+    ) -> bool:
         """Take a granted lease; False when it came too late to matter. Raises UnexpectedAnswer.
 
         The signature, the boot, the model and the statement were checked by the source; here it is about time.
@@ -162,7 +175,7 @@ class LeaseTable:
         if self.state > State.OPEN:
             return False
         # 3. Never longer than the configuration allows, whatever the authority signs.
-        held = Held(raw, sent_at, min(ttl_s, entry.longest_s))
+        held = Held(raw, sent_at, min(ttl_s, entry.longest_s), lease)
         entry.held, entry.next_at = held, sent_at + held.ttl_s / RENEW_AFTER
         if all(other.held is not None for other in self._sources.values()):
             self._move(Event.ALL_GRANTED, source, "", now)
@@ -226,6 +239,15 @@ class LeaseTable:
         self.check(now)
         if self.state is not State.OPEN or self.log_deadline is None:
             raise NotAdmitted(self._why())
+
+    def permit(self, *, reason: str, tenant: str | None, now_ms: int) -> None:
+        """Every lease in force must cover this use; `tenant` None: nobody proved to be one. Raises NotGranted."""
+        for name, entry in self._sources.items():
+            if entry.held is None or entry.held.lease is None:
+                raise NotGranted(f"source {name!r}: no lease says what it grants")
+            lease = entry.held.lease
+            tag = None if tenant is None else tenant_tag(lease.boot_id, tenant)
+            lease.permit(reason=reason, tag=tag, now=now_ms)
 
     def deadline(self) -> float | None:
         """The earliest deadline of all sources, or where the drain fixed it; None until every source has granted."""

@@ -5,7 +5,7 @@ is sealed to that key and to the statement that names it; the lease counts only 
 configuration, and only if it answers exactly this request.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -18,6 +18,7 @@ from anchorhold.attestation.configuration import Source
 from anchorhold.attestation.digest import length_prefixed
 from anchorhold.attestation.errors import EvidenceError, Mismatch
 from anchorhold.attestation.lease import Lease, verify_lease
+from anchorhold.attestation.purpose import Purpose, check_granted
 from anchorhold.attestation.types import StatementDigest
 from anchorhold.enclave.keys.https import MAX_ANSWER, Answer, host_header, post
 from anchorhold.enclave.keys.hybrid import draw_hybrid
@@ -61,20 +62,20 @@ class OwnerSource:
     def custodian(self) -> str:
         return self._source.custodian
 
-    def request(self, ask: Ask, *, number: int, purpose: str) -> Released:
+    def request(self, ask: Ask, *, number: int, purposes: Sequence[Purpose]) -> Released:
         """See KeySource.
 
         1. a challenge from the authority;
         2. a fresh one-time key, a `release` statement that names both, a document that vouches for it;
         3. the request; the lease's time starts before it is sent;
-        4. the lease is signed by the configured key and answers exactly this statement;
+        4. the lease is signed by the configured key, answers exactly this statement and grants no more than was asked;
         5. the share opens for the fresh key and this statement, and proves itself.
         """
         # 1. The challenge.
         challenge = self._challenge()
         # 2. The statement.
         key = draw_hybrid()
-        asked = self._attest(ask, key, challenge, number, purpose)
+        asked = self._attest(ask, key, challenge, number, purposes)
         # 3. The request.
         body = canonical.encode(
             {
@@ -94,6 +95,7 @@ class OwnerSource:
         return Released(
             share=share,
             lease=raw_lease,
+            granted=lease,
             lease_ttl_ms=min(lease.ttl_ms, self._source.lease_ttl_ms),
             sent_at_boottime=sent_at,
             statement=encode_statement(asked.release),
@@ -109,14 +111,16 @@ class OwnerSource:
             raise Refused(self.name, "answer", f"challenge: expected {CHALLENGE_BYTES} bytes, got {len(challenge)}")
         return challenge
 
-    def _attest(self, ask: Ask, key: HybridPrivateKey, challenge: bytes, number: int, purpose: str) -> "_Asked":
+    def _attest(
+        self, ask: Ask, key: HybridPrivateKey, challenge: bytes, number: int, purposes: Sequence[Purpose]
+    ) -> "_Asked":
         release = Release(
             boot_id=self._context.boot_id,
             genesis=self._context.genesis,
             source=self._source.name,
             ask=ask,
             model=self._context.model,
-            purpose=purpose,
+            purposes=tuple(purposes),
             request=number,
             challenge=challenge,
             release_key=key.public,
@@ -166,10 +170,10 @@ class OwnerSource:
                 ("source of the lease", release.source, lease.source),
                 ("request of the lease", release.request, lease.request),
                 ("release of the lease", asked.digest, lease.release),
-                ("purposes of the lease", (release.purpose,), lease.purposes),
             ):
                 if expected != actual:
                     raise Mismatch(what, expected=expected, actual=actual, code="lease-mismatch")
+            check_granted(release.purposes, lease.purposes)
         except EvidenceError as error:
             raise Refused(self.name, "answer", str(error)) from error
         return lease

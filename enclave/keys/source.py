@@ -6,13 +6,15 @@ never logs, and its errors carry nothing secret.
 """
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from anchorhold.attestation.binding import Ask
+from anchorhold.attestation.lease import Lease
+from anchorhold.attestation.purpose import Purpose
 from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, StatementDigest
 from anchorhold.enclave.keys.secret import Secret
 from anchorhold.enclave.nsm.module import SecurityModule
@@ -65,6 +67,8 @@ class Released:
     share: Secret | None = field(repr=False)
     lease: bytes
     """COSE_Sign1: by the owner's lease key, or asserted by the receipt key."""
+    granted: Lease
+    """What `lease` says: verified to answer exactly this request."""
     lease_ttl_ms: int
     sent_at_boottime: float
     statement: bytes
@@ -81,6 +85,6 @@ class KeySource(Protocol):
     @property
     def custodian(self) -> str: ...
 
-    def request(self, ask: Ask, *, number: int, purpose: str) -> Released:
+    def request(self, ask: Ask, *, number: int, purposes: Sequence[Purpose]) -> Released:
         """Ask once, as request `number` of this boot. Raises Refused or SourceUnavailable."""
         ...

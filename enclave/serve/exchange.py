@@ -15,6 +15,7 @@ from anchorhold.attestation.channel.errors import UnknownKey
 from anchorhold.attestation.channel.padding import longest_tail_s
 from anchorhold.attestation.channel.receipt import Asserted, Receipt, sign_receipt
 from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.purpose import NotGranted
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.enclave.keys.lease import LeaseEnded
 from anchorhold.enclave.model.engine import EmbeddingChunk, EngineRefused, EngineRequest
@@ -63,6 +64,14 @@ async def serve_infer(
     answer = _Answer(writer, service, exchange, received, arrived)
     await _until_gone(reader, answer)
     return None
+
+
+class NotPermitted(LeaseEnded):
+    """The lease in force does not grant this purpose to this tenant."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 class _CutOff(FrameError):
@@ -147,7 +156,8 @@ class _Answer:
         self._arrived = arrived
         self._opened = service.clock_ms()
         self._progress = _Progress()
-        self._outlet = outlet(Way(exchange, service.gate.check, self._send), received.header.padding)
+        self._admitted = self._refused = False
+        self._outlet = outlet(Way(exchange, self._check, self._send), received.header.padding)
 
     async def run(self) -> None:
         """From the answer's opening to its final record. Raises OSError when the client is gone."""
@@ -200,14 +210,40 @@ class _Answer:
             return Code.BUSY
         # 3. For a purpose this deployment serves.
         if received.request.reason not in service.configuration.purposes:
+            service.refusals.count(Code.PURPOSE.value)
             return Code.PURPOSE
-        # 4. Under a lease of the key and of the log.
+        # 4. Under a lease of the key and of the log, which grants this purpose to this tenant.
         try:
             service.gate.admit()
             self._progress.lease = service.gate.lease_id
+            self._permitted()
         except LeaseEnded as error:
             return Code(error.code)
+        self._admitted = True
         return None
+
+    def _check(self) -> None:
+        """Before every record of the answer: the lease, and that it still grants this use. Raises LeaseEnded.
+
+        For an answer that a renewed lease no longer covers the lease has ended: it is cut, and told so, as at any end.
+        """
+        self._service.gate.check()
+        if self._admitted:
+            try:
+                self._permitted()
+            except NotPermitted as error:
+                raise LeaseEnded("the lease in force no longer grants this use") from error
+
+    def _permitted(self) -> None:
+        service, party = self._service, self._progress.party
+        name = None if party is None else party.name
+        try:
+            service.gate.permit(reason=self._received.request.reason, tenant=name, now_ms=service.clock_ms())
+        except NotGranted as error:
+            if not self._refused:
+                service.refusals.count(error.code)
+            self._refused = True
+            raise NotPermitted(error.code) from error
 
     async def _generate(self) -> Finish | Code:
         left = self._received.header.deadline / 1000 - (self._service.boottime() - self._arrived)
@@ -276,7 +312,7 @@ class _Answer:
 
     def _lease_code(self) -> Code | None:
         try:
-            self._service.gate.check()
+            self._check()
         except LeaseEnded as error:
             return Code(error.code)
         return None

@@ -13,6 +13,7 @@ from anchorhold.attestation.types import Milliseconds
 from anchorhold.enclave.model.engine import Engine
 from anchorhold.enclave.serve.egress import EgressClass
 from anchorhold.enclave.serve.epochs import Epochs
+from anchorhold.enclave.serve.refusals import Refusals
 from anchorhold.enclave.serve.replay import ReplayMemory
 
 NAMESPACE_SECRET = 32  # bytes, drawn at boot
@@ -26,6 +27,9 @@ class AdmissionGate(Protocol):
 
     def admit(self) -> None:
         """Raises NotAdmitted or LeaseEnded when no new request is taken."""
+
+    def permit(self, *, reason: str, tenant: str | None, now_ms: int) -> None:
+        """Raises NotGranted unless every lease in force covers this use."""
 
     @property
     def lease_id(self) -> bytes:
@@ -61,4 +65,5 @@ class Service:
     clock_ms: Callable[[], Milliseconds]
     boottime: Callable[[], float]
     entropy: Entropy
+    refusals: Refusals = field(default_factory=Refusals)
     sequence: Callable[[], int] = field(default_factory=lambda: itertools.count(1).__next__)

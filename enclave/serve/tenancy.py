@@ -19,10 +19,12 @@ NAMESPACE = 32
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """Who a request is served for. `tenant` is a pseudonym of this boot, None without a credential."""
+    """Who a request is served for. `tenant` is a pseudonym of this boot, None like `name` without a credential."""
 
     tenant: bytes | None
     namespace: bytes
+    name: str | None = None
+    """As its credential says: what a lease's tags are compared with. It never leaves."""
 
 
 def verified_party(
@@ -59,4 +61,5 @@ def _party(credential: TenantCredential, partition: bytes | None, boot_secret: b
     return Party(
         hmac.digest(boot_secret, pseudonym, "sha384")[:PSEUDONYM],
         hmac.digest(boot_secret, namespace, "sha384")[:NAMESPACE],
+        credential.tenant,
     )

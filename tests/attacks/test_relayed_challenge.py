@@ -18,6 +18,7 @@ from tests.e2e.cell import Base, Cell, Cells
 from anchorhold.attestation import canonical
 from anchorhold.attestation.binding import Ask, Release, Serve, decode_statement, encode_statement
 from anchorhold.attestation.channel.seal import HYBRID_SEED, HybridPrivateKey
+from anchorhold.attestation.purpose import Purpose
 from anchorhold.attestation.sealed.manifest import PurposeClass, ShareRole, WrappedShare, decode_manifest
 from anchorhold.attestation.sealed.shares import encryption_context
 from anchorhold.authority.owner.client import AdminClient
@@ -128,7 +129,7 @@ def test_the_owners_challenge_at_the_public_attest_gains_nothing(base: Base, par
         source="owner",
         ask=Ask.KEY,
         model=serve.model,
-        purpose=PURPOSE,
+        purposes=(Purpose(PURPOSE),),
         request=1_000,
         challenge=challenge,
         release_key=key.public,

@@ -23,6 +23,7 @@ from anchorhold.attestation.binding import (
 from anchorhold.attestation.canonical import decode, encode
 from anchorhold.attestation.digest import labelled
 from anchorhold.attestation.errors import EvidenceError, Malformed, Mismatch, NotCanonical, TooLarge
+from anchorhold.attestation.purpose import Purpose
 from anchorhold.attestation.types import BootId, ConfigDigest, Milliseconds, ModelDigest, Sha384, StatementDigest
 from anchorhold.attestation.verify import Evidence, verify_live
 from anchorhold.sim.stage import NONCE, Stage
@@ -33,7 +34,16 @@ MODEL = ModelDigest(b"d" * 48)
 CONFIG = ConfigDigest(b"c" * 48)
 GENESIS = Genesis(BOOT_ID, b"t" * 32, b"q" * 1952, b"r" * 32, CONFIG, None)
 RELEASE = Release(
-    BOOT_ID, GENESIS_DIGEST, "owner", Ask.KEY, MODEL, "serve", 1, b"x" * 32, release_key=b"k" * 1216, rsa_key=None
+    BOOT_ID,
+    GENESIS_DIGEST,
+    "owner",
+    Ask.KEY,
+    MODEL,
+    (Purpose("chat"),),
+    1,
+    b"x" * 32,
+    release_key=b"k" * 1216,
+    rsa_key=None,
 )
 SERVE = Serve(
     BOOT_ID, GENESIS_DIGEST, "suite", b"k" * 1216, b"r" * 32, MODEL, CONFIG, 3, Milliseconds(1_800_000_000_000)
@@ -125,8 +135,9 @@ def test_public_key_is_null_or_the_rsa_key_named(stage: Stage) -> None:
         {"boot_id": b"b" * 31},
         {"genesis": b""},
         {"ask": "everything"},
-        {"purpose": ""},
-        {"purpose": "a\nb"},
+        {"purposes": []},
+        {"purposes": ["chat"]},
+        {"purposes": [{"reason": "chat"}]},
         {"source": "x" * 65},
         {"request": -1},
         {"request": 2**53},

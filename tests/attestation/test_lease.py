@@ -10,6 +10,7 @@ from anchorhold.attestation.channel.tenant import TenantCredential, issue_creden
 from anchorhold.attestation.cose import sign1
 from anchorhold.attestation.errors import EvidenceError, Malformed, Mismatch, NotCanonical, SignatureInvalid, TooLarge
 from anchorhold.attestation.lease import Lease, LeaseExpired, lease_id, sign_lease, verify_lease
+from anchorhold.attestation.purpose import Grant, Purpose
 from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, StatementDigest
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
@@ -19,7 +20,7 @@ LEASE = Lease(
     boot_id=BootId(b"\x02" * 32),
     genesis=StatementDigest(b"\x03" * 48),
     model=ModelDigest(b"\x04" * 48),
-    purposes=("customer-chat",),
+    purposes=(Grant(Purpose("customer-chat")),),
     request=7,
     release=StatementDigest(b"\x05" * 48),
     ttl_ms=600_000,
@@ -72,16 +73,25 @@ def test_truncated_untagged_and_oversized_leases_are_refused() -> None:
     with pytest.raises(Malformed):
         verify_lease(raw + b"\x00", PUBLIC)
     with pytest.raises(TooLarge):
-        verify_lease(bytes(8_193), PUBLIC)
+        verify_lease(bytes(32_769), PUBLIC)
 
 
+CHAT: dict[str, canonical.Value] = {
+    "reason": "customer-chat",
+    "tenants": [],
+    "approver": "",
+    "ticket": "",
+    "expires": None,
+    "backed": False,
+}
 FIELDS: dict[str, canonical.Value] = {
     "v": 1,
     "source": "owner",
     "boot": LEASE.boot_id,
     "genesis": LEASE.genesis,
     "model": LEASE.model,
-    "purposes": ["customer-chat"],
+    "purposes": [CHAT],
+    "barred": [],
     "request": 7,
     "release": LEASE.release,
     "ttl": 600_000,
@@ -101,9 +111,25 @@ FIELDS: dict[str, canonical.Value] = {
         {"model": b"\x04" * 49},
         {"release": b"\x05" * 47},
         {"purposes": []},
-        {"purposes": ["a", "a"]},
+        {"purposes": [CHAT, CHAT]},
+        {"purposes": ["customer-chat"]},
+        {"purposes": [CHAT | {"reason": ""}]},
+        {"purposes": [CHAT | {"reason": "x" * 65}]},
+        {"purposes": [CHAT | {"reason": "a\nb"}]},
+        {"purposes": [CHAT | {"tenants": [b"t" * 15]}]},
+        {"purposes": [CHAT | {"tenants": [b"t" * 16, b"t" * 16]}]},
+        {"purposes": [CHAT | {"tenants": [b"u" * 16, b"t" * 16]}]},
+        {"purposes": [CHAT | {"tenants": [bytes([at] * 16) for at in range(65)]}]},
+        {"purposes": [CHAT | {"approver": "x" * 129}]},
+        {"purposes": [CHAT | {"ticket": "a\x1bb"}]},
+        {"purposes": [CHAT | {"expires": -1}]},
+        {"purposes": [CHAT | {"expires": True}]},
+        {"purposes": [CHAT | {"backed": 1}]},
+        {"purposes": [CHAT | {"more": 1}]},
+        {"barred": [b"t" * 17]},
+        {"barred": [at.to_bytes(16, "big") for at in range(257)]},
         {"purposes": [1]},
-        {"purposes": [str(index) for index in range(17)]},
+        {"purposes": [CHAT | {"reason": str(index)} for index in range(17)]},
         {"request": -1},
         {"request": True},
         {"ttl": 1_999},

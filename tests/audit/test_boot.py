@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from anchorhold.attestation.canonical import encode
 from anchorhold.attestation.lease import lease_id, sign_lease, verify_lease
+from anchorhold.attestation.purpose import Grant, Purpose
 from anchorhold.attestation.transcript.bodies import Anomaly, Batch, Death, Heartbeat, KeyDeny, LogLease
 from anchorhold.attestation.transcript.entry import Entry, parse_record, sign_record
 from anchorhold.attestation.transcript.report import CONTRADICTED, LIMITED, SIMULATED, Code, Status
@@ -45,7 +46,9 @@ def test_a_release_without_its_request_is_refused(story: Story, tmp_path: Path) 
 
 def test_a_refusal_without_its_request_is_refused(story: Story, tmp_path: Path) -> None:
     story.genesis()
-    body = KeyDeny("kms", "Cloud Ltd", "key", story.statement.boot_id + b"x" * 16, "chat", 1, "denied", None, None, {})
+    body = KeyDeny(
+        "kms", "Cloud Ltd", "key", story.statement.boot_id + b"x" * 16, ("chat",), 1, "denied", None, None, {}
+    )
     story.write(body)
     story.leave()
     assert refused(story, tmp_path) is Code.NO_REQUEST
@@ -53,7 +56,13 @@ def test_a_refusal_without_its_request_is_refused(story: Story, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "change",
-    [{"genesis": b"x" * 48}, {"boot_id": b"x" * 32}, {"source": "owner"}, {"purpose": "other"}, {"request": 2}],
+    [
+        {"genesis": b"x" * 48},
+        {"boot_id": b"x" * 32},
+        {"source": "owner"},
+        {"purposes": (Purpose("other"),)},
+        {"request": 2},
+    ],
 )
 def test_a_release_for_something_else_is_refused(story: Story, tmp_path: Path, change: dict[str, object]) -> None:
     story.genesis()
@@ -89,7 +98,7 @@ def _asserted(story: Story, got: Released) -> Released:
 
 def _without_the_purpose(story: Story, got: Released) -> Released:
     lease = verify_lease(got.lease, OWNER_KEY.public_key())
-    return replace(got, lease=sign_lease(replace(lease, purposes=("other",)), OWNER_KEY))
+    return replace(got, lease=sign_lease(replace(lease, purposes=(Grant(Purpose("other")),)), OWNER_KEY))
 
 
 @pytest.mark.parametrize("spoil", [_signed_by_another, _for_another_boot, _asserted, _without_the_purpose])
@@ -220,6 +229,37 @@ def test_the_verdict_names_the_custodians_and_says_where_they_are_one(
     findings = judged(story, tmp_path).report.findings
     assert any(one.code is code and one.detail.endswith(words) for one in findings)
     assert any("same custodian" in one.detail for one in findings) is words.startswith("same custodian")
+
+
+@pytest.mark.parametrize(("backed", "word"), [(False, "asserted by the operator"), (True, "backed by a signed ticket")])
+def test_the_verdict_says_on_whose_word_a_ticket_stands(
+    story: Story, tmp_path: Path, word: str, *, backed: bool
+) -> None:
+    asked = Purpose("chat", approver="ann", ticket="T-1")
+    story.genesis()
+    story.request("owner", 1)
+    got = story.released("owner", 1, changes={"purposes": (asked,)})
+    lease = verify_lease(got.lease, OWNER_KEY.public_key())
+    got = replace(got, lease=sign_lease(replace(lease, purposes=(Grant(asked, backed),)), OWNER_KEY))
+    story.key_release(got)
+    story.key_lease(got)
+    story.close()
+    (said,) = [one.detail for one in judged(story, tmp_path).report.findings if one.code is Code.PURPOSES]
+    assert said == f"chat, for anybody, ticket 'T-1', approver 'ann': {word}"
+
+
+def test_the_verdict_of_a_kms_alone_says_what_no_authority_signed(pki: SimulatedPki, tmp_path: Path) -> None:
+    honest = configuration()
+    for name, sources in (("both", honest.sources), ("owner", honest.sources[1:]), ("kms", honest.sources[:1])):
+        story = Story(pki, tmp_path / name, replace(honest, sources=sources))
+        story.genesis()
+        story.close()
+        findings = judged(story, tmp_path).report.findings
+        said = [one.detail for one in findings if one.code is Code.SIMULATED_ASSERTED]
+        assert bool(said) is (name == "kms")
+        if said:
+            for words in ("asserted", "purpose class serve alone", "credential issuer none", "PCR16", "propagation"):
+                assert words in said[0]
 
 
 def test_an_anomaly_is_a_limit(story: Story, tmp_path: Path) -> None:

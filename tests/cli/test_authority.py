@@ -17,16 +17,29 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 
 from anchorhold.attestation.channel.tenant import verify_credential
+from anchorhold.attestation.release.heartbeat import verify_heartbeat
+from anchorhold.attestation.release.quorum import Quorum, SignerRole
+from anchorhold.attestation.release.statement import ReleaseStatement
 from anchorhold.attestation.transcript.bodies import Body, Death, KeyLease, Model
 from anchorhold.attestation.transcript.entry import Entry, SigningKeys, sign_record
-from anchorhold.attestation.types import Milliseconds, StatementDigest
+from anchorhold.attestation.types import Milliseconds, Platform, StatementDigest
 from anchorhold.authority.kms import setup as kms_setup
 from anchorhold.authority.kms.app import make_app
 from anchorhold.authority.kms.client import KmsClient
 from anchorhold.authority.tls import TlsFiles
 from anchorhold.cli.main import main
 from anchorhold.log.store import Store, init_state
-from anchorhold.sim.owner_face import IMAGE, MODEL, PURPOSE, Authority, Served, measurements, owner_face
+from anchorhold.publish.release import create_signer, load_signer, new_bundle, write_bundle
+from anchorhold.sim.owner_face import (
+    IMAGE,
+    MODEL,
+    PURPOSE,
+    Authority,
+    Served,
+    measurements,
+    owner_face,
+    sealed_manifest,
+)
 from anchorhold.sim.processes import start_time
 from anchorhold.wire.sigv4 import Credentials
 
@@ -213,13 +226,21 @@ def test_status_journal_register_and_tenant(stack: Stack, capsys: pytest.Capture
     registers = {**{str(index): value.hex() for index, value in IMAGE.items()}, "16": bytes(48).hex()}
     policy = {"version": 1, "platforms": ["simulated"], "releases": {"tiny 1": [registers]}}
     (stack.folder / "policy.json").write_text(json.dumps(policy))
+    manifest = stack.folder / "manifest"
+    manifest.write_bytes(sealed_manifest())
     register = ["register", "--alias", "tiny", "--policy", str(stack.folder / "policy.json"), "--purpose", PURPOSE]
+    assert stack.run(*register) == 2  # which model, by its descriptor
+    register += ["--manifest", str(manifest), "--for-tenant", "acme"]
     assert stack.run(*register) == 1  # a zero register would let every debug enclave in
     value = measurements()["16"]
     assert isinstance(value, bytes)
     policy["releases"] = {"tiny 1": [registers | {"16": value.hex()}]}
     (stack.folder / "policy.json").write_text(json.dumps(policy))
     assert stack.run(*register, "--ttl", "60") == 0
+    models = stack.owner.order("status")["models"]
+    assert isinstance(models, list)
+    assert isinstance(models[0], dict)
+    assert (models[0]["model"], models[0]["tenants"], models[0]["ttl_ms"]) == (MODEL, ["acme"], 60_000)
     tenant = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
     out = stack.folder / "acme.credential"
     given = ["--tenant", "acme", "--key", tenant.hex(), "--purpose", PURPOSE, "--out", str(out)]
@@ -231,6 +252,76 @@ def test_status_journal_register_and_tenant(stack: Stack, capsys: pytest.Capture
     kinds = [json.loads(line)["type"] for line in capsys.readouterr().out.splitlines()]
     assert kinds == ["init", "register", "register", "tenant"]
     assert stack.run("journal", "--journal-key", status["lease_key"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "what"),
+    [
+        ("--tenant", "acme", "tenant"),
+        ("--purpose", PURPOSE, "purpose"),
+        ("--image", "a0" * 48, "image"),
+        ("--boot", "0b" * 32, "boot"),
+    ],
+)
+def test_an_image_a_boot_a_tenant_or_a_purpose_is_revoked_and_reinstated(
+    stack: Stack, capsys: pytest.CaptureFixture[str], option: str, value: str, what: str
+) -> None:
+    assert stack.run("revoke", option, value, "--reason", "drill", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said[what], said["last_not_after"]) == (value, 0)
+    assert stack.run("status") == 0
+    assert f"{what} {value}" in capsys.readouterr().out
+    assert not stack.disabled(), "an order to the owner face alone"
+    assert stack.run("reinstate", option, value) == 0
+    assert stack.owner.order("status")["revocations"] == []
+    assert stack.run("reinstate", option, value) == 1
+    assert stack.run("revoke", option, "") in (1, 2)
+
+
+def test_one_revocation_is_about_one_thing(stack: Stack) -> None:
+    assert stack.run("revoke", "--tenant", "acme", "--model", "tiny") == 2
+    assert stack.run("revoke", "--image", "not hex") == 2
+
+
+def test_a_floor_is_raised_shown_and_not_lowered(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    floor = ["floor", "--model-id", "tiny", "--reason", "CVE-1", "--version"]
+    assert stack.run(*floor, "1.2", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["version"] == "1.2"
+    assert stack.run("status") == 0
+    assert "tiny: version 1.2 or later" in capsys.readouterr().out
+    assert stack.run(*floor, "1.1") == 1
+    assert "quorum" in capsys.readouterr().err
+
+
+def test_a_heartbeat_is_signed_by_each_handed_in_and_shown(
+    stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "people"
+    for name, role in (("ann", SignerRole.OWNER), ("bob", SignerRole.OPERATOR)):
+        create_signer(folder / name, name, role)
+    signers = [load_signer(folder / name) for name in ("ann", "bob")]
+    start = Milliseconds(1_700_000_000_000)
+    measured = {index: IMAGE[index] for index in (0, 1, 2)}
+    statement = ReleaseStatement("tiny", "1", Platform.SIMULATED, (measured,), start, Milliseconds(start + 1_000))
+    listed, out = tmp_path / "releases.cbor", tmp_path / "heartbeat"
+    write_bundle(listed, new_bundle((statement,), issued_at=start))
+    for name in ("ann", "bob"):
+        given = ["--list", str(listed), "--signer", str(folder / name), "--out", str(out)]
+        assert main(["authority", "heartbeat", "sign", *given]) == 0
+    quorum = Quorum(tuple(one.public for one in signers), 2, 1)
+    now = Milliseconds(time.time_ns() // 1_000_000)
+    seen = verify_heartbeat(out.read_bytes(), quorum, product="tiny", moment=now, max_age=Milliseconds(3_600_000))
+    assert not seen.stale
+    stacked = ["--stack", str(stack.folder)]
+    assert main(["authority", "heartbeat", "show", *stacked]) == 1
+    assert main(["authority", "heartbeat", "put", *stacked, str(out)]) == 0
+    kept = tmp_path / "kept"
+    capsys.readouterr()
+    assert main(["authority", "heartbeat", "show", *stacked, "--out", str(kept), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["signatures"] == 2
+    assert kept.read_bytes() == out.read_bytes()
+    assert stack.run("status") == 0
+    assert "heartbeat" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -62,6 +62,7 @@ JSON_COMMANDS = {
     "authority init", "authority revoke", "authority reinstate", "authority register",
     "authority status", "authority journal", "authority tenant", "authority migrate", "authority mark",
     "authority backup-state", "authority restore-state", "authority accept-rollback", "authority export", "log init",
+    "authority floor", "authority heartbeat sign", "authority heartbeat put", "authority heartbeat show",
     "authority recipient", "authority backup", "authority restore",
     "release keygen", "release quorum", "release make", "release renew", "release sign", "release revoke",
     "release log", "release show", "release verify", "release merge",

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from anchorhold.attestation.errors import Mismatch
+from anchorhold.attestation.purpose import Grant, Purpose
 from anchorhold.client.session import AttestAnswer, Session, open_session
 from anchorhold.sim.link import loopback_trust
 from anchorhold.sim.loopback import OWNER, PURPOSE, LoopbackEnclave, ManualClock
@@ -32,15 +33,16 @@ def opened(enclave: LoopbackEnclave, owner_lease: bytes | None = None) -> Sessio
 def test_a_session_is_for_the_purposes_that_configuration_and_lease_both_name() -> None:
     enclave = LoopbackEnclave(PKI, ManualClock(NOW))
     session = opened(enclave)
-    session.check_purpose(PURPOSE)
+    session.check_purpose(PURPOSE, credential=None, now=enclave.clock.utc())
     with pytest.raises(Mismatch) as refusal:
-        session.check_purpose("training")
+        session.check_purpose("training", credential=None, now=enclave.clock.utc())
     assert refusal.value.code == "purpose"
     session = replace(
-        session, leases=tuple(replace(h, lease=replace(h.lease, purposes=("a",))) for h in session.leases)
+        session,
+        leases=tuple(replace(h, lease=replace(h.lease, purposes=(Grant(Purpose("a")),))) for h in session.leases),
     )
     with pytest.raises(Mismatch):
-        session.check_purpose(PURPOSE)
+        session.check_purpose(PURPOSE, credential=None, now=enclave.clock.utc())
 
 
 def test_a_genuine_lease_of_another_source_is_refused() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from anchorhold.attestation.channel.header import decode_opening
 from anchorhold.attestation.errors import Mismatch
+from anchorhold.attestation.purpose import Grant, Purpose
 from anchorhold.client.errors import Hinted, LeaseEnded, Unavailable
 from anchorhold.client.gateway import GatewayBroke, ListedEnclave
 from anchorhold.client.sdk import Answer, AsyncClient, Client, Settings
@@ -258,11 +259,13 @@ def test_a_purpose_that_one_of_them_may_not_serve_is_refused_before_sealing() ->
         held = await asking.verify()
         assert asking.sealed_to is not None
         lease = asking.sealed_to.sessions[1].leases[1]
-        narrow = replace(held, leases=(replace(lease, asserted=False, lease=replace(lease.lease, purposes=("a",))),))
+        narrow = replace(
+            held, leases=(replace(lease, asserted=False, lease=replace(lease.lease, purposes=(Grant(Purpose("a")),))),)
+        )
         both = SessionSet((held, narrow))
-        SessionSet((held,)).check_purpose("evaluation")
+        SessionSet((held,)).check_purpose("evaluation", credential=None, now=START)
         with pytest.raises(Mismatch) as refused:
-            both.check_purpose("evaluation")
+            both.check_purpose("evaluation", credential=None, now=START)
         assert refused.value.code == "purpose"
         with pytest.raises(Mismatch):
             await asking.ask("hi", Settings(reason="training"))

@@ -18,6 +18,8 @@ from anchorhold.attestation.configuration import (
     encode_configuration,
     pcr16,
 )
+from anchorhold.attestation.sealed.descriptor import encode_descriptor
+from anchorhold.attestation.sealed.manifest import decode_manifest
 from anchorhold.attestation.transcript.bodies import Death, KeyDeny, KeyLease, KeyRelease
 from anchorhold.attestation.types import ConfigDigest, Platform
 from anchorhold.authority.journal import JournalEntry
@@ -48,7 +50,8 @@ def _register(base: Base, measurements: dict[int, bytes]) -> None:
     kms = KmsDesk(Face(record["kms"]["url"], base.state / "kms"))
     kms.release_to(record["kms"]["key_arn"], measurements)
     owner = OwnerDesk(Face(record["owner"]["url"], base.state / "owner"))
-    owner.register(base.trust.model, base.trust.alias, measurements, SHORT_LEASE_MS)
+    sealed = decode_manifest((base.state / "model/signed/manifest").read_bytes())
+    owner.register(encode_descriptor(sealed.descriptor), base.trust.alias, measurements, SHORT_LEASE_MS)
 
 
 @pytest.fixture(params=SOURCES)

@@ -1,12 +1,15 @@
 """The keeper, the gate and the clock: sources that refuse, hang, vanish or answer late, and a clock that jumps."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
 from anchorhold.attestation.binding import Ask
+from anchorhold.attestation.lease import Lease
+from anchorhold.attestation.purpose import Grant, Purpose
+from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, StatementDigest
 from anchorhold.enclave.keys.clock import ClockDoubt, EnclaveClock, ObservedModule, Reading, check_readings
 from anchorhold.enclave.keys.gate import Gate
 from anchorhold.enclave.keys.keeper import Denied, Granted, KeeperEvent, LeaseKeeper
@@ -16,7 +19,18 @@ from anchorhold.enclave.keys.source import Refused, Released, SourceUnavailable
 from anchorhold.sim.owner_face import Authority, owner_face
 
 TTL_S = 9.0
-PURPOSE = "customer-chat"
+PURPOSES = (Purpose("customer-chat"),)
+LEASE = Lease(
+    "owner",
+    BootId(bytes(32)),
+    StatementDigest(bytes(48)),
+    ModelDigest(bytes(48)),
+    tuple(Grant(one) for one in PURPOSES),
+    1,
+    StatementDigest(bytes(48)),
+    int(TTL_S * 1000),
+    Milliseconds(0),
+)
 
 
 class Boot:
@@ -41,15 +55,15 @@ class Source:
     seen: threading.Event = field(default_factory=threading.Event)
     share: Secret | None = None
 
-    def request(self, ask: Ask, *, number: int, purpose: str) -> Released:
-        assert purpose == PURPOSE
+    def request(self, ask: Ask, *, number: int, purposes: Sequence[Purpose]) -> Released:
+        assert tuple(purposes) == PURPOSES
         self.asked.append((ask, number))
         sent_at = self.boot()
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         self.seen.set()
         answer()
         self.share = Secret(b"s" * 32) if ask is Ask.KEY else None
-        return Released(self.share, b"lease %d" % number, int(TTL_S * 1000), sent_at, b"", b"", {})
+        return Released(self.share, b"lease %d" % number, LEASE, int(TTL_S * 1000), sent_at, b"", b"", {})
 
 
 def grant() -> None:
@@ -67,7 +81,7 @@ def vanish() -> None:
 def keeper(*sources: Source) -> tuple[LeaseKeeper, Gate, list[KeeperEvent]]:
     events: list[KeeperEvent] = []
     gate = Gate([(source.name, TTL_S) for source in sources], sources[0].boot)
-    return LeaseKeeper(sources, gate, purpose=PURPOSE, observe=events.append), gate, events
+    return LeaseKeeper(sources, gate, purposes=lambda: PURPOSES, observe=events.append), gate, events
 
 
 def until(what: Callable[[], bool]) -> None:

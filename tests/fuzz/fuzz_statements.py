@@ -19,6 +19,7 @@ from anchorhold.attestation.configuration import (
 from anchorhold.attestation.cose import parse_sign1, sign1
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.lease import Lease, sign_lease, verify_lease
+from anchorhold.attestation.purpose import Grant, Purpose
 from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, Sha384, StatementDigest
 
 MAX_LEN = 8_192
@@ -49,7 +50,17 @@ def seeds() -> list[bytes]:
         release_policy=None,
         engine=EngineSettings("float32", 4_096, 8, 2),
     )
-    lease = Lease("owner", BootId(b"b" * 32), _DIGEST, _MODEL, ("chat",), 1, _DIGEST, 10_000, Milliseconds(1 << 40))
+    lease = Lease(
+        "owner",
+        BootId(b"b" * 32),
+        _DIGEST,
+        _MODEL,
+        (Grant(Purpose("chat")),),
+        1,
+        _DIGEST,
+        10_000,
+        Milliseconds(1 << 40),
+    )
     signed = sign_lease(lease, KEY)
     return [*kept.statements(), encode_configuration(configuration), signed, parse_sign1(signed, "seed").payload]
 

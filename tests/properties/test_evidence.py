@@ -29,6 +29,7 @@ from anchorhold.attestation.lease import Lease, sign_lease, verify_lease
 from anchorhold.attestation.measure.cpio import Entry, Mode, read_cpio, write_cpio
 from anchorhold.attestation.measure.eif import Architecture, read_eif, write_eif
 from anchorhold.attestation.policy import policy_from_json
+from anchorhold.attestation.purpose import Grant, Purpose
 from anchorhold.attestation.types import (
     BootId,
     ConfigDigest,
@@ -51,7 +52,9 @@ BOOT, G = BootId(b"b" * 32), StatementDigest(Sha384(b"g" * 48))
 D, C = ModelDigest(b"d" * 48), ConfigDigest(b"c" * 48)
 STATEMENTS: dict[type[Statement], Statement] = {
     Genesis: Genesis(BOOT, b"t" * 32, b"q" * 1952, b"r" * 32, C, None),
-    Release: Release(BOOT, G, "owner", Ask.KEY, D, "chat", 1, b"x" * 32, release_key=b"k" * 1216, rsa_key=None),
+    Release: Release(
+        BOOT, G, "owner", Ask.KEY, D, (Purpose("chat"),), 1, b"x" * 32, release_key=b"k" * 1216, rsa_key=None
+    ),
     Serve: Serve(BOOT, G, "suite", b"k" * 1216, b"r" * 32, D, C, 3, Milliseconds(1_800_000_000_000)),
 }
 CONFIGURATION = encode_configuration(
@@ -75,7 +78,9 @@ CONFIGURATION = encode_configuration(
         engine=EngineSettings("float32", 4_096, 8, 2),
     )
 )
-LEASE = sign_lease(Lease("owner", BOOT, G, D, ("chat",), 1, G, 10_000, Milliseconds(1_800_000_000_000)), KEY)
+LEASE = sign_lease(
+    Lease("owner", BOOT, G, D, (Grant(Purpose("chat")),), 1, G, 10_000, Milliseconds(1_800_000_000_000)), KEY
+)
 CREDENTIAL = issue_credential(
     TenantCredential("t", b"k" * 32, D, ("chat",), (b"a" * 48,), Milliseconds(1_800_000_000_000)), KEY
 )

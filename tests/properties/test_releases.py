@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.release.bundle import UnverifiedBundle
+from anchorhold.attestation.release.heartbeat import Heartbeat
 from anchorhold.attestation.release.quorum import Quorum, SignerRole
 from anchorhold.attestation.release.signed import Kind, UnverifiedSigned, parse_release_leaf, parse_signed
 from anchorhold.attestation.release.statement import Reason, ReleaseList, ReleaseStatement, Revocation
 from anchorhold.attestation.release.verify import NoAcceptedRelease, verify_releases
-from anchorhold.attestation.types import Milliseconds, Platform
+from anchorhold.attestation.types import Milliseconds, Platform, Sha384
 from anchorhold.publish.release import ReleaseSigner, new_bundle, revoke, sign_bundle
 
 Shape = Callable[[bytes], st.SearchStrategy[bytes]]
@@ -78,6 +79,7 @@ def test_any_signed_thing_is_read_or_refused(kind: Kind, near: Shape, reshaped: 
         Kind.STATEMENT: WHOLE.statements[0].signed,
         Kind.LIST: WHOLE.list,
         Kind.REVOCATION: WHOLE.revocations[0],
+        Kind.HEARTBEAT: Heartbeat("gateway", Sha384(b"l" * 48), 1, Milliseconds(1)).unsigned(),
     }[kind].encode()
     raw = data.draw(near(seed) | reshaped(seed))
     try:

@@ -36,7 +36,7 @@ PUBLIC = VerifyingKeys(KEYS.ed25519.public_key(), KEYS.mldsa65.public_key())
 D32, D48 = b"d" * 32, b"D" * 48
 BODIES: tuple[Body, ...] = (
     Genesis(D32, D32, D32, b"note", "0.1.0", D32),
-    KeyRelease("kms", "Cloud", "lease", D48, "chat", 1, D32, D32, None, {"arn": "a", "n": 1, "digest": D32}),
+    KeyRelease("kms", "Cloud", "lease", D48, ("chat",), 1, D32, D32, None, {"arn": "a", "n": 1, "digest": D32}),
     KeyLease("owner", D32, b"i" * 16, 1, 2_000, 9, D32, D32),
     Heartbeat(4, {"requests": 1}, {"response": 2}, dumpable=False, core_limit=0),
     Close("shutdown", {}, {}, ("weights",)),

@@ -12,7 +12,7 @@ from anchorhold.attestation.configuration import pcr16
 from anchorhold.attestation.errors import EvidenceError, Malformed, Mismatch
 from anchorhold.attestation.policy import measurements_from_json, service_policy
 from anchorhold.attestation.release.past import PastRelease, past_releases
-from anchorhold.attestation.release.pin import pin_from_json
+from anchorhold.attestation.release.pin import ReleasePin, pin_from_json
 from anchorhold.attestation.transcript.checkpoint import Vkey
 from anchorhold.attestation.transcript.trust import AuditTrust, Deployment
 from anchorhold.attestation.types import SHA384_BYTES, ConfigDigest, ModelDigest, Platform
@@ -42,6 +42,12 @@ def parse_trust(raw: bytes, read: ReadList | None = None) -> Parsed:
         return log, _released(members, log, read) if released else (_by_hand(members),)
     except (EvidenceError, ValueError, RecursionError, TypeError) as error:
         raise CannotRead(f"trust file: {error}") from error
+
+
+def pinned_releases(raw: bytes) -> ReleasePin | None:
+    """Whose releases a trust file, parsed before, pins; None where it has measurements instead."""
+    members = json.loads(raw.decode("utf-8-sig"))
+    return pin_from_json(members["releases"]) if "releases" in members else None
 
 
 def merge(parsed: list[Parsed]) -> AuditTrust:

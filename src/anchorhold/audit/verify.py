@@ -7,13 +7,16 @@ from pathlib import Path
 
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.release.bundle import MAX_BUNDLE
+from anchorhold.attestation.release.heartbeat import DEFAULT_MAX_AGE_MS
 from anchorhold.attestation.transcript.check import Replay
 from anchorhold.attestation.transcript.checkpoint import Checkpoint
 from anchorhold.attestation.transcript.journals import KeptJournal
 from anchorhold.attestation.transcript.kept import MAX_KEPT, KeptReceipt
 from anchorhold.attestation.transcript.report import Code, Finding, Report, Status
 from anchorhold.attestation.transcript.trust import AuditTrust
+from anchorhold.attestation.types import Milliseconds
 from anchorhold.audit.folder import MAX_TRUST, CannotRead, Folder, read_small
+from anchorhold.audit.heartbeat import heartbeat_findings
 from anchorhold.audit.journal import read_journal
 from anchorhold.audit.trustfile import ReadList, merge, parse_trust
 
@@ -57,10 +60,13 @@ def audit(
     trust_files: Sequence[Path] = (),
     receipts: Sequence[Path] = (),
     journals: Sequence[tuple[Path, str]] = (),
+    heartbeat: Path | None = None,
+    max_heartbeat_age: Milliseconds = DEFAULT_MAX_AGE_MS,
 ) -> Audit:
     """Replays the transcript in `path`. Raises CannotRead where nothing could be judged.
 
-    A journal comes with the authority's journal key, in hex or as the file that holds it.
+    A journal comes with the authority's journal key, in hex or as the file that holds it. A heartbeat's age is counted
+    to the latest record of this log: there is no clock here.
     """
     folder = Folder(path)
     raw_trusts, findings = _trusts(folder, trust_files)
@@ -73,9 +79,10 @@ def audit(
             findings.append(held)
         else:
             read[str(journal)] = held
-    size, replayed = _replay(folder, trust, kept, read)
+    size, replayed, end_ms = _replay(folder, trust, kept, read)
+    said = () if heartbeat is None else heartbeat_findings(heartbeat, raw_trusts, end_ms, max_heartbeat_age)
     return Audit(
-        Report((*findings, *replayed)),
+        Report((*findings, *replayed, *said)),
         trust.log.name,
         size,
         tuple(hashlib.sha256(raw).hexdigest() for raw, _ in raw_trusts),
@@ -111,12 +118,12 @@ def _trust_files(paths: Sequence[Path]) -> list[Path]:
 
 def _replay(
     folder: Folder, trust: AuditTrust, kept: Sequence[KeptReceipt], journals: Mapping[str, KeptJournal]
-) -> tuple[int | None, list[Finding]]:
+) -> tuple[int | None, list[Finding], Milliseconds]:
     # 1. The trusted log key signs the checkpoint.
     try:
         checkpoint = trust.log.open_checkpoint(folder.checkpoint())
     except EvidenceError as error:
-        return None, [Finding("Log", Status.FAIL, Code.TREE_DIFFERS, f"checkpoint: {error}")]
+        return None, [Finding("Log", Status.FAIL, Code.TREE_DIFFERS, f"checkpoint: {error}")], Milliseconds(0)
     # 2. Every record, in order.
     replay = Replay(trust, folder)
     try:
@@ -126,7 +133,7 @@ def _replay(
         log = _log_line(folder, replay, checkpoint)
     except EvidenceError as error:
         log = Finding("Log", Status.FAIL, Code.TREE_DIFFERS, str(error), len(replay.tree))
-    return checkpoint.size, [log, *replay.finish(kept, journals).findings]
+    return checkpoint.size, [log, *replay.finish(kept, journals).findings], Milliseconds(replay.end_ms)
 
 
 def _log_line(folder: Folder, replay: Replay, checkpoint: Checkpoint) -> Finding:

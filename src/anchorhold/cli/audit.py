@@ -5,13 +5,17 @@ import json
 from pathlib import Path
 
 from anchorhold import __version__
+from anchorhold.attestation.release.heartbeat import DEFAULT_MAX_AGE_MS
 from anchorhold.attestation.transcript.report import CANNOT_RUN, EXPLANATIONS, Code, Finding
+from anchorhold.attestation.types import Milliseconds
 from anchorhold.audit.folder import CannotRead
 from anchorhold.audit.verify import Audit, audit
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.values import whole
 
 JSON_VERSION = 1
+MAX_HEARTBEAT_AGE_S = 90 * 86_400  # as for a release list
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -56,6 +60,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="an authority's journal as it exports it (form `signed`), and its journal key: 64 hex digits, or a file "
         "that holds them; compared with the heads of it in the log",
     )
+    verify.add_argument(
+        "--heartbeat", type=Path, metavar="FILE", help="the quorum's dated word that nothing unlisted is authorised"
+    )
+    verify.add_argument(
+        "--heartbeat-age",
+        type=whole(1, MAX_HEARTBEAT_AGE_S),
+        default=DEFAULT_MAX_AGE_MS // 1000,
+        metavar="SECONDS",
+        help="how long before the latest record it may have been said (default: 604800, a week)",
+    )
     verify.add_argument("--json", action="store_true", help="print JSON")
     verify.set_defaults(run=_verify)
     explain = commands.add_parser(
@@ -70,8 +84,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _verify(options: argparse.Namespace) -> int:
     try:
-        journals = [(Path(file), key) for file, key in options.journal]
-        result = audit(options.folder, trust_files=options.trust, receipts=options.receipt, journals=journals)
+        result = audit(
+            options.folder,
+            trust_files=options.trust,
+            receipts=options.receipt,
+            journals=[(Path(file), key) for file, key in options.journal],
+            heartbeat=options.heartbeat,
+            max_heartbeat_age=Milliseconds(options.heartbeat_age * 1000),
+        )
     except CannotRead as error:
         raise CommandError(str(error), hint=error.hint, code=CANNOT_RUN) from error
     print(json.dumps(_as_json(result), indent=2) if options.json else _as_text(result))

@@ -8,17 +8,18 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from anchorhold.attestation import canonical
-from anchorhold.attestation.configuration import LEASE_TTL_MS
-from anchorhold.attestation.errors import EvidenceError
-from anchorhold.attestation.policy import MAX_POLICY_JSON, policy_from_json
 from anchorhold.cli.authority_export import add_export
 from anchorhold.cli.authority_init import add_init
 from anchorhold.cli.authority_state import add_state_commands, readable_state
 from anchorhold.cli.escrow import add_escrow
+from anchorhold.cli.floor import add_floor
+from anchorhold.cli.heartbeat import add_heartbeat
 from anchorhold.cli.keystore import ask
-from anchorhold.cli.main import REFUSED, CommandError
+from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.register import add_register
 from anchorhold.cli.revoke import GRACE_S, run_reinstate, run_revoke
+from anchorhold.cli.subject import add_subjects
 from anchorhold.cli.target import Target, add_target_options, failed
 from anchorhold.cli.times import moment_text, now_ms
 from anchorhold.cli.values import address, listen, listening, seconds, whole
@@ -49,6 +50,9 @@ def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
     add_init(commands)
     _add_serve(commands)
     _add_revoke(commands)
+    add_register(commands)
+    add_floor(commands)
+    add_heartbeat(commands)
     _add_desk(commands)
     add_export(commands)
     add_escrow(commands)
@@ -79,10 +83,13 @@ def _add_serve(commands: "Subparsers[argparse.ArgumentParser]") -> None:
 def _add_revoke(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     revoke = commands.add_parser(
         "revoke",
-        help="refuse a model's key and leases from now on, and watch its enclaves end",
+        help="refuse keys and leases from now on: of a model, image, boot, tenant or purpose",
         **page(
             """Refuse a model's key and leases from now on, then wait for its running enclaves to end, at most one lease
-            and the grace. Prints lease length, revocation, last token and wipe as the transcript records them.""",
+            and the grace. Prints lease length, revocation, last token and wipe as the transcript records them.
+
+            --image, --boot, --tenant and --purpose are orders to the owner face alone: an image or a boot gets no
+            further key or lease; a tenant or a purpose is in no further lease, so running enclaves stop serving it.""",
             example="anchorhold authority revoke --stack .cache/sim --at owner --reason incident-7",
             codes="0 done, and every enclave watched has ended; 1 an authority refused; 2 cannot run; "
             "3 an enclave left no record of its end in time",
@@ -106,7 +113,9 @@ def _add_revoke(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         ),
     )
     for parser, run in ((revoke, run_revoke), (reinstate, run_reinstate)):
-        parser.add_argument("--model", metavar="ID", help=_MODEL)
+        subject = parser.add_mutually_exclusive_group()
+        subject.add_argument("--model", metavar="ID", help=_MODEL)
+        add_subjects(subject)
         parser.add_argument("--at", choices=("owner", "kms", "both"), default="both", help="either alone suffices")
         parser.add_argument(
             "--reason", default="by order of the owner", metavar="TEXT", help="for the journal, at most 128 bytes"
@@ -117,30 +126,6 @@ def _add_revoke(commands: "Subparsers[argparse.ArgumentParser]") -> None:
 
 
 def _add_desk(commands: "Subparsers[argparse.ArgumentParser]") -> None:
-    register = commands.add_parser(
-        "register",
-        help="owner face: what a model's key and leases are released to",
-        **page(
-            """Say what a model's share and leases are released to: measurements (PCR 0, 1, 2 and 16), purposes, lease
-            length. A second call replaces the first; a revoked model stays revoked.""",
-            example="""
-                anchorhold authority register --stack .cache/sim --alias chat --policy policy.json \\
-                    --purpose customer-inference --ttl 600""",
-            codes=_CODES,
-        ),
-    )
-    register.add_argument("--alias", required=True, metavar="NAME", help="the model's routing name")
-    register.add_argument(
-        "--policy", type=Path, required=True, metavar="FILE", help="measurements 0, 1, 2 and 16, JSON"
-    )
-    register.add_argument("--purpose", action="append", required=True, help="an allowed reason code; may be repeated")
-    register.add_argument(
-        "--ttl",
-        type=seconds(LEASE_TTL_MS[0] / 1000, LEASE_TTL_MS[1] / 1000),
-        default=600.0,
-        metavar="SECONDS",
-        help="lease length, from 30 (simulated: 2) to 3600",
-    )
     status = commands.add_parser(
         "status",
         help="owner face: identity, models, revocations",
@@ -178,7 +163,7 @@ def _add_desk(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     tenant.add_argument("--purpose", action="append", required=True, help="an allowed reason code; may be repeated")
     tenant.add_argument("--days", type=whole(1, MAX_DAYS), default=30, metavar="N", help="how long it holds")
     tenant.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write it")
-    acts = ((register, _register), (status, _status), (journal, _journal), (tenant, _tenant))
+    acts = ((status, _status), (journal, _journal), (tenant, _tenant))
     for parser, run in acts:
         parser.add_argument("--model", metavar="ID", help=_MODEL)
         parser.add_argument("--json", action="store_true", help="print JSON")
@@ -204,34 +189,21 @@ def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def _register(options: argparse.Namespace) -> int:
-    target = Target.of(options)
-    raw = _read(options.policy, MAX_POLICY_JSON)
-    try:
-        policy = policy_from_json(raw)
-    except EvidenceError as error:
-        raise CommandError(f"{str(options.policy)!r}: {error}", code=REFUSED) from error
-    fields: dict[str, canonical.Value] = {
-        "model": target.model,
-        "alias": options.alias,
-        "measurements": [{str(index): value for index, value in one.items()} for one in policy.measurements],
-        "purposes": list(options.purpose),
-        "purpose_class": "serve",
-        "ttl_ms": int(options.ttl * 1000),
-    }
-    _call(target, "models", fields)
-    _show(options, {"model": target.model.hex(), "alias": options.alias, "ttl_ms": fields["ttl_ms"]})
-    return 0
-
-
 def _status(options: argparse.Namespace) -> int:
     status = _plain(_call(Target.of(options, model=False), "status", {}))
     assert isinstance(status, dict)
     if options.json:
         print(json.dumps(status, indent=2))
         return 0
-    models = status.pop("models")
+    models, ended, floors = status.pop("models"), status.pop("revocations"), status.pop("floors")
+    heartbeat = status.pop("heartbeat")
     _show(options, status)
+    issued = "none" if heartbeat is None else f"{moment_text(heartbeat['issued_at'])}, list {heartbeat['version']}"
+    print(f"heartbeat         {issued}")
+    for floor in floors:
+        print(f"floor             {floor['model_id']}: version {floor['version']} or later")
+    for one in ended:
+        print(f"revoked           {one['what']} {one['subject']}: {moment_text(one['at'])}")
     for model in models:
         revoked = model["revoked_at"]
         word = f"REVOKED {moment_text(revoked)}" if revoked is not None else f"lease {model['ttl_ms'] / 1000:.0f} s"

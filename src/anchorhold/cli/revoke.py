@@ -15,6 +15,7 @@ from anchorhold.attestation.transcript.bodies import Death
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.kms.client import KmsClient, KmsFailed
 from anchorhold.authority.owner.client import AdminFailed
+from anchorhold.cli import subject
 from anchorhold.cli.deaths import Life, TranscriptUnreadable, lives
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.target import Target, failed
@@ -38,6 +39,8 @@ class Ordered:
 
 def run_revoke(options: argparse.Namespace) -> int:
     """Order the revocation; unless told not to, wait for the deaths and print the four times."""
+    if (other := subject.named(options)) is not None:
+        return subject.run(options, "revoke", other)
     target = Target.of(options)
     unread: TranscriptUnreadable | None = None
     alive: tuple[Life, ...] = ()
@@ -59,6 +62,8 @@ def run_revoke(options: argparse.Namespace) -> int:
 
 def run_reinstate(options: argparse.Namespace) -> int:
     """Undo a revocation: EnableKey at the KMS, the admin API at the owner."""
+    if (other := subject.named(options)) is not None:
+        return subject.run(options, "reinstate", other)
     target = Target.of(options)
     try:
         if options.at in ("owner", "both"):

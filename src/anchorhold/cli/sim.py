@@ -22,6 +22,7 @@ from anchorhold.sim.cell import ENCLAVES, phases
 if TYPE_CHECKING:
     from anchorhold.sim.stack import Stack
 
+SOURCES = {"both": ("kms", "owner"), "kms": ("kms",), "owner": ("owner",)}
 DEFAULT_STATE = Path(".cache/sim")
 _NOTICE = "simulated: memory isolation, interpreter, clock, entropy and vsock are not those of an enclave"
 _WHAT = """Every process of a deployment on this machine, under a simulated root of trust. Not a production platform:
@@ -90,6 +91,8 @@ def add_stack_options(parser: argparse.ArgumentParser) -> None:
     add("--epoch", type=_span(EPOCH_MS), default=600.0, metavar="SECONDS", help="life of a channel key")
     add("--dtype", choices=DTYPES, help="what the engine computes in (default: bfloat16; float32 for minilm)")
     add("--cache-tokens", type=whole(*CACHE_TOKENS), default=8_192, metavar="N", help="KV cache of the engine, tokens")
+    add("--sources", choices=SOURCES, default="both", help="whose shares make the model key (default: both)")
+    add("--same-custodian", action="store_true", help="one party runs both authorities; every verdict says so")
     add("--enclaves", type=whole(*ENCLAVES), default=1, metavar="N", help="enclaves of this parent, from 1 to 4")
     add("--threads", type=whole(*THREADS), default=2, metavar="N", help="threads of the engine")
 
@@ -171,6 +174,8 @@ def _stack(options: argparse.Namespace, steps: Steps) -> "Stack":
             cache=options.cache,
             settings=settings,
             enclaves=options.enclaves,
+            sources=SOURCES[options.sources],
+            same_custodian=options.same_custodian,
             step=steps.step,
             say=steps.note,
             progress=steps.progress,

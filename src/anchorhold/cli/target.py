@@ -35,6 +35,8 @@ class Target:
     key_arn: str
     region: str
     transcript: Path | None
+    manifest: Path | None = None
+    """The sealed model's, where a stack knows it."""
 
     @classmethod
     def of(cls, options: argparse.Namespace, *, model: bool = True) -> "Target":
@@ -53,6 +55,7 @@ class Target:
             key_arn=key_arn,
             region=options.region or kms.get("region") or _region(key_arn),
             transcript=options.transcript or _path(stack.get("transcript")),
+            manifest=_path(stack.get("manifest")),
         )
 
     def owner(self) -> AdminClient:

@@ -93,10 +93,6 @@ replayed
 The enclave has had this request before, or its ciphertext.
 Ask again: each send is sealed anew.
 
-tenant
-The tenant's credential or signature does not hold for this request.
-Ask the authority for a credential for this model and purpose.
-
 busy
 The enclave has no room for another request now.
 Try again in a moment.

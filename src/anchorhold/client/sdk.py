@@ -94,7 +94,7 @@ class AsyncClient:
         # The list that the trust file names, unless another copy of it is given: what is pinned is who signs it.
         if releases is None and trust.releases is not None:
             releases = Releases(trust, trust.releases)
-        self._entropy = entropy
+        self._entropy, self._now = entropy, now
         self._verifier = Verifier(trust, self._gateway, releases, enclaves=enclaves, now=now, entropy=entropy)
         self._session: Session | None = None
         self.resealed = 0
@@ -189,7 +189,8 @@ class AsyncClient:
 
     def _seal(self, held: SessionSet, conversation: Conversation | Inputs, settings: Settings) -> ClientExchange:
         reason = settings.reason if settings.reason is not None else held.sessions[0].configuration.purposes[0]
-        held.check_purpose(reason)
+        credential = None if self._tenant is None else self._tenant.credential
+        held.check_purpose(reason, credential=credential, now=self._now())
         request = _request(conversation, settings, reason)
         options = Options(self._trust.alias, settings.padding, settings.deadline)
         return ClientExchange(held.channels, request, options, entropy=self._entropy, tenant=self._tenant)

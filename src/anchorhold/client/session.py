@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from anchorhold.attestation.binding import Serve
 from anchorhold.attestation.channel.client import Channel
 from anchorhold.attestation.channel.nonces import bound_nonce
+from anchorhold.attestation.channel.tenant import verify_credential
 from anchorhold.attestation.configuration import (
     Configuration,
     Source,
@@ -22,6 +23,7 @@ from anchorhold.attestation.document import parse_document
 from anchorhold.attestation.errors import EvidenceError, Malformed, Mismatch
 from anchorhold.attestation.lease import Lease, LeaseExpired, verify_lease
 from anchorhold.attestation.policy import MeasurementMismatch, Policy
+from anchorhold.attestation.purpose import tenant_tag
 from anchorhold.attestation.release.verify import AcceptedReleases
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.attestation.verify import Evidence, verify_live
@@ -81,12 +83,28 @@ class Session:
             raise LeaseEnded(str(error)) from error
         self.channel.check_epoch(at)
 
-    def check_purpose(self, reason: str) -> None:
-        """Raises Mismatch for a purpose that the configuration or a granted lease does not cover."""
-        granted = [self.configuration.purposes, *(held.lease.purposes for held in self.leases if not held.asserted)]
+    def check_purpose(self, reason: str, *, credential: bytes | None, now: datetime) -> None:
+        """Raises Mismatch for a purpose that configuration or lease does not have, NotGranted where a lease does not
+        cover it now, or not for the tenant of this credential.
+        """
+        tenant = self._tenant(credential)
+        granted = [self.configuration.purposes, *(held.lease.reasons for held in self.leases)]
         for allowed in granted:
             if reason not in allowed:
                 raise Mismatch("purpose", expected=" or ".join(allowed), actual=reason, code="purpose")
+        for held in self.leases:
+            tag = None if tenant is None else tenant_tag(held.lease.boot_id, tenant)
+            held.lease.permit(reason=reason, tag=tag, now=milliseconds(now))
+
+    def _tenant(self, credential: bytes | None) -> str | None:
+        """Whose it is, under the configuration's issuer; what does not verify is the enclave's to refuse."""
+        issuer = self.configuration.credential_issuer
+        if credential is None or issuer is None:
+            return None
+        try:
+            return verify_credential(credential, Ed25519PublicKey.from_public_bytes(issuer)).tenant
+        except EvidenceError:
+            return None
 
 
 def open_session(

@@ -64,10 +64,10 @@ class SessionSet:
         for session in self.sessions:
             session.check(now)
 
-    def check_purpose(self, reason: str) -> None:
-        """Raises Mismatch where one of them may not serve it."""
+    def check_purpose(self, reason: str, *, credential: bytes | None, now: datetime) -> None:
+        """Raises Mismatch or NotGranted where one of them may not serve it."""
         for session in self.sessions:
-            session.check_purpose(reason)
+            session.check_purpose(reason, credential=credential, now=now)
 
 
 class Verifier:

@@ -37,6 +37,7 @@ from anchorhold.sim.processes import StackError
 REGION = "eu-central-1"
 KMS_SOURCE = "kms"
 PURPOSE = "customer-inference"
+PURPOSES = (PURPOSE, "customer-support")
 MEASURED = (0, 1, 2, 16)
 _MANAGE = ["CreateKey", "DescribeKey", "GetKeyPolicy", "PutKeyPolicy", "EnableKey", "DisableKey"]
 
@@ -120,6 +121,16 @@ class KmsDesk:
         }
 
 
+AUTHORITIES_STEP = {
+    ("kms", "owner"): "key authorities: KMS face and owner face, each with its own state",
+    ("kms",): "key authority: KMS face alone",
+    ("owner",): "key authority: owner face alone",
+}
+POLICY_STEP = {
+    ("kms", "owner"): "release policy at both custodians: PCR 0, 1, 2 and 16",
+    ("kms",): "release policy at the KMS: PCR 0, 1, 2 and 16",
+    ("owner",): "release policy at the owner: PCR 0, 1, 2 and 16",
+}
 _CREDENTIAL_FIELDS = ("access_key_id", "secret_access_key", "session_token")
 
 
@@ -130,13 +141,14 @@ class OwnerDesk:
         self.token = (face.state / TOKEN_FILE).read_text().strip()
         self._client = AdminClient(face.url, face.ca, self.token)
 
-    def register(self, model: ModelDigest, alias: str, measurements: Mapping[int, bytes], lease_ms: int) -> None:
-        """Shares of `model` and leases go to enclaves with these registers, for the one purpose of the stack."""
+    def register(self, descriptor: bytes, alias: str, measurements: Mapping[int, bytes], lease_ms: int) -> None:
+        """Shares of this model and leases go to enclaves with these registers, for the purposes of the stack."""
         fields: dict[str, Value] = {
-            "model": bytes(model),
+            "descriptor": descriptor,
             "alias": alias,
             "measurements": [{str(index): value for index, value in measurements.items()}],
-            "purposes": [PURPOSE],
+            "purposes": list(PURPOSES),
+            "tenants": [],
             "purpose_class": "serve",
             "ttl_ms": lease_ms,
         }
@@ -156,58 +168,79 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
+class KmsHalf:
+    """The KMS face and its key, as a source of a share."""
+
+    face: Face
+    key: str
+    custodian: str
+
+    def source(self, lease_ms: int) -> Source:
+        return Source(
+            kind="kms",
+            name=KMS_SOURCE,
+            custodian=self.custodian,
+            endpoint=self.face.url,
+            authorities=(self.face.ca_der(),),
+            key=self.key,
+            region=REGION,
+            lease_key=b"",
+            lease_ttl_ms=lease_ms,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerHalf:
+    """The owner face, as a source of a share."""
+
+    face: Face
+    identity: PublicIdentity
+
+    def source(self, lease_ms: int) -> Source:
+        return Source(
+            kind="owner",
+            name=self.identity.name,
+            custodian=self.identity.custodian,
+            endpoint=self.face.url,
+            authorities=(self.face.ca_der(),),
+            key=self.identity.key_id,
+            region="",
+            lease_key=bytes.fromhex(self.identity.lease_key),
+            lease_ttl_ms=lease_ms,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """What the configuration is made of."""
 
     model: ModelDigest
     model_id: str
     signer: bytes
-    kms: Face
-    kms_key: str
-    owner: Face
-    identity: PublicIdentity
+    kms: KmsHalf | None
+    owner: OwnerHalf | None
     log_origin: str
     log_key: str
 
 
 def deployment(parts: Parts, settings: Settings, image: Mapping[int, bytes]) -> Deployment:
     """The configuration's bytes, and the registers an enclave of `image` under it shows."""
-    kms = Source(
-        kind="kms",
-        name=KMS_SOURCE,
-        custodian="cloud",
-        endpoint=parts.kms.url,
-        authorities=(parts.kms.ca_der(),),
-        key=parts.kms_key,
-        region=REGION,
-        lease_key=b"",
-        lease_ttl_ms=settings.lease_ms,
-    )
-    owner = Source(
-        kind="owner",
-        name=parts.identity.name,
-        custodian=parts.identity.custodian,
-        endpoint=parts.owner.url,
-        authorities=(parts.owner.ca_der(),),
-        key=parts.identity.key_id,
-        region="",
-        lease_key=bytes.fromhex(parts.identity.lease_key),
-        lease_ttl_ms=settings.lease_ms,
-    )
+    halves = [half.source(settings.lease_ms) for half in (parts.kms, parts.owner) if half is not None]
+    issuer = None if parts.owner is None else bytes.fromhex(parts.owner.identity.credential_issuer)
     raw = encode_configuration(
         Configuration(
             model=parts.model,
             model_id=parts.model_id,
             alias=parts.model_id,
             signers=(parts.signer,),
-            sources=(kms, owner),
+            sources=tuple(halves),
             log=LogTrust(parts.log_origin, parts.log_key, "none"),
             log_lease_ms=settings.log_lease_ms,
             epoch_ms=settings.epoch_ms,
             grace_ms=settings.grace_ms,
-            purposes=(PURPOSE,),
+            purposes=PURPOSES,
             purpose_class="serve",
-            credential_issuer=bytes.fromhex(parts.identity.credential_issuer),
+            credential_issuer=issuer,
             release_policy=None,
             engine=settings.engine,
         )

@@ -22,7 +22,8 @@ from anchorhold.attestation.configuration import (
     configuration_digest,
     encode_configuration,
 )
-from anchorhold.attestation.lease import Lease, sign_lease
+from anchorhold.attestation.lease import Lease, sign_lease, verify_lease
+from anchorhold.attestation.purpose import Grant, Purpose
 from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, StatementDigest
 from anchorhold.enclave.keys.gate import Gate
 from anchorhold.enclave.model.engine import (
@@ -176,6 +177,9 @@ class LoopbackEnclave:
     genesis: StatementDigest = GENESIS
     measurements: Mapping[int, bytes] = field(default_factory=lambda: IMAGE)
     lease_s: float = 600.0
+    grants: dict[str, tuple[Purpose, ...]] = field(default_factory=dict)
+    """What each source grants; the configuration's purposes where nothing else is said."""
+    barred: tuple[bytes, ...] = ()
     receipt_key: Ed25519PrivateKey = field(init=False, default_factory=Ed25519PrivateKey.generate)
     scribe: ListScribe = field(init=False, default_factory=ListScribe)
     ledger: Ledger = field(init=False, default_factory=Ledger)
@@ -212,24 +216,28 @@ class LoopbackEnclave:
         assert self.configuration is not None
         for source in self.configuration.sources:
             number = self.gate.ask(source.name)
-            self.gate.granted(
-                source.name, number, raw=self.lease(source.name, number), sent_at=self.clock.boot, ttl_s=self.lease_s
-            )
+            raw = self.lease(source.name, number)
+            asserted = source.kind == "kms"
+            key = self.receipt_key if asserted else self.owner_key
+            lease = verify_lease(raw, key.public_key(), asserted=asserted)
+            self.gate.granted(source.name, number, raw=raw, sent_at=self.clock.boot, ttl_s=self.lease_s, lease=lease)
 
     def lease(self, source: str, request: int = 1) -> bytes:
         """A signed lease of `source` for this boot, from now."""
         assert self.configuration is not None
         ttl = int(self.lease_s * 1000)
+        everything = tuple(Purpose(reason) for reason in self.configuration.purposes)
         lease = Lease(
             source=source,
             boot_id=self.boot_id,
             genesis=self.genesis,
             model=self.configuration.model,
-            purposes=self.configuration.purposes,
+            purposes=tuple(Grant(one) for one in self.grants.get(source, everything)),
             request=request,
             release=StatementDigest(bytes(48)),
             ttl_ms=ttl,
             not_after=Milliseconds(self.clock.ms() + ttl),
+            barred=self.barred,
         )
         asserted = source == KMS
         return sign_lease(lease, self.receipt_key if asserted else self.owner_key, asserted=asserted)

@@ -23,7 +23,24 @@ from starlette.types import ASGIApp
 from anchorhold.attestation import canonical
 from anchorhold.attestation.configuration import Source
 from anchorhold.attestation.digest import same
-from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, StatementDigest
+from anchorhold.attestation.sealed.body import sealed_size
+from anchorhold.attestation.sealed.descriptor import (
+    Descriptor,
+    ModelFile,
+    decode_descriptor,
+    descriptor_digest,
+    encode_descriptor,
+)
+from anchorhold.attestation.sealed.manifest import (
+    Body,
+    PurposeClass,
+    ShareKind,
+    ShareRole,
+    WrappedShare,
+    encode_manifest,
+)
+from anchorhold.attestation.sealed.shares import CHECK_BYTES
+from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, Sha384, StatementDigest
 from anchorhold.authority.journal import JournalEntry, check_journal
 from anchorhold.authority.keystore import Choice
 from anchorhold.authority.owner.app import make_app
@@ -37,8 +54,26 @@ from anchorhold.enclave.nsm.module import NsmClient
 from anchorhold.sim.nsm import ToyNsm
 from anchorhold.sim.pki import SimulatedPki
 
-MODEL = ModelDigest(b"\xd1" * 48)
-OTHER_MODEL = ModelDigest(b"\xd2" * 48)
+MODEL_ID = "tiny"
+
+
+def descriptor(model_id: str = MODEL_ID, version: str = "1") -> bytes:
+    """A descriptor of three small files: D is its digest."""
+    files = (ModelFile("config.json", 1), ModelFile("model.safetensors", 1), ModelFile("tokenizer.json", 1))
+    return encode_descriptor(Descriptor(model_id, version, files, Sha384(b"\x7e" * 48)))
+
+
+def sealed_manifest() -> bytes:
+    """A manifest around that descriptor, whose bodies and share are nobody's."""
+    files = decode_descriptor(descriptor()).files
+    bodies = tuple(Body(file.name, sealed_size(file.size), b"h" * 32) for file in files)
+    of = (ShareKind.OWNER, ShareRole.SHARE, PurposeClass.SERVE)
+    share = WrappedShare("owner", *of, "key", b"blob", b"c" * CHECK_BYTES)
+    return encode_manifest(descriptor(), salt=b"s" * 32, commitment=b"c" * 32, bodies=bodies, shares=(share,))
+
+
+MODEL = descriptor_digest(descriptor())
+OTHER_MODEL = descriptor_digest(descriptor("other"))
 GENESIS = StatementDigest(b"\x6e" * 48)
 PURPOSE = "customer-chat"
 TTL_MS = 10_000
@@ -143,10 +178,11 @@ class Authority:
 
     def register(self, **changes: canonical.Value) -> None:
         body: dict[str, canonical.Value] = {
-            "model": MODEL,
+            "descriptor": descriptor(),
             "alias": "tiny",
             "measurements": [measurements()],
             "purposes": [PURPOSE],
+            "tenants": [],
             "purpose_class": "serve",
             "ttl_ms": TTL_MS,
         }

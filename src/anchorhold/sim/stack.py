@@ -20,40 +20,43 @@ import anchorhold
 from anchorhold.attestation.anchors import anchor_from_pem
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.measure.pcr import measure
+from anchorhold.attestation.sealed.descriptor import encode_descriptor
 from anchorhold.attestation.sealed.manifest import decode_manifest
 from anchorhold.attestation.transcript.checkpoint import Vkey
 from anchorhold.attestation.types import Milliseconds, Platform
 from anchorhold.authority.kms import setup as kms_setup
 from anchorhold.authority.owner import setup as owner_setup
-from anchorhold.publish import minilm, smollm
 from anchorhold.publish.errors import PublishError
 from anchorhold.publish.image import build_image, read_trees
 from anchorhold.publish.providers import KmsShares, OwnerShares, ShareProvider
 from anchorhold.publish.release_log import http_append
 from anchorhold.publish.seal import SealRequest, seal
 from anchorhold.publish.signing import create_signer, load_root, load_signer
-from anchorhold.publish.tiny import make_tiny_model
 from anchorhold.sim.cell import ENCLAVES, Wiring, parent_config, wait_serving, windows
 from anchorhold.sim.deploy import (
+    AUTHORITIES_STEP,
     KMS_SOURCE,
+    POLICY_STEP,
     REGION,
     Deployment,
     Face,
     KmsDesk,
+    KmsHalf,
     OwnerDesk,
+    OwnerHalf,
     Parts,
     Settings,
     deployment,
     trust_file,
 )
 from anchorhold.sim.observed import ask_shutdown, enclave_pids, phase_of, running
+from anchorhold.sim.plaintext import MODELS, plaintext
 from anchorhold.sim.processes import Recorded, StackError, as_json, held_signals, save, start, stop, wait_ready
 from anchorhold.sim.release_desk import ReleaseDesk
 
 __all__ = ["MODELS", "Options", "Stack", "down", "enclave_pids", "phase_of", "running"]
 
-MODELS = ("smollm2", "minilm", "tiny")
-OWNER_NAME, OWNER_CUSTODIAN = "owner", "model-owner"
+OWNER_NAME, OWNER_CUSTODIAN, KMS_CUSTODIAN = "owner", "model-owner", "cloud"
 MAX_WINDOW = 90  # characters of the window's path; sun_path holds 107 and the ports are appended
 POLL_SECONDS = 0.1
 STEPS = 7
@@ -77,6 +80,10 @@ class Options:
     cache: Path = Path(".cache")
     settings: Settings = field(default_factory=Settings)
     lock: Path = field(default_factory=own_lock)
+    sources: tuple[str, ...] = ("kms", "owner")
+    """Who holds a share: both, or one alone, which is then the whole key's custodian."""
+    same_custodian: bool = False
+    """One party runs both authorities: the verdict says so."""
     enclaves: int = 1
     """How many of one image and one configuration; each is a boot of its own."""
     step: Step = lambda _title: None
@@ -85,6 +92,11 @@ class Options:
     progress: Progress = lambda _what, _done, _total: None
     rewire: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: config
     """The parent is nobody we trust: its configuration may be changed here, say to put a relay before its sockets."""
+
+    @property
+    def kms_custodian(self) -> str:
+        """Who runs the KMS."""
+        return OWNER_CUSTODIAN if self.same_custodian else KMS_CUSTODIAN
 
 
 class Stack:
@@ -135,13 +147,13 @@ class Stack:
     def _up(self) -> dict[str, object]:
         with self._step("hypervisor"):
             root = self._hypervisor()
-        with self._step("key authorities: KMS face and owner face, each with its own state"):
-            kms, owner, identity = self._authorities(root)
+        with self._step(AUTHORITIES_STEP[self.options.sources]):
+            kms, owner = self._authorities(root)
         with self._step("log"):
             log_url, log_origin, log_key = self._log()
         with self._step(f"model {self.options.model}"):
-            kms_key = self._kms_key(kms)
-            self._seal(kms, kms_key, owner)
+            half = None if kms is None else KmsHalf(kms, self._kms_key(kms), self.options.kms_custodian)
+            self._seal(half, owner)
             sealed = decode_manifest((self.state / "model/signed/manifest").read_bytes())
         with self._step("image, measured before it starts; its release signed by two of two, and logged"):
             image = self._image()
@@ -150,26 +162,21 @@ class Stack:
             model=sealed.digest,
             model_id=sealed.descriptor.model_id,
             signer=load_root(self.state / "signer"),
-            kms=kms,
-            kms_key=kms_key,
+            kms=half,
             owner=owner,
-            identity=identity,
             log_origin=log_origin,
             log_key=log_key,
         )
         deployed = deployment(parts, self.options.settings, image)
         (self.state / "deployment.cbor").write_bytes(deployed.configuration)
-        with self._step("release policy at both custodians: PCR 0, 1, 2 and 16"):
-            KmsDesk(kms).release_to(kms_key, deployed.measurements)
-            OwnerDesk(owner).register(
-                parts.model, parts.model_id, deployed.measurements, self.options.settings.lease_ms
-            )
+        with self._step(POLICY_STEP[self.options.sources]):
+            self._policies(parts, encode_descriptor(sealed.descriptor), deployed)
         pinned = desk.pin(str(desk.list))
         name, pem = f"sim:{self.state.name}", root.read_text()
         trust = trust_file(parts, deployed, name=name, root_pem=pem, releases=pinned)
         self._remember(trust, desk)
         with self._step("parent and enclave"):
-            gateway = self._parent(kms, owner, identity.name, log_url)
+            gateway = self._parent(parts, log_url)
         (self.state / "trust.json").write_text(json.dumps({**trust, "gateway": gateway}, indent=2) + "\n")
         return self._record(parts, deployed, desk, gateway)
 
@@ -204,17 +211,29 @@ class Stack:
         )
         return state / "root.pem"
 
-    def _authorities(self, root: Path) -> tuple[Face, Face, owner_setup.PublicIdentity]:
+    def _policies(self, parts: Parts, descriptor: bytes, deployed: Deployment) -> None:
+        if parts.kms is not None:
+            KmsDesk(parts.kms.face).release_to(parts.kms.key, deployed.measurements)
+        if parts.owner is not None:
+            desk, lease_ms = OwnerDesk(parts.owner.face), self.options.settings.lease_ms
+            desk.register(descriptor, parts.model_id, deployed.measurements, lease_ms)
+
+    def _authorities(self, root: Path) -> tuple[Face | None, OwnerHalf | None]:
         anchor = anchor_from_pem("simulated", root.read_bytes())
         # The command's one clock reading.
         now = Milliseconds(int(datetime.now(UTC).timestamp() * 1000))  # noqa: TID251
         kms_state, owner_state = self.state / "kms", self.state / "owner"
-        if not kms_state.exists():
+        if "kms" in self.options.sources and not kms_state.exists():
             kms_setup.init(kms_state, "simulated", [anchor], now=now, region=REGION)
-        if not owner_state.exists():
+        if "owner" in self.options.sources and not owner_state.exists():
             owner_setup.init(owner_state, "simulated", [anchor], OWNER_NAME, OWNER_CUSTODIAN, now=now)
-        faces = [Face(f"https://localhost:{self._authority(state)}", state) for state in (kms_state, owner_state)]
-        return faces[0], faces[1], owner_setup.read_public(owner_state)
+        faces = {
+            kind: Face(f"https://localhost:{self._authority(state)}", state)
+            for kind, state in (("kms", kms_state), ("owner", owner_state))
+            if kind in self.options.sources
+        }
+        owner = faces.get("owner")
+        return faces.get("kms"), None if owner is None else OwnerHalf(owner, owner_setup.read_public(owner.state))
 
     def _authority(self, state: Path) -> int:
         serve = ["-m", "anchorhold.cli.main", "authority", "serve", "--state", str(state)]
@@ -240,38 +259,30 @@ class Stack:
             path.write_text(KmsDesk(kms).create_key())
         return path.read_text()
 
-    def _seal(self, kms: Face, kms_key: str, owner: Face) -> None:
+    def _seal(self, kms: KmsHalf | None, owner: OwnerHalf | None) -> None:
         out = self.state / "model"
         if out.exists():
+            self._check_sources(out)
             self.options.say("sealed earlier: used again")
             return
         if not (self.state / "signer").exists():
             create_signer(self.state / "signer", "simulated", datetime.now(UTC))  # noqa: TID251 - as above
-        folder, model_id = self._plaintext()
-        providers: list[ShareProvider] = [
-            KmsShares(KMS_SOURCE, kms_key, KmsDesk(kms).client("publisher")),
-            OwnerShares(OWNER_NAME, owner.url, token=OwnerDesk(owner).token, ca=owner.ca),
-        ]
+        folder, model_id = plaintext(self.options.model, self.state, self.options.cache, self.options.progress)
+        providers: list[ShareProvider] = []
+        if kms is not None:
+            providers.append(KmsShares(KMS_SOURCE, kms.key, KmsDesk(kms.face).client("publisher")))
+        if owner is not None:
+            face = owner.face
+            providers.append(OwnerShares(OWNER_NAME, face.url, token=OwnerDesk(face).token, ca=face.ca))
         request = SealRequest(folder, out, model_id, "1")
         seal(request, providers, load_signer(self.state / "signer"), self.options.progress)
 
-    def _plaintext(self) -> tuple[Path, str]:
-        chosen = self.options.model
-        if chosen == "smollm2":
-            folder = self.options.cache / smollm.MODEL_ID
-            smollm.fetch_smollm(folder, self.options.progress)
-            return folder, smollm.MODEL_ID
-        if chosen == "minilm":
-            folder = self.options.cache / minilm.MODEL_ID
-            minilm.fetch_minilm(folder, self.options.progress)
-            return folder, minilm.MODEL_ID
-        if chosen == "tiny":
-            folder = self.state / "tiny-plaintext"
-            if not folder.exists():
-                make_tiny_model(folder)
-            return folder, "tiny-random-llama"
-        folder = Path(chosen)
-        return folder, folder.resolve().name
+    def _check_sources(self, out: Path) -> None:
+        sealed = decode_manifest((out / "signed/manifest").read_bytes())
+        kinds = {share.kind.value for share in sealed.shares}
+        if kinds != set(self.options.sources):
+            wanted, found = " and ".join(self.options.sources), " and ".join(sorted(kinds))
+            raise StackError(f"the model in {out} is sealed for {found}, not for {wanted}", hint="another --state")
 
     def _image(self) -> dict[int, bytes]:
         package = Path(anchorhold.__file__).parent
@@ -279,20 +290,25 @@ class Stack:
         (self.state / "image.eif").write_bytes(eif)
         return measure(eif)
 
-    def _parent(self, kms: Face, owner: Face, owner_name: str, log_url: str) -> str:
+    def _parent(self, parts: Parts, log_url: str) -> str:
         window = self.window
         shutil.rmtree(window.parent)
         window.parent.mkdir(mode=0o700)
         credentials = self.state / "enclave-credentials.json"
         credentials.touch(mode=0o600)
-        credentials.write_text(KmsDesk(kms).enclave_credentials())
+        # Without a KMS nobody asks for them, and the parent has a file to name.
+        kms = parts.kms
+        credentials.write_text("{}" if kms is None else KmsDesk(kms.face).enclave_credentials())
+        egress = {} if kms is None else {KMS_SOURCE: kms.face.address}
+        if parts.owner is not None:
+            egress[parts.owner.identity.name] = parts.owner.face.address
         wiring = Wiring(
             state=self.state,
             ready_file=self._ready("parent"),
             credentials=credentials,
             control=self.control,
             log=log_url,
-            egress={KMS_SOURCE: kms.address, owner_name: owner.address},
+            egress=egress,
         )
         config = parent_config(wiring, self.options.enclaves)
         save(self.state / "parent.json", self.options.rewire(config))
@@ -317,19 +333,22 @@ class Stack:
             "windows": [str(window) for window in windows(self.state, self.options.enclaves)],
             "model": parts.model.hex(),
             "model_id": parts.model_id,
-            "kms": {
-                "url": parts.kms.url,
-                "ca": str(parts.kms.ca),
-                "credentials": str(parts.kms.state / "credentials-admin.json"),
-                "key_arn": parts.kms_key,
-                "region": REGION,
-            },
-            "owner": {
-                "url": parts.owner.url,
-                "ca": str(parts.owner.ca),
-                "token_file": str(parts.owner.state / "admin.token"),
-            },
+            "manifest": str(self.state / "model/signed/manifest"),
         }
+        if (kms := parts.kms) is not None:
+            record["kms"] = {
+                "url": kms.face.url,
+                "ca": str(kms.face.ca),
+                "credentials": str(kms.face.state / "credentials-admin.json"),
+                "key_arn": kms.key,
+                "region": REGION,
+            }
+        if (owner := parts.owner) is not None:
+            record["owner"] = {
+                "url": owner.face.url,
+                "ca": str(owner.face.ca),
+                "token_file": str(owner.face.state / "admin.token"),
+            }
         save(self.state / "stack.json", record)
         return record
 

@@ -32,6 +32,7 @@ from anchorhold.attestation.configuration import (
     pcr16,
 )
 from anchorhold.attestation.lease import Lease, lease_id, sign_lease
+from anchorhold.attestation.purpose import Grant, Purpose
 from anchorhold.attestation.transcript import bodies, tree
 from anchorhold.attestation.transcript.append import AppendRequest
 from anchorhold.attestation.transcript.checkpoint import Checkpoint, Vkey, checkpoint_nonce, sign_checkpoint
@@ -51,6 +52,7 @@ LOG_KEY = Ed25519PrivateKey.generate()
 OWNER_KEY = Ed25519PrivateKey.generate()
 MODEL = ModelDigest(Sha384(b"D" * 48))
 TTL_MS = 600_000
+PURPOSES = (Purpose("chat"),)
 LOG_LEASE_MS = 300_000
 SECRET = b"R" * 32
 
@@ -147,14 +149,14 @@ class Story:
 
     def request(self, name: str, number: int, ask: str = "key") -> None:
         source = self.sources[name]
-        self.write(bodies.KeyRequest(name, source.custodian, ask, MODEL, "chat", "serve", number))
+        self.write(bodies.KeyRequest(name, source.custodian, ask, MODEL, ("chat",), "serve", number))
 
     def released(
         self, name: str, number: int, ask: str = "key", changes: Mapping[str, object] | None = None
     ) -> Released:
         source = self.sources[name]
         statement = Release(
-            self.statement.boot_id, self.boot, name, Ask(ask), MODEL, "chat", number, b"", b"k" * 1_216, None
+            self.statement.boot_id, self.boot, name, Ask(ask), MODEL, PURPOSES, number, b"", b"k" * 1_216, None
         )
         statement = replace(statement, **(changes or {}))  # type: ignore[arg-type] # a test names real fields
         raw = encode_statement(statement)
@@ -164,7 +166,7 @@ class Story:
             self.statement.boot_id,
             self.boot,
             MODEL,
-            ("chat",),
+            tuple(Grant(one) for one in PURPOSES),
             number,
             statement_digest(statement),
             TTL_MS,
@@ -180,7 +182,7 @@ class Story:
             source.custodian,
             ask,
             MODEL,
-            "chat",
+            ("chat",),
             got.number,
             sha256(got.statement),
             sha256(got.document),

@@ -15,12 +15,14 @@ from tests.authority.crash.seeded import Seeded
 
 from anchorhold.attestation.binding import Ask
 from anchorhold.attestation.lease import lease_id
+from anchorhold.attestation.purpose import Purpose
+from anchorhold.attestation.sealed.descriptor import descriptor_digest
 from anchorhold.attestation.types import Milliseconds, ModelDigest
 from anchorhold.authority.journal import JournalEntry
 from anchorhold.authority.owner.client import AdminFailed
 from anchorhold.authority.owner.setup import init
 from anchorhold.enclave.keys.source import Refused, SourceUnavailable
-from anchorhold.sim.owner_face import PURPOSE, Authority, Clock
+from anchorhold.sim.owner_face import PURPOSE, Authority, Clock, descriptor
 from anchorhold.sim.pki import SimulatedPki
 
 _FIELD = {"register": "ttl_ms", "share": "version", "revoke": "reason", "reinstate": "reason", "tenant": "tenant"}
@@ -77,15 +79,15 @@ class OwnerLoad:
 
     def _once(self, chance: Seeded, mine: list[ModelDigest]) -> None:
         if not mine or chance.below(8) == 0:
-            mine.append(self._register(ModelDigest(secrets.token_bytes(48)), chance))
+            mine.append(self._register(descriptor(secrets.token_hex(8)), chance))
             return
         model = mine[chance.below(len(mine))]
         deed = (self._release, self._release, self._share, self._revoke, self._reinstate, self._tenant)
         deed[chance.below(len(deed))](model)
 
-    def _register(self, model: ModelDigest, chance: Seeded) -> ModelDigest:
-        ttl = 2_000 + chance.below(3_000_000)
-        self.authority.register(model=model, alias=model.hex()[:12], ttl_ms=ttl)
+    def _register(self, described: bytes, chance: Seeded) -> ModelDigest:
+        ttl, model = 2_000 + chance.below(3_000_000), descriptor_digest(described)
+        self.authority.register(descriptor=described, alias=model.hex()[:12], ttl_ms=ttl)
         self.models[bytes(model)] = Known()
         self.answers.add(Told("register", bytes(model)))
         return model
@@ -124,7 +126,9 @@ class OwnerLoad:
     def _release(self, model: ModelDigest) -> None:
         known = self.models[bytes(model)]
         try:
-            released = self.authority.enclave(model=model).source().request(Ask.LEASE, number=1, purpose=PURPOSE)
+            released = (
+                self.authority.enclave(model=model).source().request(Ask.LEASE, number=1, purposes=(Purpose(PURPOSE),))
+            )
         except Refused as error:
             if error.code != "revoked" or not known.revoked:
                 raise Lost(f"a release was refused with {error.code!r}, revoked is {known.revoked}") from error

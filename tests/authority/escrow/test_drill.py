@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from tests.authority.hsm import token_for_tests
 
 from anchorhold.attestation.binding import Ask
+from anchorhold.attestation.purpose import Purpose
 from anchorhold.attestation.sealed.body import BodyOpener
+from anchorhold.attestation.sealed.descriptor import encode_descriptor
 from anchorhold.attestation.sealed.manifest import PurposeClass, ShareRole, decode_manifest
 from anchorhold.attestation.sealed.shares import file_key, model_key, verify_key, verify_share
 from anchorhold.authority.escrow.recipient import make_recipient, read_recipient, read_recipient_secret
@@ -30,7 +32,7 @@ from anchorhold.publish.providers import OwnerShares
 from anchorhold.publish.seal import SealedModel, SealRequest, seal
 from anchorhold.publish.signing import create_signer, load_signer
 from anchorhold.publish.tiny import make_tiny_model
-from anchorhold.sim.owner_face import PURPOSE, Authority, Served, owner_face
+from anchorhold.sim.owner_face import IMAGE, PURPOSE, Authority, Served, owner_face
 
 
 def on_token() -> Choice:
@@ -73,7 +75,7 @@ def released(authority: Authority, sealed: SealedModel) -> bytes:
         return True
 
     source = OwnerSource(enclave.configured, enclave.context, blob=wrapped.blob, holds=holds)
-    answer = source.request(Ask.KEY, number=1, purpose=PURPOSE)
+    answer = source.request(Ask.KEY, number=1, purposes=(Purpose(PURPOSE),))
     assert answer.share is not None
     with answer.share as view:
         return bytes(view)
@@ -135,7 +137,8 @@ def drill(authority: Authority, sealed: SealedModel, plain: Path) -> None:
     """A revocation is not undone by losing the state: nobody gets anything until the owner says again who may."""
     with pytest.raises(Refused):
         released(authority, sealed)
-    authority.register(model=sealed.digest)
+    manifest = decode_manifest((sealed.out / "signed" / "manifest").read_bytes())
+    authority.register(descriptor=encode_descriptor(manifest.descriptor))
     assert opened(sealed, released(authority, sealed), "config.json") == (plain / "config.json").read_bytes()
     first = authority.whole_journal()[0]
     assert first.type == "init"
@@ -168,6 +171,32 @@ def test_a_share_is_found_for_its_own_model_and_purpose_alone_after_a_restore(tm
         again = serving(authority, tmp_path / "new", made)
         again.register()  # for serving
         with pytest.raises(Refused):
-            again.enclave().source(blob, b"").request(Ask.KEY, number=1, purpose=PURPOSE)
+            again.enclave().source(blob, b"").request(Ask.KEY, number=1, purposes=(Purpose(PURPOSE),))
         assert again.journal()[-1].body["code"] == "blob"
+        again.served.stop()
+
+
+def test_floors_and_revocations_outlive_the_loss_of_the_state(tmp_path: Path) -> None:
+    public = read_recipient(make_recipient(tmp_path / "ada"))
+    with owner_face(tmp_path) as authority:
+        authority.order("revoke", image=IMAGE[0], reason="defect")
+        authority.order("revoke", tenant="acme", reason="over")
+        authority.order("floor", model_id="tiny", version="2", reason="CVE-1")
+        before = authority.order("status")
+        file = authority.order("backup", recipients=[public], threshold=1)["file"]
+        assert isinstance(file, bytes)
+        journal_key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(authority.public.journal_key))
+        key = read_recipient_secret(tmp_path / "ada")
+        made = restore(file, [key], journal_key, tmp_path / "new", now=authority.clock.ms())
+        again = serving(authority, tmp_path / "new", made)
+        after = again.order("status")
+        assert (after["revocations"], after["floors"]) == (before["revocations"], before["floors"])
+        again.register()
+        with pytest.raises(Refused) as refusal:
+            again.enclave().source().request(Ask.LEASE, number=1, purposes=(Purpose(PURPOSE),))
+        assert refusal.value.code == "revoked"
+        again.order("reinstate", image=IMAGE[0], reason="to see the floor")
+        with pytest.raises(Refused) as refusal:
+            again.enclave().source().request(Ask.LEASE, number=1, purposes=(Purpose(PURPOSE),))
+        assert refusal.value.code == "floor"
         again.served.stop()

@@ -3,7 +3,6 @@
 import base64
 import json
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,11 +11,10 @@ from tests.authority.hsm import token_for_tests
 from tests.authority.kms.conftest import MEASUREMENTS, RSA_KEY, Kms, refused
 
 from anchorhold.attestation.binding import Ask
-from anchorhold.attestation.types import Milliseconds
+from anchorhold.attestation.purpose import Purpose
 from anchorhold.authority.keystore import Choice, KeystoreError, Kind, open_keystore
-from anchorhold.authority.kms import setup
 from anchorhold.authority.kms.blob import HEADER_BYTES
-from anchorhold.authority.kms.material import handle_of
+from anchorhold.authority.kms.material import FIRST, handle_of
 from anchorhold.authority.owner.app import make_app
 from anchorhold.authority.tls import TlsFiles
 from anchorhold.enclave.keys.envelope import open_envelope
@@ -31,21 +29,9 @@ def chosen() -> Choice:
     return Choice(Kind.PKCS11, module=hsm.module, token=hsm.label, pin_file=hsm.pin_file)
 
 
-@dataclass
-class KmsOnToken(Kms):
-    """The KMS of the other tests, over a token."""
-
-    chosen: Choice
-
-    def __post_init__(self) -> None:
-        setup.init(self.folder, "simulated", [self.pki.anchor], now=Milliseconds(self.now), keystore=self.chosen)
-        self.credentials = json.loads((self.folder / setup.CREDENTIALS).read_text())
-        self.start()
-
-
 def test_a_kms_over_a_token_releases_to_the_measured_enclave_alone(tmp_path: Path, chosen: Choice) -> None:
     now = time.time_ns() // 1_000_000
-    kms = KmsOnToken(tmp_path / "kms", SimulatedPki.create(datetime.fromtimestamp(now / 1000, UTC)), now, chosen)
+    kms = Kms(tmp_path / "kms", SimulatedPki.create(datetime.fromtimestamp(now / 1000, UTC)), now, chosen)
     arn, blob = kms.attested_key()
     assert not {"keystore.key", "keystore.cbor"} & {file.name for file in kms.folder.iterdir()}
     for _ in range(2):
@@ -61,7 +47,7 @@ def test_a_kms_over_a_token_releases_to_the_measured_enclave_alone(tmp_path: Pat
     changed = base64.b64encode(raw[:-1] + bytes([raw[-1] ^ 1])).decode()
     refused("InvalidCiphertextException", lambda: kms.decrypt(arn, changed, kms.document()))
     store = open_keystore(kms.folder)
-    handle = handle_of(arn.rpartition("/")[2], 1)
+    handle = handle_of(arn.rpartition("/")[2], FIRST)
     store.destroy(handle)
     with pytest.raises(KeyError):
         store.open(handle, raw[HEADER_BYTES:], b"")
@@ -73,7 +59,7 @@ def test_an_owner_over_a_token_releases_and_says_where_its_keys_are(tmp_path: Pa
         share, blob = authority.share()
         for _ in range(2):
             enclave = authority.enclave()
-            released = enclave.source(blob, share).request(Ask.KEY, number=1, purpose=PURPOSE)
+            released = enclave.source(blob, share).request(Ask.KEY, number=1, purposes=(Purpose(PURPOSE),))
             assert released.share is not None
             with released.share as view:
                 assert bytes(view) == share
@@ -83,7 +69,7 @@ def test_an_owner_over_a_token_releases_and_says_where_its_keys_are(tmp_path: Pa
         assert authority.order("status")["keystore"] == "pkcs11 anchorhold"
         authority.order("revoke", model=MODEL, reason="test")
         with pytest.raises(Refused):
-            authority.enclave().source(blob, share).request(Ask.KEY, number=1, purpose=PURPOSE)
+            authority.enclave().source(blob, share).request(Ask.KEY, number=1, purposes=(Purpose(PURPOSE),))
 
 
 def test_the_first_entry_of_a_journal_says_how_the_keys_are_kept(tmp_path: Path, chosen: Choice) -> None:

@@ -12,14 +12,13 @@ from typing import Any
 
 import botocore.session
 import pytest
-from botocore.parsers import create_parser
-from botocore.validate import ParamValidator
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.journal import JournalEntry, check_journal
+from anchorhold.authority.keystore import Choice
 from anchorhold.authority.kms import setup
 from anchorhold.authority.kms.app import DATABASE, make_app
 from anchorhold.authority.kms.state import State
@@ -27,6 +26,8 @@ from anchorhold.enclave.nsm.module import NsmClient
 from anchorhold.sim.nsm import ToyNsm
 from anchorhold.sim.pki import SimulatedPki
 from anchorhold.wire import sigv4
+
+from . import shapes
 
 MODULE = "i-0123456789abcdef0-enc0123456789abcdef"
 MEASUREMENTS = {index: bytes([0xA0 + index]) * 48 for index in range(5)}
@@ -54,11 +55,12 @@ class Kms:
     folder: Path
     pki: SimulatedPki
     now: int
+    keystore: Choice | None = None
     app: Any = field(init=False)
     region: str = field(default="eu-central-1", init=False)
 
     def __post_init__(self) -> None:
-        setup.init(self.folder, "simulated", [self.pki.anchor], now=Milliseconds(self.now))
+        setup.init(self.folder, "simulated", [self.pki.anchor], now=Milliseconds(self.now), keystore=self.keystore)
         self.credentials = json.loads((self.folder / setup.CREDENTIALS).read_text())
         self.start()
 
@@ -162,16 +164,7 @@ class Kms:
 
 def check_answer(operation: str, raw: bytes) -> None:
     """An answer has the shape that botocore's model gives it, and no member that the model does not know."""
-    shape = MODEL.operation_model(operation).output_shape
-    if shape is None:
-        assert raw == b""
-        return
-    response = {"status_code": 200, "headers": {}, "body": raw}
-    parsed = create_parser("json").parse(response, shape)
-    parsed.pop("ResponseMetadata")
-    report = ParamValidator().validate(parsed, shape)
-    assert not report.has_errors(), report.generate_report()
-    assert json.loads(raw or b"{}").keys() <= shape.members.keys()
+    shapes.check_answer(MODEL.operation_model(operation), 200, raw)
 
 
 async def _asgi(app: Any, request: sigv4.Request) -> tuple[int, bytes]:

@@ -1,7 +1,7 @@
 """Each way round an attestation condition: done, with plaintext to show for it, and refused under the generated policy.
 
 The policy before differs from the generated one in what the linter names, and the way is gone under the generated one.
-What this KMS does not do (replicas, import) is refused by name; there the policies alone are judged.
+What this KMS does not do (replicas) is refused by name; there the policies alone are judged.
 """
 
 import base64
@@ -339,6 +339,19 @@ def test_an_alias_that_moves_takes_the_next_share_until_it_is_denied(kms: Kms) -
     )
 
 
+def test_who_may_import_key_material_is_found_and_denied(kms: Kms) -> None:
+    """What kept material does is shown in `test_kept_material.py`."""
+    at = stand(kms, _opened("enclave", "kms:ImportKeyMaterial", "DenyImport"))
+    assert _codes(_put(kms, at.arn)) == {"kms-import"}
+    blob = base64.b64encode(b"blob").decode()
+    asked = {"KeyId": at.arn, "ImportToken": blob, "EncryptedKeyMaterial": blob}
+    asked["ExpirationModel"] = "KEY_MATERIAL_DOES_NOT_EXPIRE"
+    # Allowed, and then refused for the key's origin: this one makes its own material.
+    refused("UnsupportedOperationException", lambda: kms.call("enclave", "ImportKeyMaterial", **asked))
+    kms.call("admin", "PutKeyPolicy", KeyId=at.arn, Policy=at.fixed)
+    refused("AccessDeniedException", lambda: kms.call("enclave", "ImportKeyMaterial", **asked))
+
+
 def _sealed(kms: Kms, name: str) -> tuple[str, bytes]:
     made = kms.call("publisher", "GenerateDataKey", KeyId=name, KeySpec="AES_256", EncryptionContext=CONTEXT)
     return made["CiphertextBlob"], base64.b64decode(made["Plaintext"])
@@ -346,7 +359,6 @@ def _sealed(kms: Kms, name: str) -> tuple[str, bytes]:
 
 NOT_DONE = {
     "ReplicateKey": ("kms-replicate", ("ReplicateKey", "UpdatePrimaryRegion"), "DenyReplicas"),
-    "ImportKeyMaterial": ("kms-import", ("ImportKeyMaterial",), "DenyImport"),
 }
 
 

@@ -11,6 +11,7 @@ from anchorhold.attestation.anchors import AWS_NITRO_G1
 from anchorhold.attestation.binding import Ask
 from anchorhold.attestation.channel.tenant import CredentialRefused, verify_credential
 from anchorhold.attestation.errors import EvidenceError, Mismatch, SignatureInvalid
+from anchorhold.attestation.purpose import Purpose
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.journal import check_journal
 from anchorhold.authority.owner.authority import load_owner
@@ -34,7 +35,7 @@ def test_a_revocation_stops_release_and_renewal_and_survives_a_restart(authority
     authority.register()
     share, blob = authority.share()
     enclave = authority.enclave()
-    enclave.source(blob, share).request(Ask.KEY, number=1, purpose=PURPOSE)
+    enclave.source(blob, share).request(Ask.KEY, number=1, purposes=(Purpose(PURPOSE),))
     answer = authority.order("revoke", model=MODEL, reason="incident 7")
     assert answer["ttl_ms"] == TTL_MS
     assert answer["last_not_after"] == authority.clock.ms() + TTL_MS
@@ -43,16 +44,16 @@ def test_a_revocation_stops_release_and_renewal_and_survives_a_restart(authority
     for running, ask in ((enclave, Ask.LEASE), (authority.enclave(), Ask.KEY)):
         with pytest.raises(Refused) as refusal:
             running.source(blob, share, endpoint=f"https://localhost:{authority.served.port}").request(
-                ask, number=2, purpose=PURPOSE
+                ask, number=2, purposes=(Purpose(PURPOSE),)
             )
         assert refusal.value.code == "revoked"
     again = authority.order("revoke", model=MODEL, reason="once more")
     assert again["at"] == answer["at"]
     authority.register()
     with pytest.raises(Refused, match="revoked"):
-        authority.enclave().source().request(Ask.LEASE, number=1, purpose=PURPOSE)
+        authority.enclave().source().request(Ask.LEASE, number=1, purposes=(Purpose(PURPOSE),))
     authority.order("reinstate", model=MODEL, reason="all clear")
-    authority.enclave().source().request(Ask.LEASE, number=1, purpose=PURPOSE)
+    authority.enclave().source().request(Ask.LEASE, number=1, purposes=(Purpose(PURPOSE),))
     kinds = [entry.type for entry in authority.journal()]
     assert kinds.count("revoke") == 2
     assert kinds[-2:] == ["reinstate", "release"]
@@ -81,7 +82,10 @@ def _without(register: str) -> dict[str, canonical.Value]:
         {"purposes": [PURPOSE, PURPOSE]},
         {"purpose_class": "everything"},
         {"alias": ""},
-        {"model": b"\x01"},
+        {"descriptor": b"\x01"},
+        {"purposes": ["x" * 65]},
+        {"tenants": ["a", "a"]},
+        {"tenants": [1]},
     ],
 )
 def test_a_registration_that_would_release_too_much_is_refused(

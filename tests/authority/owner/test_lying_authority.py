@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from anchorhold.attestation import canonical
 from anchorhold.attestation.binding import Ask
 from anchorhold.attestation.lease import Lease, sign_lease, verify_lease
+from anchorhold.attestation.purpose import Grant, Purpose
 from anchorhold.attestation.types import BootId, Milliseconds, StatementDigest
 from anchorhold.authority.owner.app import make_app
 from anchorhold.authority.owner.authority import load_owner
@@ -52,7 +53,7 @@ def request(authority: Authority, change: Change, ask: Ask = Ask.LEASE) -> None:
     served = authority.behind(lying(make_app(authority.state_dir, authority.clock.ms), change))
     authority.served, old = served, authority.served
     try:
-        authority.enclave().source(blob, share).request(ask, number=3, purpose=PURPOSE)
+        authority.enclave().source(blob, share).request(ask, number=3, purposes=(Purpose(PURPOSE),))
     finally:
         authority.served = old
 
@@ -78,8 +79,10 @@ def resigned(authority: Authority, **changes: object) -> Change:
         {"source": "other"},
         {"request": 2},
         {"release": StatementDigest(b"\x01" * 48)},
-        {"purposes": ("other",)},
-        {"purposes": (PURPOSE, "other")},
+        {"purposes": (Grant(Purpose("other")),)},
+        {"purposes": (Grant(Purpose(PURPOSE)), Grant(Purpose("other")))},
+        {"purposes": (Grant(Purpose(PURPOSE, approver="somebody")),)},
+        {"purposes": (Grant(Purpose(PURPOSE, ticket="T-1")),)},
     ],
 )
 def test_a_genuine_lease_for_anything_else_is_refused(authority: Authority, changes: Mapping[str, Any]) -> None:
@@ -107,7 +110,7 @@ def test_a_lease_under_another_key_or_of_the_asserted_kind_is_refused(authority:
 
 def test_a_lease_longer_than_the_configuration_allows_is_cut_to_it(authority: Authority) -> None:
     authority.register(ttl_ms=60_000)
-    released = authority.enclave().source().request(Ask.LEASE, number=1, purpose=PURPOSE)
+    released = authority.enclave().source().request(Ask.LEASE, number=1, purposes=(Purpose(PURPOSE),))
     assert released.lease_ttl_ms == TTL_MS
 
 
@@ -122,7 +125,7 @@ def test_time_counts_from_before_the_request_was_sent(authority: Authority) -> N
 
     served = authority.behind(lying(make_app(authority.state_dir, authority.clock.ms), delay))
     authority.served, old = served, authority.served
-    released = authority.enclave().source().request(Ask.LEASE, number=1, purpose=PURPOSE)
+    released = authority.enclave().source().request(Ask.LEASE, number=1, purposes=(Purpose(PURPOSE),))
     authority.served = old
     assert released.sent_at_boottime == sent
     assert authority.clock.boottime() == sent + 7
@@ -143,7 +146,7 @@ def test_a_share_that_does_not_open_or_is_not_the_sealed_one_is_refused(authorit
     authority.register()
     _, other_blob = authority.share()
     with pytest.raises(Refused, match="does not open"):
-        authority.enclave().source(other_blob, b"\x00" * 32).request(Ask.KEY, number=1, purpose=PURPOSE)
+        authority.enclave().source(other_blob, b"\x00" * 32).request(Ask.KEY, number=1, purposes=(Purpose(PURPOSE),))
 
 
 def test_a_share_nobody_asked_for_is_refused(authority: Authority) -> None:
@@ -163,7 +166,7 @@ def test_a_server_under_another_ca_is_not_asked_twice_and_never_believed(authori
     enclave = authority.enclave()
     stranger = load_stranger(authority)
     with pytest.raises(SourceUnavailable) as failure:
-        enclave.source(authorities=(stranger,)).request(Ask.LEASE, number=1, purpose=PURPOSE)
+        enclave.source(authorities=(stranger,)).request(Ask.LEASE, number=1, purposes=(Purpose(PURPOSE),))
     assert failure.value.code == "tls"
 
 
@@ -182,7 +185,7 @@ def load_stranger(authority: Authority) -> bytes:
 
 def test_not_after_is_the_authority_s_time_of_signing_plus_ttl(authority: Authority) -> None:
     authority.register()
-    released = authority.enclave().source().request(Ask.LEASE, number=1, purpose=PURPOSE)
+    released = authority.enclave().source().request(Ask.LEASE, number=1, purposes=(Purpose(PURPOSE),))
     owner = load_owner(authority.state_dir, authority.clock.ms)
     lease = verify_lease(released.lease, owner.keys.lease.public_key())
     assert lease.not_after == Milliseconds(authority.clock.ms() + TTL_MS)

@@ -18,6 +18,7 @@ from anchorhold.attestation.binding import (
 )
 from anchorhold.attestation.channel.seal import HYBRID_SEED, HybridPrivateKey
 from anchorhold.attestation.lease import verify_lease
+from anchorhold.attestation.purpose import Purpose
 from anchorhold.attestation.types import BootId, ConfigDigest, StatementDigest
 from anchorhold.enclave.keys.source import Refused, SourceUnavailable
 from anchorhold.sim.owner_face import CONFIGURED, IMAGE, MODEL, OTHER_MODEL, PURPOSE, TTL_MS, Authority, Enclave
@@ -29,14 +30,14 @@ def test_the_share_of_the_sealing_comes_back_with_a_lease_for_exactly_this_reque
     share, blob = authority.share()
     enclave = authority.enclave()
     source = enclave.source(blob, share)
-    released = source.request(Ask.KEY, number=1, purpose=PURPOSE)
+    released = source.request(Ask.KEY, number=1, purposes=(Purpose(PURPOSE),))
     assert released.share is not None
     with released.share as view:
         assert bytes(view) == share
     lease = verify_lease(released.lease, source._lease_key)
     assert (lease.boot_id, lease.model, lease.request) == (enclave.context.boot_id, MODEL, 1)
     assert lease.not_after == authority.clock.ms() + TTL_MS
-    renewed = source.request(Ask.LEASE, number=2, purpose=PURPOSE)
+    renewed = source.request(Ask.LEASE, number=2, purposes=(Purpose(PURPOSE),))
     assert renewed.share is None
     assert renewed.lease != released.lease
     assert [entry.type for entry in authority.journal()] == ["register", "share", "release", "release"]
@@ -45,7 +46,7 @@ def test_the_share_of_the_sealing_comes_back_with_a_lease_for_exactly_this_reque
 def refused(authority: Authority, enclave: Enclave, code: str, *, number: int = 1, purpose: str = PURPOSE) -> str:
     """Ask for a lease, expect `code`, and give the journal's detail."""
     with pytest.raises(Refused) as refusal:
-        enclave.source().request(Ask.LEASE, number=number, purpose=purpose)
+        enclave.source().request(Ask.LEASE, number=number, purposes=(Purpose(purpose),))
     assert refusal.value.code == code
     last = authority.journal()[-1]
     assert (last.type, last.body["code"]) == ("deny", code)
@@ -91,16 +92,16 @@ def test_what_is_not_registered_or_not_allowed_is_refused(authority: Authority) 
 def test_a_request_number_that_does_not_rise_is_refused(authority: Authority) -> None:
     authority.register()
     enclave = authority.enclave()
-    enclave.source().request(Ask.LEASE, number=5, purpose=PURPOSE)
+    enclave.source().request(Ask.LEASE, number=5, purposes=(Purpose(PURPOSE),))
     refused(authority, enclave, "replayed", number=5)
     refused(authority, enclave, "replayed", number=4)
-    enclave.source().request(Ask.LEASE, number=6, purpose=PURPOSE)
+    enclave.source().request(Ask.LEASE, number=6, purposes=(Purpose(PURPOSE),))
 
 
 def test_a_boot_that_changes_its_genesis_is_refused(authority: Authority) -> None:
     authority.register()
     enclave = authority.enclave()
-    enclave.source().request(Ask.LEASE, number=1, purpose=PURPOSE)
+    enclave.source().request(Ask.LEASE, number=1, purposes=(Purpose(PURPOSE),))
     changed = replace(enclave, context=replace(enclave.context, genesis=StatementDigest(b"\x60" * 48)))
     refused(authority, changed, "boot", number=2)
 
@@ -112,7 +113,7 @@ def test_a_blob_of_another_model_or_purpose_class_is_refused(
     authority.register()
     share, blob = authority.share(OTHER_MODEL if model == OTHER_MODEL else MODEL, purpose_class)
     with pytest.raises(Refused, match="blob"):
-        authority.enclave().source(blob, share).request(Ask.KEY, number=1, purpose=PURPOSE)
+        authority.enclave().source(blob, share).request(Ask.KEY, number=1, purposes=(Purpose(PURPOSE),))
 
 
 def challenge(authority: Authority) -> bytes:
@@ -132,7 +133,7 @@ def statement(enclave: Enclave, fresh: bytes, **changes: object) -> Release:
         source="owner",
         ask=Ask.LEASE,
         model=MODEL,
-        purpose=PURPOSE,
+        purposes=(Purpose(PURPOSE),),
         request=1,
         challenge=fresh,
         release_key=HybridPrivateKey(secrets.token_bytes(HYBRID_SEED)).public,
@@ -280,7 +281,7 @@ def test_an_authority_that_is_down_is_unavailable_and_not_a_refusal(authority: A
     source = authority.enclave().source()
     authority.served.stop()
     with pytest.raises(SourceUnavailable):
-        source.request(Ask.LEASE, number=1, purpose=PURPOSE)
+        source.request(Ask.LEASE, number=1, purposes=(Purpose(PURPOSE),))
 
 
 def test_strangers_cannot_fill_the_journal(authority: Authority) -> None:

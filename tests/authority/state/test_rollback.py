@@ -15,7 +15,7 @@ from anchorhold.authority.place import DatabaseRefused
 from anchorhold.authority.restore import accept_rollback, loss, restore
 from anchorhold.authority.store import add_mark, mark_file, read_mark
 from anchorhold.cli.main import main
-from anchorhold.sim.owner_face import MODEL, OTHER_MODEL, Authority, owner_face
+from anchorhold.sim.owner_face import MODEL, OTHER_MODEL, Authority, descriptor, owner_face
 
 DATABASE = "owner.sqlite"
 
@@ -25,7 +25,7 @@ def stopped(tmp_path: Path) -> Iterator[Authority]:
     """An authority with two models, the server stopped."""
     with owner_face(tmp_path) as authority:
         authority.register()
-        authority.register(model=OTHER_MODEL, alias="other")
+        authority.register(descriptor=descriptor("other"), alias="other")
         authority.served.stop()
         yield authority
 

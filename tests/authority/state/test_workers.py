@@ -16,6 +16,7 @@ from tests.authority.crash.owner import RealClock, made
 
 from anchorhold.attestation.binding import Ask
 from anchorhold.attestation.lease import lease_id
+from anchorhold.attestation.purpose import Purpose
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.owner.denials import UNVERIFIED_DENIALS, Budget, DenialBudget
 from anchorhold.authority.owner.setup import init
@@ -62,7 +63,7 @@ def workers(authority: Authority) -> list[int]:
 
 def lease(authority: Authority, number: int, source: OwnerSource | None = None) -> bytes:
     source = source or authority.enclave().source()
-    return source.request(Ask.LEASE, number=number, purpose=PURPOSE).lease
+    return source.request(Ask.LEASE, number=number, purposes=(Purpose(PURPOSE),)).lease
 
 
 def test_a_challenge_or_a_revocation_of_one_worker_counts_at_all(several: Authority) -> None:

@@ -14,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from anchorhold.attestation.binding import Ask
+from anchorhold.attestation.purpose import Purpose
 from anchorhold.authority.kms.cms import seal_for_recipient
 from anchorhold.authority.tls import TlsFiles
 from anchorhold.enclave.keys.https import MAX_ANSWER
@@ -109,7 +110,9 @@ ANSWERS: dict[str, tuple[Callable[[Rig, dict[str, Any]], tuple[int, bytes]], typ
 
 def test_the_hostile_kms_would_be_believed_if_it_were_right(rig: Rig, hostile: Hostile) -> None:
     hostile.answer = lambda asked: _sealed(asked, rig.share)
-    released = rig.source(open_stream=Parent(hostile.port).open_stream).request(Ask.KEY, number=1, purpose="serve")
+    released = rig.source(open_stream=Parent(hostile.port).open_stream).request(
+        Ask.KEY, number=1, purposes=(Purpose("serve"),)
+    )
     assert released.share is not None
 
 
@@ -118,7 +121,9 @@ def test_an_answer_that_does_not_hold_is_refused(rig: Rig, hostile: Hostile, nam
     answer, error, code = ANSWERS[name]
     hostile.answer = lambda asked: answer(rig, asked)
     with pytest.raises(error) as caught:
-        rig.source(open_stream=Parent(hostile.port).open_stream).request(Ask.KEY, number=1, purpose="serve")
+        rig.source(open_stream=Parent(hostile.port).open_stream).request(
+            Ask.KEY, number=1, purposes=(Purpose("serve"),)
+        )
     assert isinstance(caught.value, Refused | SourceUnavailable)
     assert caught.value.code == code
     assert "\x1b" not in str(caught.value)

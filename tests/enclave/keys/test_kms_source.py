@@ -15,6 +15,7 @@ from anchorhold.attestation.binding import Ask, Release, bind, nsm_nonce
 from anchorhold.attestation.errors import EvidenceError, Malformed
 from anchorhold.attestation.lease import verify_lease
 from anchorhold.attestation.policy import Policy
+from anchorhold.attestation.purpose import Purpose
 from anchorhold.attestation.types import Platform
 from anchorhold.attestation.verify import verify_live
 from anchorhold.authority.tls import make_tls
@@ -26,7 +27,7 @@ from .conftest import MEASUREMENTS, TTL_MS, Rig, now, now_ms
 
 
 def test_the_share_comes_with_an_asserted_lease_and_the_parent_sees_neither(rig: Rig) -> None:
-    released = rig.source().request(Ask.KEY, number=1, purpose="serve")
+    released = rig.source().request(Ask.KEY, number=1, purposes=(Purpose("serve"),))
     assert released.share is not None
     with released.share as share:
         assert bytes(share) == rig.share
@@ -42,8 +43,8 @@ def test_the_share_comes_with_an_asserted_lease_and_the_parent_sees_neither(rig:
 
 def test_the_document_is_bound_to_the_statement_of_this_one_request(rig: Rig) -> None:
     source = rig.source()
-    first = source.request(Ask.KEY, number=1, purpose="serve")
-    second = source.request(Ask.KEY, number=2, purpose="serve")
+    first = source.request(Ask.KEY, number=1, purposes=(Purpose("serve"),))
+    second = source.request(Ask.KEY, number=2, purposes=(Purpose("serve"),))
     policy = Policy(platforms=frozenset({Platform.SIMULATED}), measurements=(MEASUREMENTS,))
     bound = []
     for released in (first, second):
@@ -60,7 +61,7 @@ def test_the_document_is_bound_to_the_statement_of_this_one_request(rig: Rig) ->
 
 def test_a_lease_has_no_share_and_counts_from_before_it_was_sent(rig: Rig) -> None:
     before = time.clock_gettime(time.CLOCK_BOOTTIME)
-    released = rig.source().request(Ask.LEASE, number=7, purpose="serve")
+    released = rig.source().request(Ask.LEASE, number=7, purposes=(Purpose("serve"),))
     assert released.share is None
     assert before <= released.sent_at_boottime <= time.clock_gettime(time.CLOCK_BOOTTIME)
     lease = verify_lease(released.lease, rig.receipt_key.public_key(), asserted=True)
@@ -72,7 +73,7 @@ def test_a_disabled_key_ends_releases_and_leases(rig: Rig) -> None:
     try:
         for ask in Ask:
             with pytest.raises(Refused) as caught:
-                rig.source().request(ask, number=1, purpose="serve")
+                rig.source().request(ask, number=1, purposes=(Purpose("serve"),))
             assert caught.value.code == "DisabledException"
     finally:
         rig.client("enable_key", KeyId=rig.key)
@@ -80,7 +81,7 @@ def test_a_disabled_key_ends_releases_and_leases(rig: Rig) -> None:
 
 def test_another_measurement_is_refused(rig: Rig) -> None:
     with pytest.raises(Refused) as caught:
-        rig.source(measurements=MEASUREMENTS | {1: b"x" * 48}).request(Ask.KEY, number=1, purpose="serve")
+        rig.source(measurements=MEASUREMENTS | {1: b"x" * 48}).request(Ask.KEY, number=1, purposes=(Purpose("serve"),))
     assert caught.value.code == "AccessDeniedException"
 
 
@@ -97,25 +98,25 @@ def test_credentials_are_asked_for_anew_so_that_they_may_expire(rig: Rig) -> Non
         return answer
 
     source = rig.source(caller=caller)
-    assert source.request(Ask.LEASE, number=1, purpose="serve").lease
+    assert source.request(Ask.LEASE, number=1, purposes=(Purpose("serve"),)).lease
     for number in (2, 3):
         with pytest.raises(SourceUnavailable) as caught:
-            source.request(Ask.LEASE, number=number, purpose="serve")
+            source.request(Ask.LEASE, number=number, purposes=(Purpose("serve"),))
         assert caught.value.code == "credentials"
-    assert source.request(Ask.LEASE, number=4, purpose="serve").lease
+    assert source.request(Ask.LEASE, number=4, purposes=(Purpose("serve"),)).lease
 
 
 def test_wrong_credentials_are_refused(rig: Rig) -> None:
     wrong = sigv4.Credentials(rig.credentials.access_key_id, "wrong")
     with pytest.raises(Refused) as caught:
-        rig.source(credentials=wrong).request(Ask.KEY, number=1, purpose="serve")
+        rig.source(credentials=wrong).request(Ask.KEY, number=1, purposes=(Purpose("serve"),))
     assert caught.value.code == "InvalidSignatureException"
     assert "wrong" not in str(caught.value)
 
 
 def test_a_secret_that_does_not_prove_itself_is_refused(rig: Rig) -> None:
     with pytest.raises(Refused) as caught:
-        rig.source(share=b"another").request(Ask.KEY, number=1, purpose="serve")
+        rig.source(share=b"another").request(Ask.KEY, number=1, purposes=(Purpose("serve"),))
     assert caught.value.code == "envelope"
 
 
@@ -127,18 +128,18 @@ def test_a_parent_that_connects_elsewhere_or_poses_as_the_kms_gets_nothing(rig: 
         {"endpoint": f"https://kms.eu-central-1.amazonaws.com:{rig.parent.port}"},
     ):
         with pytest.raises(SourceUnavailable) as caught:
-            rig.source(**change).request(Ask.KEY, number=1, purpose="serve")
+            rig.source(**change).request(Ask.KEY, number=1, purposes=(Purpose("serve"),))
         assert caught.value.code == "tls"
 
 
 def test_a_cut_or_missing_stream_is_silence_not_an_answer(rig: Rig) -> None:
-    rig.source().request(Ask.KEY, number=1, purpose="serve")
+    rig.source().request(Ask.KEY, number=1, purposes=(Purpose("serve"),))
     whole = rig.parent.returned
     for most in (0, whole // 4, whole // 2, whole - 900, whole - 500, whole - 100):
         rig.parent.cut_after = most
         try:
             with pytest.raises(SourceUnavailable):
-                rig.source().request(Ask.KEY, number=1, purpose="serve")
+                rig.source().request(Ask.KEY, number=1, purposes=(Purpose("serve"),))
         finally:
             rig.parent.cut_after = None
 
@@ -146,7 +147,7 @@ def test_a_cut_or_missing_stream_is_silence_not_an_answer(rig: Rig) -> None:
         raise ConnectionRefusedError(name)
 
     with pytest.raises(SourceUnavailable) as caught:
-        rig.source(open_stream=closed).request(Ask.KEY, number=1, purpose="serve")
+        rig.source(open_stream=closed).request(Ask.KEY, number=1, purposes=(Purpose("serve"),))
     assert caught.value.code == "unreachable"
 
 
@@ -159,4 +160,4 @@ def test_an_endpoint_that_is_more_than_a_host_is_refused(rig: Rig) -> None:
         "localhost",
     ):
         with pytest.raises(ValueError, match="https://host"):
-            rig.source(endpoint=endpoint).request(Ask.KEY, number=1, purpose="serve")
+            rig.source(endpoint=endpoint).request(Ask.KEY, number=1, purposes=(Purpose("serve"),))

@@ -44,8 +44,17 @@ def backup(owner: Owner, order: BackupOrder) -> bytes:
             recipients=tuple(recipient_id(public) for public in order.recipients),
         )
         revoked = [model.model for model in transaction.models() if model.revoked_at is not None]
+        standing: dict[str, canonical.Value] = {
+            "revocations": [
+                {"what": one.what.value, "subject": one.subject, "at": one.at} for one in transaction.standing.revoked()
+            ],
+            "floors": [
+                {"model_id": one.model_id, "version": one.version, "at": one.at}
+                for one in transaction.standing.floors()
+            ],
+        }
         entries = owner.journal.count(transaction.connection)
-        body = canonical.encode(_body(owner, shares, revoked, entries))
+        body = canonical.encode(_body(owner, shares, revoked, entries) | standing)
         file = seal_backup(header, order.recipients, body, owner.keys.journal)
         said: dict[str, canonical.Value] = {
             "backup": header.backup,

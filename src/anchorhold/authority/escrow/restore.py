@@ -22,6 +22,7 @@ from anchorhold.authority.owner.authority import ANCHOR_CLASSES, PRODUCTION
 from anchorhold.authority.owner.keys import SEED_BYTES, USES, wrap_share
 from anchorhold.authority.owner.setup import PublicIdentity, Restored, make
 from anchorhold.authority.owner.shares import KeptShare
+from anchorhold.authority.owner.standing import Floor, Revoked, Subject
 from anchorhold.authority.owner.state import Identity
 
 _BODY: dict[str, type | tuple[type, ...]] = {
@@ -30,6 +31,8 @@ _BODY: dict[str, type | tuple[type, ...]] = {
     "seeds": dict,
     "shares": list,
     "revoked": list,
+    "revocations": list,
+    "floors": list,
     "journal_entries": int,
 }
 _IDENTITY: dict[str, type | tuple[type, ...]] = {"name": str, "custodian": str, "anchor_class": str, "key_id": str}
@@ -63,6 +66,8 @@ def restore(
         identity = Identity(*(cast("str", said[name]) for name in ("name", "custodian", "anchor_class", "key_id")))
         anchors = _anchors(identity, cast("list[canonical.Value]", body["anchors"]))
         seeds = canonical.check_map(body["seeds"], "seeds", dict.fromkeys(USES, bytes))
+        ended = tuple(_revoked(one) for one in cast("list[canonical.Value]", body["revocations"]))
+        floors = tuple(_floor(one) for one in cast("list[canonical.Value]", body["floors"]))
         shares = [canonical.check_map(one, "share", _SHARE) for one in cast("list[canonical.Value]", body["shares"])]
     except EvidenceError as error:
         raise BackupRefused(f"backup: {error}") from error
@@ -75,9 +80,23 @@ def restore(
     def wrapped(store: Keystore) -> tuple[KeptShare, ...]:
         return tuple(_wrapped(store, identity.key_id, one) for one in shares)
 
-    restored = Restored(cast("dict[str, bytes]", seeds), wrapped, _facts(header, body))
+    restored = Restored(cast("dict[str, bytes]", seeds), wrapped, _facts(header, body), ended, floors)
     public = make(state_dir, identity, anchors, now=now, keystore=keystore, restored=restored)
     return Restoration(public, header.made, len(shares), revoked)
+
+
+def _revoked(value: canonical.Value) -> Revoked:
+    fields = canonical.check_map(value, "revocation", {"what": str, "subject": str, "at": int})
+    if fields["what"] not in {one.value for one in Subject}:
+        raise BackupRefused(f"backup: a revocation of {fields['what']!r:.40}")
+    at = Milliseconds(cast("int", fields["at"]))
+    return Revoked(Subject(fields["what"]), cast("str", fields["subject"]), at)
+
+
+def _floor(value: canonical.Value) -> Floor:
+    fields = canonical.check_map(value, "floor", {"model_id": str, "version": str, "at": int})
+    model_id, version = cast("str", fields["model_id"]), cast("str", fields["version"])
+    return Floor(model_id, version, Milliseconds(cast("int", fields["at"])))
 
 
 def _anchors(identity: Identity, anchors: list[canonical.Value]) -> tuple[Anchor, ...]:
@@ -102,5 +121,7 @@ def _facts(header: Header, body: dict[str, canonical.Value]) -> dict[str, canoni
         "made": header.made,
         "shares": len(cast("list[canonical.Value]", body["shares"])),
         "revoked": body["revoked"],
+        "revocations": len(cast("list[canonical.Value]", body["revocations"])),
+        "floors": len(cast("list[canonical.Value]", body["floors"])),
         "journal_entries": body["journal_entries"],
     }

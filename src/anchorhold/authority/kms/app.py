@@ -18,12 +18,12 @@ from starlette.routing import Route
 
 from anchorhold.attestation.anchors import Anchor
 from anchorhold.attestation.types import Milliseconds
-from anchorhold.authority.keystore import Keystore, open_keystore
+from anchorhold.authority.keystore import Keystore, KeystoreBusy, NotSupported, open_keystore
 from anchorhold.authority.keystore.secret_file import Ask
-from anchorhold.authority.kms import deletion, journal
+from anchorhold.authority.kms import deletion, importing, journal
 from anchorhold.authority.kms.authenticate import authenticate
 from anchorhold.authority.kms.call import Answer, Call, Surroundings
-from anchorhold.authority.kms.faults import KmsFault, internal, throttled, unsupported
+from anchorhold.authority.kms.faults import KmsFault, internal, key_unavailable, throttled, unsupported
 from anchorhold.authority.kms.fields import MAX_BODY, Fields, parse_body
 from anchorhold.authority.kms.operations import DONE, OTHER_OPERATIONS
 from anchorhold.authority.kms.state import State
@@ -38,7 +38,11 @@ MAX_WAITING = 32  # calls at the lock; fewer than the server has threads, or the
 _NOTED = (
     "KeyId", "TargetKeyId", "SourceKeyId", "DestinationKeyId", "EncryptionAlgorithm", "KeySpec", "KeyUsage", "Origin",
     "NumberOfBytes", "PolicyName", "DryRun", "PendingWindowInDays", "BypassPolicyLockoutSafetyCheck",
+    "SigningAlgorithm", "MessageType", "KeyAgreementAlgorithm", "KeyPairSpec", "WrappingAlgorithm", "WrappingKeySpec",
+    "ExpirationModel", "ImportType", "KeyMaterialId",
 )  # fmt: skip
+# CloudTrail's names for what comes due by itself.
+_DUE = {"DeleteKey": deletion.carry_out, "DeleteExpiredKeyMaterial": importing.carry_out}
 
 
 class KmsFace:
@@ -79,9 +83,10 @@ class KmsFace:
             principal = authenticate(request, transaction, around.realm, around.keystore, now)
             name = _operation(request)
             draft.name = name[:MAX_LOGGED]
-            for key in deletion.carry_out(transaction, around.keystore, now):
-                gone = journal.deleted_entry(around.realm, key.key_id, now)
-                around.journal.append(transaction.connection, now, journal.ENTRY, gone)
+            for event, carry_out in _DUE.items():
+                for key in carry_out(transaction, around.keystore, now):
+                    gone = journal.service_entry(around.realm, event, key.key_id, now)
+                    around.journal.append(transaction.connection, now, journal.ENTRY, gone)
             try:
                 # An operation refuses before it writes: what a guard counted for a denial is committed with it.
                 fields = parse_body(request.body)
@@ -159,7 +164,12 @@ def _operation(request: sigv4.Request) -> str:
 def _operate(name: str, call: Call) -> Answer:
     operation = DONE.get(name)
     if operation is not None:
-        return operation(call)
+        try:
+            return operation(call)
+        except NotSupported as error:
+            raise unsupported(f"{name}: the keystore here does not do this with this key") from error
+        except KeystoreBusy as error:
+            raise key_unavailable() from error
     if name in OTHER_OPERATIONS:
         raise unsupported(f"{name} is not supported by this KMS")
     raise KmsFault("UnknownOperationException", "there is no such operation")

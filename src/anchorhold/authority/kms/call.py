@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from anchorhold.attestation.anchors import Anchor
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.journal import Journal
-from anchorhold.authority.keystore import Keystore
+from anchorhold.authority.keystore import FullKeystore
 from anchorhold.authority.kms import policy
 from anchorhold.authority.kms.conditions import Values
 from anchorhold.authority.kms.faults import KmsFault, denied, not_found
@@ -33,7 +33,7 @@ class Surroundings:
 
     realm: Realm
     anchors: tuple[Anchor, ...]
-    keystore: Keystore
+    keystore: FullKeystore
     journal: Journal
 
 

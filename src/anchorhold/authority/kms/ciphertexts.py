@@ -1,6 +1,6 @@
-"""Encrypt, Decrypt and ReEncrypt under symmetric keys."""
+"""Encrypt, Decrypt and ReEncrypt under symmetric keys; what names an RSA algorithm goes to `oaep`."""
 
-from anchorhold.authority.kms import key_states, material
+from anchorhold.authority.kms import key_states, material, oaep
 from anchorhold.authority.kms.call import Answer, Call
 from anchorhold.authority.kms.faults import KmsFault, dry_run, invalid_ciphertext, validation
 from anchorhold.authority.kms.fields import MAX_CIPHERTEXT, MAX_KEY_ID, MAX_PLAINTEXT
@@ -13,6 +13,8 @@ _IGNORE = "IGNORE_CIPHERTEXT"
 
 
 def encrypt(call: Call) -> Answer:
+    if oaep.asked(call):
+        return oaep.encrypt(call)
     fields = call.fields
     fields.allow("KeyId", "Plaintext", "EncryptionContext", "GrantTokens", "EncryptionAlgorithm", "DryRun")
     _algorithm(call, "EncryptionAlgorithm")
@@ -30,6 +32,8 @@ def encrypt(call: Call) -> Answer:
 
 def decrypt(call: Call) -> Answer:
     """What a blob holds: in the clear, or for the recipient alone if a document came with the call."""
+    if oaep.asked(call):
+        return oaep.decrypt(call)
     fields = call.fields
     fields.allow(
         "CiphertextBlob", "EncryptionContext", "GrantTokens", "KeyId", "EncryptionAlgorithm", "Recipient", "DryRun",

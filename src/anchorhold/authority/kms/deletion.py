@@ -56,6 +56,9 @@ def carry_out(transaction: Transaction, keystore: Keystore, now: Milliseconds) -
         for material in transaction.keys.materials(key.key_id):
             if keystore.has(material.handle):
                 keystore.destroy(material.handle)
+        for parameters in transaction.imports.of(key.key_id):
+            if keystore.has(parameters.handle):
+                keystore.destroy(parameters.handle)
         transaction.keys.remove(key.key_id)
         yield key
 

@@ -65,6 +65,10 @@ def throttled() -> KmsFault:
     )
 
 
+def key_unavailable() -> KmsFault:
+    return KmsFault("KeyUnavailableException", "the key is not available now; the request can be retried", status=500)
+
+
 def internal() -> KmsFault:
     return KmsFault("KMSInternalException", "an internal error occurred; the request can be retried", status=500)
 

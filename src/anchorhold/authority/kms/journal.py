@@ -66,14 +66,14 @@ def fault_entry(draft: Draft, error: BaseException) -> Mapping[str, canonical.Va
     }
 
 
-def deleted_entry(realm: Realm, key_id: str, at: Milliseconds) -> Mapping[str, canonical.Value]:
-    """CloudTrail's event for a key whose waiting period has passed: no caller stands behind it."""
+def service_entry(realm: Realm, name: str, key_id: str, at: Milliseconds) -> Mapping[str, canonical.Value]:
+    """CloudTrail's event for what happens to a key when its time has come: no caller stands behind it."""
     event = {
         "eventVersion": EVENT_VERSION,
         "userIdentity": {"accountId": realm.account, "invokedBy": "AWS Internal"},
         "eventTime": _time(at),
         "eventSource": "kms.amazonaws.com",
-        "eventName": "DeleteKey",
+        "eventName": name,
         "awsRegion": realm.region,
         "requestParameters": None,
         "responseElements": None,

@@ -8,8 +8,9 @@ from anchorhold.authority.kms import key_states, policies, policy
 from anchorhold.authority.kms.call import Answer, Call
 from anchorhold.authority.kms.faults import KmsFault, limit_exceeded, unsupported
 from anchorhold.authority.kms.fields import stored
-from anchorhold.authority.kms.key import SYMMETRIC, Key, KeyState, Origin, Usage
-from anchorhold.authority.kms.material import make_material
+from anchorhold.authority.kms.importing import settle
+from anchorhold.authority.kms.key import Key, KeyState, Origin
+from anchorhold.authority.kms.key_kinds import Kind, asked_kind, begin, prepare
 from anchorhold.authority.kms.metadata import metadata
 from anchorhold.authority.kms.paging import Listing
 from anchorhold.authority.kms.request_values import Asked
@@ -19,66 +20,57 @@ MAX_KEYS = 100_000  # AWS's quota of an account in a Region
 MAX_DESCRIPTION = 8_192
 _SIMULATED = "simulated: "
 _NOT_PENDING = (KeyState.PENDING_DELETION, KeyState.PENDING_IMPORT, KeyState.UNAVAILABLE)
-_OTHER_USAGES = ("SIGN_VERIFY", "GENERATE_VERIFY_MAC", "KEY_AGREEMENT", "ENCAPSULATE_DECAPSULATE")
-_OTHER_ORIGINS = ("EXTERNAL", "AWS_CLOUDHSM", "EXTERNAL_KEY_STORE")
-_OTHER_SPECS = (
-    "RSA_2048", "RSA_3072", "RSA_4096", "ECC_NIST_P256", "ECC_NIST_P384", "ECC_NIST_P521", "ECC_SECG_P256K1",
-    "HMAC_224", "HMAC_256", "HMAC_384", "HMAC_512", "SM2", "ML_DSA_44", "ML_DSA_65", "ML_DSA_87",
-    "ECC_NIST_EDWARDS25519", "ML_KEM_512", "ML_KEM_768", "ML_KEM_1024",
-)  # fmt: skip
 
 
 def create_key(call: Call) -> Answer:
-    """A symmetric key with its policy. Only who may administer the account may make one."""
+    """A key with its policy. Only who may administer the account may make one."""
     fields = call.fields
     fields.allow(
         "Policy", "Description", "KeyUsage", "CustomerMasterKeySpec", "KeySpec", "Origin", "CustomKeyStoreId", "Tags",
         "MultiRegion", "BypassPolicyLockoutSafetyCheck", "XksKeyId",
     )  # fmt: skip
-    fields.choice("KeyUsage", Usage.ENCRYPT_DECRYPT.value, also=_OTHER_USAGES)
-    fields.choice("KeySpec", SYMMETRIC, also=_OTHER_SPECS)
-    fields.choice("CustomerMasterKeySpec", SYMMETRIC, also=_OTHER_SPECS)
-    fields.choice("Origin", Origin.AWS_KMS.value, also=_OTHER_ORIGINS)
+    kind = asked_kind(call)
     if fields.flag("MultiRegion") or {"CustomKeyStoreId", "XksKeyId"} & fields.members.keys():
         raise unsupported("multi-Region keys and keys in a custom key store are not supported here")
     tags = check_tags(fields)
-    asked = Asked(values=_new_key_values(call) | tag_values(tags))
+    asked = Asked(values=_new_key_values(call, kind) | tag_values(tags))
     call.authorise_account("CreateKey", asked=asked)
     if tags:
         call.authorise_account("TagResource", asked=asked)
     if call.transaction.keys.count() >= MAX_KEYS:
         raise limit_exceeded(f"expected at most {MAX_KEYS} keys in an account")
-    key = _new_key(call)
+    key = _new_key(call, kind)
     policies.check_policy(call, key, key.policy)
+    prepare(call, key)
     call.transaction.keys.add(key)
     call.transaction.tags.put(key.key_id, tags)
-    make_material(call, key)
+    begin(call, key)
     call.draft.touch(call.realm.key_arn(key.key_id))
     call.draft.response = {"keyMetadata": {"keyId": key.key_id, "arn": call.realm.key_arn(key.key_id)}}
     return {"KeyMetadata": metadata(call, key)}
 
 
-def _new_key(call: Call) -> Key:
+def _new_key(call: Call, kind: Kind) -> Key:
     text = stored(call.fields.text("Description", most=MAX_DESCRIPTION) or "", "Description")
     description = _SIMULATED + text if call.realm.anchor_class == "simulated" else text
     key_policy = call.fields.text("Policy", least=1, most=policy.MAX_POLICY)
     return Key(
         str(uuid.UUID(bytes=secrets.token_bytes(16), version=4)),
-        KeyState.ENABLED,
-        Usage.ENCRYPT_DECRYPT,
-        SYMMETRIC,
-        Origin.AWS_KMS,
+        kind.state,
+        kind.usage,
+        kind.spec,
+        kind.origin,
         description[:MAX_DESCRIPTION],
         policy.default_policy(call.realm.root_arn) if key_policy is None else key_policy,
         call.now,
     )
 
 
-def _new_key_values(call: Call) -> dict[str, str | tuple[str, ...]]:
+def _new_key_values(call: Call, kind: Kind) -> dict[str, str | tuple[str, ...]]:
     return {
-        "kms:keyspec": SYMMETRIC,
-        "kms:keyusage": Usage.ENCRYPT_DECRYPT.value,
-        "kms:keyorigin": Origin.AWS_KMS.value,
+        "kms:keyspec": kind.spec,
+        "kms:keyusage": kind.usage.value,
+        "kms:keyorigin": kind.origin.value,
         "kms:multiregion": "false",
         "kms:bypasspolicylockoutsafetycheck": policies.bypass(call),
     }
@@ -135,7 +127,10 @@ def _switch(call: Call, operation: str, state: KeyState) -> Answer:
     key = call.key()
     call.authorise(key, operation)
     key_states.refuse(call, key, *_NOT_PENDING)
-    call.transaction.keys.put(replace(key, state=state))
+    switched = replace(key, state=state)
+    call.transaction.keys.put(switched)
+    if key.origin is Origin.EXTERNAL:
+        settle(call.transaction, switched)
     return {}
 
 

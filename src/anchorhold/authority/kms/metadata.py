@@ -2,6 +2,7 @@
 
 from anchorhold.authority.kms.call import Call
 from anchorhold.authority.kms.key import Key, KeyState, Origin
+from anchorhold.authority.kms.specs import published
 
 
 def metadata(call: Call, key: Key) -> dict[str, object]:
@@ -13,16 +14,12 @@ def metadata(call: Call, key: Key) -> dict[str, object]:
         "CreationDate": key.created / 1000,
         "Enabled": key.state is KeyState.ENABLED,
         "Description": key.description,
-        "KeyUsage": key.usage.value,
         "KeyState": key.state.value,
         "Origin": key.origin.value,
         "KeyManager": "CUSTOMER",
-        "CustomerMasterKeySpec": key.spec,
-        "KeySpec": key.spec,
         "MultiRegion": False,
+        **published(key),
     }
-    if key.symmetric:
-        known["EncryptionAlgorithms"] = [key.spec]
     if key.deletion_date is not None:
         known["DeletionDate"] = key.deletion_date / 1000
     if key.custom_key_store_id is not None:
@@ -37,7 +34,7 @@ def _material(call: Call, key: Key) -> dict[str, object]:
     if material is None:
         return {}
     shown: dict[str, object] = {"CurrentKeyMaterialId": material.material_id} if key.symmetric else {}
-    if key.origin is Origin.EXTERNAL:
+    if key.origin is Origin.EXTERNAL and material.imported:
         expires = material.expires
         shown["ExpirationModel"] = "KEY_MATERIAL_DOES_NOT_EXPIRE" if expires is None else "KEY_MATERIAL_EXPIRES"
         shown |= {} if expires is None else {"ValidTo": expires / 1000}

@@ -5,12 +5,17 @@ from collections.abc import Callable, Mapping
 from anchorhold.authority.kms import (
     aliases,
     ciphertexts,
+    data_key_pairs,
     data_keys,
     deletion,
     grants,
+    import_parameters,
+    importing,
     keys,
+    pairs,
     policies,
     rotation,
+    signing,
     tags,
 )
 from anchorhold.authority.kms.call import Answer, Call
@@ -75,7 +80,10 @@ ALL_OPERATIONS = frozenset(
         "VerifyMac",
     }
 )
-_FAMILIES = (keys, policies, deletion, rotation, aliases, tags, grants, data_keys, ciphertexts)
+_FAMILIES = (
+    keys, policies, deletion, rotation, aliases, tags, grants, data_keys, ciphertexts, pairs, signing, data_key_pairs,
+    import_parameters, importing,
+)  # fmt: skip
 DONE: Mapping[str, Callable[[Call], Answer]] = {
     name: operation for family in _FAMILIES for name, operation in family.OPERATIONS.items()
 }

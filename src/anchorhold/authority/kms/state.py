@@ -18,6 +18,7 @@ from anchorhold.authority.journal import Journal
 from anchorhold.authority.kms import tables
 from anchorhold.authority.kms.key import KeyState
 from anchorhold.authority.kms.rows.grants import GrantRows
+from anchorhold.authority.kms.rows.imports import ImportRows
 from anchorhold.authority.kms.rows.keys import KeyRows
 from anchorhold.authority.kms.rows.names import AliasRows, TagRows
 from anchorhold.authority.store import Store, new_store
@@ -76,6 +77,7 @@ class Transaction:
         self.aliases = AliasRows(connection)
         self.tags = TagRows(connection)
         self.grants = GrantRows(connection)
+        self.imports = ImportRows(connection)
 
     def principal(self, access_key_id: str) -> Principal | None:
         query = sql.select(tables.principals).where(tables.principals.c.access_key_id == access_key_id)

@@ -65,7 +65,7 @@ materials = sql.Table(  # one row a version; blobs name theirs, so what an old o
     sql.Column("made", sql.BigInteger, nullable=False),
     sql.Column("rotation", sql.Text),
     sql.Column("imported", sql.Boolean),
-    sql.Column("expires", sql.BigInteger),
+    sql.Column("expires", sql.BigInteger, index=True),
     sql.Column("description", sql.Text),
 )
 aliases = sql.Table(
@@ -95,6 +95,17 @@ grants = sql.Table(
     sql.Column("context_equals", sql.Text),  # a JSON object, or no such constraint
     sql.Column("context_subset", sql.Text),
     sql.Column("created", sql.BigInteger, nullable=False),
+)
+import_parameters = (
+    sql.Table(  # a wrapping pair in the keystore under `handle`, and the digest of the token that names it
+        "import_parameters",
+        TABLES,
+        sql.Column("token", sql.Text, primary_key=True),
+        sql.Column("key_id", sql.Text, sql.ForeignKey(keys.c.key_id), nullable=False, index=True),
+        sql.Column("handle", sql.Text, nullable=False, unique=True),
+        sql.Column("algorithm", sql.Text, nullable=False),
+        sql.Column("valid_to", sql.BigInteger, nullable=False),
+    )
 )
 journal_keys = sql.Table("journal_keys", TABLES, sql.Column("sealed", sql.LargeBinary, nullable=False))
 Journal.define(TABLES)

@@ -24,22 +24,27 @@ from anchorhold.authority.escrow.order import read_backup
 from anchorhold.authority.escrow.sealed import BackupRefused
 from anchorhold.authority.keystore import KeystoreError
 from anchorhold.authority.keystore.secret_file import Ask
-from anchorhold.authority.owner import desk
+from anchorhold.authority.owner import desk, ending, heartbeat
 from anchorhold.authority.owner.authority import Owner, load_owner
 from anchorhold.authority.owner.bodies import (
     MAX_BODY_BYTES,
+    MAX_MODEL_BYTES,
+    read_floor,
+    read_heartbeat,
     read_model,
     read_order,
     read_release,
     read_share,
     read_tenant,
 )
+from anchorhold.authority.owner.desk_refused import DeskRefused
+from anchorhold.authority.owner.ending import EndOrder
 from anchorhold.authority.owner.release import ReleaseRefused, release
 from anchorhold.authority.place import StateRefused
 
 Act = Callable[[Owner, bytes], Mapping[str, canonical.Value]]
 CBOR = "application/cbor"
-BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, TOO_LARGE, UNAVAILABLE = 400, 401, 403, 413, 503
+BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, TOO_LARGE, FAULT, UNAVAILABLE = 400, 401, 403, 413, 500, 503
 
 
 class _TooLarge(Exception):
@@ -55,12 +60,15 @@ def make_app(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None
         yield
         owner.state.close()
 
-    public = {"/v1/challenge": _challenge, "/v1/release": _release}
+    public = {"/v1/challenge": _challenge, "/v1/release": _release, "/v1/heartbeat": _heartbeat}
     admin = {
         "/v1/admin/models": _register,
         "/v1/admin/shares": _share,
         "/v1/admin/revoke": _revoke,
         "/v1/admin/reinstate": _reinstate,
+        "/v1/admin/floor": _floor,
+        "/v1/admin/heartbeat": _put_heartbeat,
+        "/v1/admin/heartbeat-kept": _heartbeat,
         "/v1/admin/tenants": _tenant,
         "/v1/admin/status": _status,
         "/v1/admin/journal": _journal,
@@ -76,7 +84,7 @@ def _endpoint(owner: Owner, act: Act, *, token: bool) -> Callable[[Request], Awa
         if token and not _authorized(owner, request):
             return _reply(UNAUTHORIZED, {"code": "unauthorized"})
         try:
-            body = await _body(request)
+            body = await _body(request, MAX_MODEL_BYTES if act is _register else MAX_BODY_BYTES)
             return _reply(200, await run_in_threadpool(act, owner, body))
         except _TooLarge:
             return _reply(TOO_LARGE, {"code": "too-large"})
@@ -84,7 +92,7 @@ def _endpoint(owner: Owner, act: Act, *, token: bool) -> Callable[[Request], Awa
             return _reply(FORBIDDEN, {"code": refusal.code})
         except BackupRefused as refusal:
             return _reply(FORBIDDEN, {"code": "backup", "detail": str(refusal)})
-        except desk.DeskRefused as refusal:
+        except DeskRefused as refusal:
             return _reply(FORBIDDEN, {"code": refusal.code, "detail": refusal.detail})
         except (SQLAlchemyError, StateRefused, KeystoreError):
             # Nothing was committed, so nothing was granted; its words would repeat statements and values.
@@ -92,8 +100,21 @@ def _endpoint(owner: Owner, act: Act, *, token: bool) -> Callable[[Request], Awa
         except EvidenceError as error:
             # The administrator sees why; a stranger only that it was not in the form.
             return _reply(BAD_REQUEST, {"code": error.code, "detail": str(error)} if token else {"code": "malformed"})
+        except Exception as error:  # noqa: BLE001 - of whatever kind: what we did not expect is journaled and answered
+            return await run_in_threadpool(_fault, owner, request.url.path, error)
 
     return endpoint
+
+
+def _fault(owner: Owner, path: str, error: Exception) -> Response:
+    """A fault of our own: its type and place go into the journal, its text to nobody, which may quote a secret."""
+    body: dict[str, canonical.Value] = {"path": path, "error": type(error).__name__}
+    try:
+        with owner.state.transaction() as transaction:
+            owner.journal.append(transaction.connection, owner.clock(), "fault", body)
+    except SQLAlchemyError:
+        return _reply(UNAVAILABLE, {"code": "unavailable"})
+    return _reply(FAULT, {"code": "fault"})
 
 
 def _authorized(owner: Owner, request: Request) -> bool:
@@ -101,11 +122,11 @@ def _authorized(owner: Owner, request: Request) -> bool:
     return scheme.lower() == "bearer" and same(token.encode(), owner.token)
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, limit: int) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY_BYTES:
+        if len(body) > limit:
             raise _TooLarge
     return bytes(body)
 
@@ -136,13 +157,34 @@ def _share(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
 
 
 def _revoke(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
-    done = desk.revoke(owner, *read_order(body))
+    order = read_order(body)
+    done = ending.revoke(owner, order) if isinstance(order, EndOrder) else desk.revoke(owner, order.model, order.reason)
     return {"at": done.at, "ttl_ms": done.ttl_ms, "last_not_after": done.last_not_after}
 
 
 def _reinstate(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
-    desk.reinstate(owner, *read_order(body))
+    order = read_order(body)
+    if isinstance(order, EndOrder):
+        ending.reinstate(owner, order)
+    else:
+        desk.reinstate(owner, order.model, order.reason)
     return {}
+
+
+def _floor(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    floor = ending.raise_floor(owner, *read_floor(body))
+    return {"at": floor.at}
+
+
+def _put_heartbeat(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    heartbeat.put(owner, read_heartbeat(body))
+    return {}
+
+
+def _heartbeat(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    canonical.decode_map(body, "body", limit=MAX_BODY_BYTES, fields={})
+    with owner.state.transaction() as transaction:
+        return {"heartbeat": transaction.heartbeat()}
 
 
 def _tenant(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:

@@ -1,17 +1,22 @@
 """Bodies of the owner face's HTTP API: canonical CBOR, read strictly (docs/spec/release.md 2 and 5)."""
 
+from dataclasses import dataclass
 from typing import cast
 
 from anchorhold.attestation import canonical
 from anchorhold.attestation.channel.tenant import TenantCredential
 from anchorhold.attestation.errors import Malformed
 from anchorhold.attestation.policy import PCR_COUNT
+from anchorhold.attestation.sealed.descriptor import MAX_DESCRIPTOR, decode_descriptor, descriptor_digest
 from anchorhold.attestation.types import SHA384_BYTES, Milliseconds, ModelDigest
 from anchorhold.authority.owner.desk import ShareOrder
+from anchorhold.authority.owner.ending import EndOrder, end_order
 from anchorhold.authority.owner.release import ReleaseRequest
+from anchorhold.authority.owner.standing import Subject
 from anchorhold.authority.owner.state import RegisteredModel
 
 MAX_BODY_BYTES = 300_000  # a document may take 262,144
+MAX_MODEL_BYTES = MAX_DESCRIPTOR + 65_536  # the descriptor, and 64 measurement sets
 MAX_ACCEPTED = 64  # measurement sets of one model
 _REGISTERS = {str(index): index for index in range(PCR_COUNT)}
 
@@ -25,22 +30,39 @@ def read_release(raw: bytes) -> ReleaseRequest:
 
 
 def read_model(raw: bytes) -> RegisteredModel:
-    """{model, alias, measurements: [{"0": bytes, ...}], purposes, purpose_class, ttl_ms}. Raises Malformed."""
+    """{descriptor, alias, measurements: [{"0": bytes, ...}], purposes, tenants, purpose_class, ttl_ms}.
+
+    D, model id and version are the descriptor's own, so a floor cannot be passed under another name. Raises Malformed.
+    """
     fields = _map(
         raw,
-        {"model": bytes, "alias": str, "measurements": list, "purposes": list, "purpose_class": str, "ttl_ms": int},
+        {
+            "descriptor": bytes,
+            "alias": str,
+            "measurements": list,
+            "purposes": list,
+            "tenants": list,
+            "purpose_class": str,
+            "ttl_ms": int,
+        },
+        limit=MAX_MODEL_BYTES,
     )
+    raw_descriptor = cast("bytes", fields["descriptor"])
+    descriptor = decode_descriptor(raw_descriptor)
     sets = cast("list[canonical.Value]", fields["measurements"])
     if not 1 <= len(sets) <= MAX_ACCEPTED:
         raise Malformed(f"measurements: expected 1 to {MAX_ACCEPTED} sets, got {len(sets)}")
-    purposes = cast("list[object]", fields["purposes"])
-    if not all(isinstance(purpose, str) for purpose in purposes):
-        raise Malformed("purposes: expected names")
+    for name in ("purposes", "tenants"):
+        if not all(isinstance(one, str) for one in cast("list[object]", fields[name])):
+            raise Malformed(f"{name}: expected names")
     return RegisteredModel(
-        model=_model(fields),
+        model=descriptor_digest(raw_descriptor),
+        model_id=descriptor.model_id,
+        version=descriptor.version,
         alias=cast("str", fields["alias"]),
         measurements=tuple(_registers(accepted) for accepted in sets),
-        purposes=tuple(cast("list[str]", purposes)),
+        purposes=tuple(cast("list[str]", fields["purposes"])),
+        tenants=tuple(cast("list[str]", fields["tenants"])),
         purpose_class=cast("str", fields["purpose_class"]),
         ttl_ms=cast("int", fields["ttl_ms"]),
     )
@@ -61,10 +83,35 @@ def read_share(raw: bytes) -> ShareOrder:
     )
 
 
-def read_order(raw: bytes) -> tuple[ModelDigest, str]:
-    """{model, reason}: a revocation or a reinstatement. Raises Malformed."""
-    fields = _map(raw, {"model": bytes, "reason": str})
-    return _model(fields), cast("str", fields["reason"])
+@dataclass(frozen=True, slots=True)
+class ModelOrder:
+    """A revocation or a reinstatement of one model."""
+
+    model: ModelDigest
+    reason: str
+
+
+def read_order(raw: bytes) -> ModelOrder | EndOrder:
+    """{reason} and one of {model, image, boot: bytes; tenant, purpose: text}. Raises Malformed or DeskRefused."""
+    value = canonical.decode(raw, "body", limit=MAX_BODY_BYTES)
+    named = [one for one in Subject if isinstance(value, dict) and one.value in value]
+    if not named:
+        fields = canonical.check_map(value, "body", {"model": bytes, "reason": str})
+        return ModelOrder(_model(fields), cast("str", fields["reason"]))
+    what = named[0]
+    fields = canonical.check_map(value, "body", {what.value: (bytes, str), "reason": str})
+    return end_order(what, fields[what.value], cast("str", fields["reason"]))
+
+
+def read_floor(raw: bytes) -> tuple[str, str, str]:
+    """{model_id, version, reason}. Raises Malformed."""
+    fields = _map(raw, {"model_id": str, "version": str, "reason": str})
+    return cast("str", fields["model_id"]), cast("str", fields["version"]), cast("str", fields["reason"])
+
+
+def read_heartbeat(raw: bytes) -> bytes:
+    """{heartbeat}. Raises Malformed."""
+    return cast("bytes", _map(raw, {"heartbeat": bytes})["heartbeat"])
 
 
 def read_tenant(raw: bytes) -> TenantCredential:
@@ -84,8 +131,10 @@ def read_tenant(raw: bytes) -> TenantCredential:
     )
 
 
-def _map(raw: bytes, fields: dict[str, type | tuple[type, ...]]) -> dict[str, canonical.Value]:
-    return canonical.decode_map(raw, "body", limit=MAX_BODY_BYTES, fields=fields)
+def _map(
+    raw: bytes, fields: dict[str, type | tuple[type, ...]], *, limit: int = MAX_BODY_BYTES
+) -> dict[str, canonical.Value]:
+    return canonical.decode_map(raw, "body", limit=limit, fields=fields)
 
 
 def _model(fields: dict[str, canonical.Value]) -> ModelDigest:

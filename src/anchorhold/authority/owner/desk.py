@@ -11,22 +11,18 @@ from anchorhold.attestation.channel.tenant import TenantCredential, issue_creden
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.lease import MAX_TTL_MS, MIN_PRODUCTION_TTL_MS, MIN_TTL_MS, checked_name, checked_names
 from anchorhold.attestation.policy import service_policy
+from anchorhold.attestation.purpose import MAX_TENANTS, checked_reason
 from anchorhold.attestation.types import Milliseconds, ModelDigest
 from anchorhold.authority.owner.authority import SIMULATED, Owner
+from anchorhold.authority.owner.desk_refused import DeskRefused
+from anchorhold.authority.owner.heartbeat import shown
 from anchorhold.authority.owner.keys import SHARE_BYTES, wrap_share
 from anchorhold.authority.owner.shares import KeptShare, blob_digest
+from anchorhold.authority.owner.standing import Subject
 from anchorhold.authority.owner.state import RegisteredModel
 
+MAX_REGISTRATION = 49_152  # bytes: it must fit into one entry of the journal
 PURPOSE_CLASSES = ("serve", "evaluate", "reseal")  # DESIGN 12.7
-
-
-class DeskRefused(Exception):
-    """An order that cannot be carried out. The administrator may see why."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code = code
-        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +54,10 @@ def register(owner: Owner, model: RegisteredModel) -> None:
     try:
         policy = service_policy(owner.platforms, model.measurements)
         checked_name(model.alias, "alias")
-        checked_names(list(model.purposes), "purposes")
+        for reason in checked_names(list(model.purposes), "purposes"):
+            checked_reason(reason, "purposes")
+        if model.tenants:
+            checked_names(list(model.tenants), "tenants", most=MAX_TENANTS)
     except EvidenceError as error:
         raise DeskRefused(error.code, str(error)) from error
     now = owner.clock()
@@ -66,13 +65,18 @@ def register(owner: Owner, model: RegisteredModel) -> None:
         transaction.put_model(model)
         body: dict[str, canonical.Value] = {
             "model": model.model,
+            "model_id": model.model_id,
+            "version": model.version,
             "alias": model.alias,
             "policy": policy.digest,
             "measurements": [{str(i): v for i, v in accepted.items()} for accepted in policy.measurements],
             "purposes": list(model.purposes),
+            "tenants": list(model.tenants),
             "purpose_class": model.purpose_class,
             "ttl_ms": model.ttl_ms,
         }
+        if (size := len(canonical.encode(body))) > MAX_REGISTRATION:
+            raise DeskRefused("measurements", f"expected at most {MAX_REGISTRATION} bytes in all, got {size}")
         owner.journal.append(transaction.connection, now, "register", body)
 
 
@@ -143,6 +147,8 @@ def issue(owner: Owner, credential: TenantCredential) -> bytes:
     except (EvidenceError, ValueError) as error:
         raise DeskRefused("credential", str(error)) from error
     with owner.state.transaction() as transaction:
+        if transaction.standing.revoked_at(Subject.TENANT, credential.tenant) is not None:
+            raise DeskRefused("tenant", f"{credential.tenant!r} is revoked")
         body: dict[str, canonical.Value] = {
             "tenant": credential.tenant,
             "key": credential.key,
@@ -159,6 +165,8 @@ def status(owner: Owner) -> dict[str, canonical.Value]:
     """Who this authority is, its models and where its journal stands. Nothing secret."""
     with owner.state.transaction() as transaction:
         models = transaction.models()
+        revoked, floors = transaction.standing.revoked(), transaction.standing.floors()
+        heartbeat = transaction.heartbeat()
         entries = owner.journal.count(transaction.connection)
     identity = owner.identity
     return {
@@ -172,11 +180,17 @@ def status(owner: Owner) -> dict[str, canonical.Value]:
         "journal_key": owner.keys.journal.public_key().public_bytes_raw(),
         "now": owner.clock(),
         "journal_entries": entries,
+        "revocations": [{"what": one.what.value, "subject": one.subject, "at": one.at} for one in revoked],
+        "floors": [{"model_id": one.model_id, "version": one.version, "at": one.at} for one in floors],
+        "heartbeat": None if heartbeat is None else shown(heartbeat),
         "models": [
             {
                 "model": model.model,
+                "model_id": model.model_id,
+                "version": model.version,
                 "alias": model.alias,
                 "purposes": list(model.purposes),
+                "tenants": list(model.tenants),
                 "purpose_class": model.purpose_class,
                 "ttl_ms": model.ttl_ms,
                 "revoked_at": model.revoked_at,

@@ -18,13 +18,17 @@ from anchorhold.attestation.document import parse_document
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.lease import Lease, lease_id, sign_lease
 from anchorhold.attestation.policy import service_policy
+from anchorhold.attestation.purpose import Purpose, encode_grants, encode_purposes
 from anchorhold.attestation.types import Milliseconds, StatementDigest
-from anchorhold.attestation.verify import select_anchor, verify_live
+from anchorhold.attestation.verify import Evidence, select_anchor, verify_live
+from anchorhold.authority.owner import purposes
 from anchorhold.authority.owner.authority import Owner
 from anchorhold.authority.owner.challenge import ChallengeRefused
 from anchorhold.authority.owner.keys import BlobRefused, open_share
 from anchorhold.authority.owner.shares import blob_digest
+from anchorhold.authority.owner.standing import Subject
 from anchorhold.authority.owner.state import Boot, RegisteredModel, Transaction
+from anchorhold.authority.owner.versions import reaches
 
 MAX_DETAIL = 400  # characters of a refusal's detail in the journal
 
@@ -49,6 +53,21 @@ class ReleaseRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class _Proved:
+    """A request whose evidence holds: from here on policy and state decide."""
+
+    request: ReleaseRequest
+    statement: Release
+    expires: Milliseconds
+    evidence: Evidence
+
+    @property
+    def image(self) -> bytes:
+        """PCR0, which every policy of an owner requires."""
+        return self.evidence.pcrs[0]
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseAnswer:
     """The sealed share if the key was asked for, and the signed lease."""
 
@@ -65,15 +84,15 @@ def release(owner: Owner, request: ReleaseRequest) -> ReleaseAnswer:
        of the challenge;
     4. it vouches for exactly this statement;
     5. the challenge is used for the first time, and the boot's genesis, model and request number fit what is known;
-    6. the model is not revoked and the purpose is one of its own;
+    6. model, image and boot are not revoked, the version is at its floor or over, and a purpose at least is granted;
     7. the blob, there if and only if the key was asked for, opens for this model and its purpose class.
     """
     now = owner.clock()
     try:
         statement, expires = _addressed(owner, request, now)  # 1
         model = _registered(owner, statement)  # 2
-        _verified(owner, request, statement, model, now)  # 3, 4
-        return _decided(owner, request, statement, expires, now)  # 5, 6, 7
+        evidence = _verified(owner, request, statement, model, now)  # 3, 4
+        return _decided(owner, _Proved(request, statement, expires, evidence), now)  # 5, 6, 7
     except ReleaseRefused as refusal:
         _journal_refusal(owner, request, refusal, now)
         raise
@@ -103,7 +122,7 @@ def _registered(owner: Owner, statement: Release) -> RegisteredModel:
 
 def _verified(
     owner: Owner, request: ReleaseRequest, statement: Release, model: RegisteredModel, now: Milliseconds
-) -> None:
+) -> Evidence:
     try:
         anchor: Anchor = select_anchor(parse_document(request.document), owner.anchors)
         evidence = verify_live(
@@ -114,28 +133,35 @@ def _verified(
             nsm_nonce(Release, statement.challenge),
         )
         bind(evidence, request.statement, Release)
+        return evidence
     except EvidenceError as error:
         raise ReleaseRefused("evidence", f"{error.code}: {error}", verified=False) from error
 
 
-def _decided(
-    owner: Owner, request: ReleaseRequest, statement: Release, expires: Milliseconds, now: Milliseconds
-) -> ReleaseAnswer:
+def _decided(owner: Owner, proved: "_Proved", now: Milliseconds) -> ReleaseAnswer:
+    request, statement = proved.request, proved.statement
     refusal: ReleaseRefused | None = None
     with owner.state.transaction() as transaction:
         # The challenge is spent also when the answer is no, so this transaction commits either way.
         try:
-            model = _fits(transaction, statement, expires, now)
-            answer = _answer(owner, request, statement, model, now)
+            model = _fits(transaction, proved, now)
+            granted = _granted(transaction, statement, model, now)
+            answer = _answer(owner, proved, model, granted, now)
         except ReleaseRefused as error:
             refusal = error
         else:
-            transaction.put_boot(Boot(statement.boot_id, statement.genesis, model.model, statement.request), now)
-            transaction.extend_not_after(model.model, Milliseconds(now + model.ttl_ms))
+            end = Milliseconds(now + model.ttl_ms)
+            boot = Boot(statement.boot_id, statement.genesis, model.model, proved.image, statement.request, end)
+            transaction.put_boot(boot, now)
+            transaction.extend_not_after(model.model, end)
             body = _facts(request, statement) | {
                 "lease_id": lease_id(answer.lease),
                 "ttl_ms": model.ttl_ms,
-                "not_after_ms": now + model.ttl_ms,
+                "not_after_ms": end,
+                "image": proved.image,
+                "granted": encode_grants(granted.grants),
+                "barred": len(granted.barred),
+                "dropped": list(granted.dropped),
             }
             owner.journal.append(transaction.connection, now, "release", body)
     if refusal is not None:
@@ -143,7 +169,8 @@ def _decided(
     return answer
 
 
-def _fits(transaction: Transaction, statement: Release, expires: Milliseconds, now: Milliseconds) -> RegisteredModel:
+def _fits(transaction: Transaction, proved: "_Proved", now: Milliseconds) -> RegisteredModel:
+    statement, expires = proved.statement, proved.expires
     # Read again under the write lock: a revocation that was answered before now is seen here.
     model = transaction.model(statement.model)
     if not transaction.use_challenge(statement.challenge, expires, now):
@@ -156,14 +183,42 @@ def _fits(transaction: Transaction, statement: Release, expires: Milliseconds, n
         raise ReleaseRefused("replayed", detail, verified=True)
     if model is None or model.revoked_at is not None:
         raise ReleaseRefused("revoked", "the model is revoked", verified=True)
-    if statement.purpose not in model.purposes:
-        raise ReleaseRefused("purpose", f"purpose {statement.purpose!r} is not allowed", verified=True)
+    for what, subject in ((Subject.IMAGE, proved.image.hex()), (Subject.BOOT, statement.boot_id.hex())):
+        if transaction.standing.revoked_at(what, subject) is not None:
+            raise ReleaseRefused("revoked", f"the {what.value} {subject} is revoked", verified=True)
+    floor = transaction.standing.floor(model.model_id)
+    if floor is not None and not reaches(model.version, floor.version):
+        detail = f"version of {model.model_id}: expected at least {floor.version}, got {model.version}"
+        raise ReleaseRefused("floor", detail, verified=True)
     return model
 
 
+def _granted(
+    transaction: Transaction, statement: Release, model: RegisteredModel, now: Milliseconds
+) -> purposes.Granted:
+    granted = purposes.decide(
+        statement.purposes,
+        model,
+        transaction.standing,
+        boot_id=statement.boot_id,
+        backed=_asserted,
+        now=now,
+    )
+    if not granted.grants:
+        detail = f"none of {', '.join(granted.dropped)} is granted: expected one of {', '.join(model.purposes)}"
+        raise ReleaseRefused("purpose", detail, verified=True)
+    return granted
+
+
+def _asserted(_purpose: Purpose) -> bool:
+    """Ticket and approver came through the parent: its word alone, without a signed ticket (DESIGN 12.25)."""
+    return False
+
+
 def _answer(
-    owner: Owner, request: ReleaseRequest, statement: Release, model: RegisteredModel, now: Milliseconds
+    owner: Owner, proved: "_Proved", model: RegisteredModel, granted: purposes.Granted, now: Milliseconds
 ) -> ReleaseAnswer:
+    request, statement = proved.request, proved.statement
     digest = statement_digest(statement)
     sealed = _sealed_share(owner, request, statement, model, digest)
     lease = Lease(
@@ -171,7 +226,8 @@ def _answer(
         boot_id=statement.boot_id,
         genesis=statement.genesis,
         model=statement.model,
-        purposes=(statement.purpose,),
+        purposes=granted.grants,
+        barred=granted.barred,
         request=statement.request,
         release=digest,
         ttl_ms=model.ttl_ms,
@@ -225,7 +281,7 @@ def _facts(request: ReleaseRequest, statement: Release) -> dict[str, canonical.V
         "boot": statement.boot_id,
         "genesis": statement.genesis,
         "model": statement.model,
-        "purpose": statement.purpose,
+        "purposes": encode_purposes(statement.purposes),
         "request": statement.request,
         "statement": statement_digest(statement),
         "document": hashlib.sha256(request.document).digest(),

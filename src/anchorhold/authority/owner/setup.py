@@ -27,6 +27,7 @@ from anchorhold.authority.owner.authority import (
 )
 from anchorhold.authority.owner.keys import SigningKeys, make_sealed_keys, open_keys
 from anchorhold.authority.owner.shares import KeptShare, Shares
+from anchorhold.authority.owner.standing import Floor, Revoked
 from anchorhold.authority.owner.state import SCHEMA, Identity, State
 from anchorhold.authority.place import has_database
 from anchorhold.authority.tls import make_tls
@@ -59,6 +60,9 @@ class Restored:
     seeds: Mapping[str, bytes] = field(repr=False)
     shares: Callable[[Keystore], tuple[KeptShare, ...]] = field(repr=False)
     facts: Mapping[str, canonical.Value]
+    ended: tuple[Revoked, ...] = ()
+    """What was revoked when the backup was made, beside models: it stays so."""
+    floors: tuple[Floor, ...] = ()
 
 
 def init(  # noqa: PLR0913 - who it is, and where it is kept
@@ -119,6 +123,10 @@ def make(
             body["restored"] = dict(restored.facts)
             for share in restored.shares(store):
                 Shares(SCHEMA).keep(transaction.connection, share)
+            for one in restored.ended:
+                transaction.standing.revoke(one.what, one.subject, one.at)
+            for floor in restored.floors:
+                transaction.standing.put_floor(floor)
         Journal(SCHEMA, keys.journal).append(transaction.connection, now, "init", body)
     state.close()
     store.close()

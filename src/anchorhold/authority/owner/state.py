@@ -16,9 +16,11 @@ from anchorhold.attestation import canonical
 from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, StatementDigest
 from anchorhold.authority.database import upsert
 from anchorhold.authority.journal import Journal
+from anchorhold.authority.owner import standing
 from anchorhold.authority.owner.denials import Budget
 from anchorhold.authority.owner.keys import CHALLENGE_USE
 from anchorhold.authority.owner.shares import Shares
+from anchorhold.authority.owner.standing import Standing
 from anchorhold.authority.store import Store, new_store
 
 FACE = "owner"
@@ -48,9 +50,12 @@ _models = sql.Table(
     "models",
     _TABLES,
     sql.Column("model", sql.LargeBinary, primary_key=True),
+    sql.Column("model_id", sql.Text, nullable=False),
+    sql.Column("version", sql.Text, nullable=False),
     sql.Column("alias", sql.Text, nullable=False),
     sql.Column("measurements", sql.LargeBinary, nullable=False),
     sql.Column("purposes", sql.LargeBinary, nullable=False),
+    sql.Column("tenants", sql.LargeBinary, nullable=False),
     sql.Column("purpose_class", sql.Text, nullable=False),
     sql.Column("ttl_ms", sql.Integer, nullable=False),
     sql.Column("revoked_at", sql.BigInteger),
@@ -62,8 +67,10 @@ _boots = sql.Table(
     sql.Column("boot_id", sql.LargeBinary, primary_key=True),
     sql.Column("genesis", sql.LargeBinary, nullable=False),
     sql.Column("model", sql.LargeBinary, nullable=False),
+    sql.Column("image", sql.LargeBinary, nullable=False),
     sql.Column("last_request", sql.BigInteger, nullable=False),
     sql.Column("last_seen", sql.BigInteger, nullable=False),
+    sql.Column("last_not_after", sql.BigInteger, nullable=False),
 )
 _challenges = sql.Table(
     "used_challenges",
@@ -79,8 +86,15 @@ _denials = sql.Table(  # one row
     sql.Column("at", sql.BigInteger, nullable=False),
     sql.Column("left_out", sql.BigInteger, nullable=False),
 )
+_heartbeat = sql.Table(
+    "heartbeat",
+    _TABLES,
+    sql.Column("slot", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("signed", sql.LargeBinary, nullable=False),
+)
 Journal.define(_TABLES)
 Shares.define(_TABLES)
+standing.define(_TABLES)
 SCHEMA = _TABLES
 
 
@@ -96,12 +110,18 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredModel:
-    """What may be released for one D, to whom. `last_not_after` is the end of the last lease ever signed for it."""
+    """What may be released for one D, to whom. `last_not_after` is the end of the last lease ever signed for it.
+
+    Model id and version are those of the descriptor whose digest D is. No tenants: anybody.
+    """
 
     model: ModelDigest
+    model_id: str
+    version: str
     alias: str
     measurements: tuple[dict[int, bytes], ...]
     purposes: tuple[str, ...]
+    tenants: tuple[str, ...]
     purpose_class: str
     ttl_ms: int
     revoked_at: Milliseconds | None = None
@@ -110,12 +130,14 @@ class RegisteredModel:
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """What the first release to a boot fixed, and its last request."""
+    """What the first release to a boot fixed, and its last request. `image` is PCR0 as it was proved."""
 
     boot_id: BootId
     genesis: StatementDigest
     model: ModelDigest
+    image: bytes
     last_request: int
+    last_not_after: int
 
 
 class Transaction:
@@ -123,6 +145,7 @@ class Transaction:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.standing = Standing(_TABLES, connection)
 
     def model(self, model: ModelDigest) -> RegisteredModel | None:
         row = self.connection.execute(sql.select(_models).where(_models.c.model == model)).mappings().first()
@@ -135,11 +158,14 @@ class Transaction:
     def put_model(self, model: RegisteredModel) -> None:
         """Register, or register anew; a revocation and the last lease's end stay as they are."""
         values: dict[str, object] = {
+            "model_id": model.model_id,
+            "version": model.version,
             "alias": model.alias,
             "measurements": canonical.encode(
                 [{str(index): value for index, value in accepted.items()} for accepted in model.measurements]
             ),
             "purposes": canonical.encode(list(model.purposes)),
+            "tenants": canonical.encode(list(model.tenants)),
             "purpose_class": model.purpose_class,
             "ttl_ms": model.ttl_ms,
         }
@@ -161,15 +187,36 @@ class Transaction:
 
     def boot(self, boot_id: BootId) -> Boot | None:
         row = self.connection.execute(sql.select(_boots).where(_boots.c.boot_id == boot_id)).mappings().first()
-        return None if row is None else Boot(row["boot_id"], row["genesis"], row["model"], row["last_request"])
+        if row is None:
+            return None
+        fixed = (row["boot_id"], row["genesis"], row["model"], row["image"])
+        return Boot(*fixed, row["last_request"], row["last_not_after"])
 
     def put_boot(self, boot: Boot, now: Milliseconds) -> None:
-        values = {"last_request": boot.last_request, "last_seen": now}
+        values = {"last_request": boot.last_request, "last_seen": now, "last_not_after": boot.last_not_after}
         self.connection.execute(
             upsert(self.connection, _boots)
-            .values(boot_id=boot.boot_id, genesis=boot.genesis, model=boot.model, **values)
+            .values(boot_id=boot.boot_id, genesis=boot.genesis, model=boot.model, image=boot.image, **values)
             .on_conflict_do_update(index_elements=[_boots.c.boot_id], set_=values)
         )
+
+    def last_not_after(self, *, image: bytes | None = None, boot_id: bytes | None = None) -> Milliseconds:
+        """The end of the last lease given to boots of this image, to this boot, or to anyone; 0 where there is none."""
+        chosen = sql.select(sql.func.max(_boots.c.last_not_after))
+        if image is not None:
+            chosen = chosen.where(_boots.c.image == image)
+        if boot_id is not None:
+            chosen = chosen.where(_boots.c.boot_id == boot_id)
+        return Milliseconds(self.connection.execute(chosen).scalar() or 0)
+
+    def heartbeat(self) -> bytes | None:
+        """The quorum's heartbeat as it was handed in."""
+        return self.connection.execute(sql.select(_heartbeat.c.signed)).scalar()
+
+    def put_heartbeat(self, signed: bytes) -> None:
+        """In the place of the one before."""
+        self.connection.execute(sql.delete(_heartbeat))
+        self.connection.execute(sql.insert(_heartbeat).values(slot=0, signed=signed))
 
     def use_challenge(self, challenge: bytes, expires: Milliseconds, now: Milliseconds) -> bool:
         """Remember a challenge until it would have expired; False if it was used before."""
@@ -273,9 +320,12 @@ def _model(row: dict[str, object]) -> RegisteredModel:
     raw = cast("list[dict[str, bytes]]", _decoded(row["measurements"]))
     return RegisteredModel(
         model=ModelDigest(cast("bytes", row["model"])),
+        model_id=cast("str", row["model_id"]),
+        version=cast("str", row["version"]),
         alias=cast("str", row["alias"]),
         measurements=tuple({int(index): value for index, value in accepted.items()} for accepted in raw),
         purposes=tuple(cast("list[str]", _decoded(row["purposes"]))),
+        tenants=tuple(cast("list[str]", _decoded(row["tenants"]))),
         purpose_class=cast("str", row["purpose_class"]),
         ttl_ms=cast("int", row["ttl_ms"]),
         revoked_at=cast("Milliseconds | None", row["revoked_at"]),

@@ -31,8 +31,10 @@ class KeyRows:
         )
 
     def remove(self, key_id: str) -> None:
-        """The key with its materials; aliases, tags and grants go first."""
-        for table in (tables.aliases, tables.tags, tables.grants, tables.materials, tables.keys):
+        """The key with its materials; aliases, tags, grants and import parameters go first."""
+        for table in (
+            tables.aliases, tables.tags, tables.grants, tables.import_parameters, tables.materials, tables.keys
+        ):  # fmt: skip
             self._connection.execute(sql.delete(table).where(table.c.key_id == key_id))
 
     def after(self, key_id: str, limit: int) -> Sequence[Key]:

@@ -78,6 +78,23 @@ def upgrade() -> None:
         sql.PrimaryKeyConstraint("key_id", "version"),
         sql.UniqueConstraint("handle"),
     )
+    with op.batch_alter_table("materials", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_materials_expires"), ["expires"], unique=False)
+
+    op.create_table(
+        "import_parameters",
+        sql.Column("token", sql.Text(), nullable=False),
+        sql.Column("key_id", sql.Text(), nullable=False),
+        sql.Column("handle", sql.Text(), nullable=False),
+        sql.Column("algorithm", sql.Text(), nullable=False),
+        sql.Column("valid_to", sql.BigInteger(), nullable=False),
+        sql.ForeignKeyConstraint(["key_id"], ["keys.key_id"]),
+        sql.PrimaryKeyConstraint("token"),
+        sql.UniqueConstraint("handle"),
+    )
+    with op.batch_alter_table("import_parameters", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_import_parameters_key_id"), ["key_id"], unique=False)
+
     op.create_table(
         "tags",
         sql.Column("key_id", sql.Text(), nullable=False),

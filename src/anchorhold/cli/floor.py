@@ -1,0 +1,45 @@
+"""`anchorhold authority floor`: the least version of a model that still gets a key or a lease."""
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from anchorhold.authority.owner.client import AdminFailed
+from anchorhold.cli.page import page
+from anchorhold.cli.target import Target, add_target_options, failed
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
+
+
+def add_floor(commands: "Subparsers") -> None:
+    """Adds `floor`."""
+    floor = commands.add_parser(
+        "floor",
+        help="owner face: raise a model's version floor, at release and renewal",
+        **page(
+            """Refuse key and leases to every version of a model under this one, at release and at renewal. Versions are
+            one to four numbers with dots between; the descriptor says which version a D is. A floor only rises.""",
+            example="anchorhold authority floor --stack .cache/sim --model-id smollm2 --version 1.2 --reason CVE-1",
+            codes="0 done, 1 the authority refused, 2 cannot run",
+        ),
+    )
+    floor.add_argument("--model-id", required=True, metavar="ID", help="as in the descriptor")
+    floor.add_argument("--version", required=True, metavar="N.N", help="the least version that goes on")
+    floor.add_argument("--reason", required=True, metavar="TEXT", help="for the journal, at most 128 bytes")
+    floor.add_argument("--json", action="store_true", help="print JSON")
+    add_target_options(floor)
+    floor.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    fields = {"model_id": options.model_id, "version": options.version, "reason": options.reason}
+    try:
+        answer = Target.of(options, model=False).owner().call("floor", fields)
+    except AdminFailed as error:
+        raise failed(f"floor: {error}", error.code) from error
+    if options.json:
+        print(json.dumps({"model_id": options.model_id, "version": options.version, "at": answer["at"]}))
+    else:
+        print(f"floor        {options.model_id}: version {options.version} or later")
+    return 0
