@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from anchorhold.attestation import canonical
 from anchorhold.attestation.errors import EvidenceError
+from anchorhold.cli import authority_approve, authority_guard
 from anchorhold.cli.authority_export import add_export
 from anchorhold.cli.authority_init import add_init
 from anchorhold.cli.escrow import add_escrow
@@ -58,6 +59,8 @@ def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
     _add_desk(commands)
     add_export(commands)
     add_escrow(commands)
+    authority_guard.add_parser(commands)
+    authority_approve.add_parser(commands)
 
 
 def _add_serve(commands: "Subparsers[argparse.ArgumentParser]") -> None:

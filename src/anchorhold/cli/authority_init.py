@@ -7,6 +7,7 @@ from pathlib import Path
 
 from anchorhold.attestation.anchors import Anchor, anchor_from_pem
 from anchorhold.attestation.errors import EvidenceError
+from anchorhold.cli.authority_guard import add_approving_options, approving
 from anchorhold.cli.keystore import add_keystore_options, choice_of
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
@@ -44,17 +45,19 @@ def add_init(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     init.add_argument("--region", default="eu-central-1", metavar="NAME", help="KMS face: the region in its ARNs")
     init.add_argument("--account", default="000000000001", metavar="N", help="KMS face: the account, 12 digits")
     add_keystore_options(init)
+    add_approving_options(init)
     init.add_argument("--json", action="store_true", help="print JSON")
     init.set_defaults(run=_init)
 
 
 def _init(options: argparse.Namespace) -> int:
+    from anchorhold.authority.guard.fields import PolicyMalformed
     from anchorhold.authority.keystore import KeystoreError
     from anchorhold.authority.kms import setup as kms
     from anchorhold.authority.owner import setup as owner
 
     roots = tuple(_root(path) for path in options.root)
-    chosen = choice_of(options)
+    chosen, people = choice_of(options), approving(options)
     try:
         if options.face == "kms":
             realm = kms.init(
@@ -65,6 +68,7 @@ def _init(options: argparse.Namespace) -> int:
                 region=options.region,
                 account=options.account,
                 keystore=chosen,
+                approving=people,
             )
             made: dict[str, object] = {"face": "kms", **asdict(realm)}
         else:
@@ -76,9 +80,10 @@ def _init(options: argparse.Namespace) -> int:
                 options.custodian,
                 now=now_ms(),
                 keystore=chosen,
+                approving=people,
             )
             made = {"face": "owner", **asdict(public)}
-    except (kms.SetupError, owner.SetupRefused, KeystoreError) as error:
+    except (kms.SetupError, owner.SetupRefused, KeystoreError, PolicyMalformed) as error:
         raise CommandError(f"authority init: {error}") from error
     except FileExistsError as error:
         raise CommandError(f"{str(options.state)!r} is in use: an authority is never overwritten") from error

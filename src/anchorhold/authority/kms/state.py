@@ -21,6 +21,8 @@ from anchorhold.authority.kms.rows.imports import ImportRows
 from anchorhold.authority.kms.rows.keys import KeyRows
 from anchorhold.authority.kms.rows.names import AliasRows, TagRows
 
+SCHEMA = tables.TABLES
+
 
 @dataclass(frozen=True, slots=True)
 class Realm:
@@ -161,6 +163,12 @@ class State:
         """Everything inside is committed together at the end, or not at all."""
         with self._engine.begin() as connection:
             yield Transaction(connection)
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """The same, for what has tables of its own here."""
+        with self._engine.begin() as connection:
+            yield connection
 
     def close(self) -> None:
         self._engine.dispose()
