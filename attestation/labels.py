@@ -94,3 +94,12 @@ RELEASES_HEARTBEAT = b"anchorhold/v1/releases/heartbeat"
 RELEASES_HEARTBEAT_SIGNATURE = b"anchorhold/v1/releases/heartbeat-signature"
 RELEASES_QUORUM = b"anchorhold/v1/releases/quorum"
 RELEASES_SEEN = b"anchorhold/v1/releases/seen"
+
+# The guard of an authority (docs/spec/guard.md)
+GUARD_POLICY = b"anchorhold/v1/guard/policy"
+GUARD_TICKET = b"anchorhold/v1/guard/ticket"
+GUARD_APPROVAL_REQUEST = b"anchorhold/v1/guard/approval-request"
+GUARD_APPROVAL = b"anchorhold/v1/guard/approval"
+GUARD_SUBJECT = b"anchorhold/v1/guard/subject"
+GUARD_MEASUREMENT = b"anchorhold/v1/guard/measurement"
+GUARD_OPERATOR = b"anchorhold/v1/guard/operator"

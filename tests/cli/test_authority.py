@@ -102,6 +102,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
                 "url": kms.url,
                 "ca": str(files.authority),
                 "credentials": str(tmp_path / "admin.json"),
+                "token_file": str(kms_state / "admin.token"),
                 "key_arn": made["Arn"],
             },
             "owner": {

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from anchorhold.attestation.codes import CODES
+from anchorhold.authority.guard_codes import GUARD_CODES
 from anchorhold.cli.explain import table
 from anchorhold.cli.main import main
 from anchorhold.client.codes import CLIENT_CODES
@@ -39,7 +40,7 @@ def test_json_has_the_same_words(capsys: pytest.CaptureFixture[str]) -> None:
 def test_without_a_code_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     listed = json.loads(said(capsys, "--json"))
     assert [one["code"] for one in listed] == list(table())
-    assert table().keys() == CODES.keys() | CLIENT_CODES.keys() | RULES.keys()
+    assert table().keys() == CODES.keys() | CLIENT_CODES.keys() | RULES.keys() | GUARD_CODES.keys()
     lines = said(capsys).splitlines()
     groups = [line[:-1] for line in lines if line.endswith(":") and not line.startswith(" ")]
     assert groups == list(dict.fromkeys(row.group for row in table().values()))

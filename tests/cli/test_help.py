@@ -64,6 +64,10 @@ JSON_COMMANDS = {
     "authority backup-state", "authority restore-state", "authority accept-rollback", "authority export", "log init",
     "authority floor", "authority heartbeat sign", "authority heartbeat put", "authority heartbeat show",
     "authority recipient", "authority backup", "authority restore",
+    "authority guard show", "authority guard put", "authority guard denials", "authority guard acknowledge",
+    "authority guard start", "authority guard report", "authority kill", "authority rearm", "authority approvals",
+    "authority approve", "authority approver", "authority ticket", "authority operator list",
+    "authority operator add", "authority operator remove",
     "release keygen", "release quorum", "release make", "release renew", "release sign", "release revoke",
     "release log", "release show", "release verify", "release merge",
 }  # fmt: skip

@@ -23,9 +23,17 @@ __all__ = ["Journal", "JournalEntry", "check_journal"]
 class Journal:
     """The journal table of one database. One writer: the caller holds the transaction."""
 
-    def __init__(self, tables: sql.MetaData, key: Ed25519PrivateKey) -> None:
+    def __init__(
+        self, tables: sql.MetaData, key: Ed25519PrivateKey, noted: Mapping[str, canonical.Value] | None = None
+    ) -> None:
+        self._tables = tables
         self._table = tables.tables["journal"]
         self._key = key
+        self._noted = noted or {}
+
+    def noting(self, fields: Mapping[str, canonical.Value]) -> "Journal":
+        """The same journal, whose entries say `fields` too: who ordered them, and why they were let."""
+        return Journal(self._tables, self._key, fields)
 
     @staticmethod
     def define(tables: sql.MetaData) -> None:
@@ -45,7 +53,9 @@ class Journal:
         seq, prev = (0, b"") if last is None else (last.seq + 1, entry_digest(last.signed))
         # What was ever answered is still here (docs/spec/authority-state.md 5): nothing is added to a shorter one.
         mark.journaling(connection, mark.EMPTY if last is None else mark.Head(last.seq, prev), self._digest(connection))
-        payload = canonical.encode({"v": VERSION, "seq": seq, "prev": prev, "t": now, "type": kind, "body": body})
+        payload = canonical.encode(
+            {"v": VERSION, "seq": seq, "prev": prev, "t": now, "type": kind, "body": {**body, **self._noted}}
+        )
         signed = sign1(payload, self._key, aad=labels.JOURNAL)
         connection.execute(sql.insert(self._table).values(seq=seq, signed=signed))
         mark.journaled(connection, mark.Head(seq, entry_digest(signed)))

@@ -8,6 +8,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from anchorhold.attestation import canonical
+from anchorhold.cli import authority_approve, authority_guard
 from anchorhold.cli.authority_export import add_export
 from anchorhold.cli.authority_init import add_init
 from anchorhold.cli.authority_state import add_state_commands, readable_state
@@ -57,6 +58,8 @@ def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
     add_export(commands)
     add_escrow(commands)
     add_state_commands(commands)
+    authority_guard.add_parser(commands)
+    authority_approve.add_parser(commands)
 
 
 def _add_serve(commands: "Subparsers[argparse.ArgumentParser]") -> None:

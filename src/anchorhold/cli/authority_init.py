@@ -7,6 +7,7 @@ from pathlib import Path
 
 from anchorhold.attestation.anchors import Anchor, anchor_from_pem
 from anchorhold.attestation.errors import EvidenceError
+from anchorhold.cli.authority_guard import add_approving_options, approving
 from anchorhold.cli.authority_state import first_line
 from anchorhold.cli.keystore import add_keystore_options, choice_of
 from anchorhold.cli.main import CommandError
@@ -50,6 +51,7 @@ def add_init(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         help="keep the state in PostgreSQL: postgresql://USER@HOST/DATABASE?sslmode=verify-full",
     )
     add_keystore_options(init)
+    add_approving_options(init)
     init.add_argument("--json", action="store_true", help="print JSON")
     init.set_defaults(run=_init)
 
@@ -57,13 +59,14 @@ def add_init(commands: "Subparsers[argparse.ArgumentParser]") -> None:
 def _init(options: argparse.Namespace) -> int:
     from sqlalchemy.exc import SQLAlchemyError
 
+    from anchorhold.authority.guard.fields import PolicyMalformed
     from anchorhold.authority.keystore import KeystoreError
     from anchorhold.authority.kms import setup as kms
     from anchorhold.authority.owner import setup as owner
     from anchorhold.authority.place import StateRefused
 
     roots = tuple(_root(path) for path in options.root)
-    chosen = choice_of(options)
+    chosen, people = choice_of(options), approving(options)
     try:
         if options.face == "kms":
             realm = kms.init(
@@ -75,6 +78,7 @@ def _init(options: argparse.Namespace) -> int:
                 account=options.account,
                 keystore=chosen,
                 database=options.database,
+                approving=people,
             )
             made: dict[str, object] = {"face": "kms", **asdict(realm)}
         else:
@@ -87,9 +91,10 @@ def _init(options: argparse.Namespace) -> int:
                 now=now_ms(),
                 keystore=chosen,
                 database=options.database,
+                approving=people,
             )
             made = {"face": "owner", **asdict(public)}
-    except (kms.SetupError, owner.SetupRefused, KeystoreError, StateRefused) as error:
+    except (kms.SetupError, owner.SetupRefused, KeystoreError, StateRefused, PolicyMalformed) as error:
         raise CommandError(f"authority init: {error}") from error
     except SQLAlchemyError as error:
         raise CommandError(f"authority init: {first_line(error)}") from error

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 
 from anchorhold.attestation.codes import CODES, Explanation
+from anchorhold.authority.guard_codes import GUARD_CODES
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
 from anchorhold.client.codes import CLIENT_CODES
@@ -22,8 +23,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="what a code means, and what to do",
         **page(
             """Say what a stable code means and what to do about it: codes of evidence verdicts, of refused evidence,
-            statements, release lists, channels and models, of clients and the proxy, of audit findings and of findings
-            in KMS policies. Without a code, list them all.""",
+            statements, release lists, channels and models, of clients and the proxy, of audit findings, of findings in
+            KMS policies and of the key authority's guard. Without a code, list them all.""",
             example="anchorhold explain measurement\nanchorhold explain L-TIME --json",
             codes="0 printed, 2 no such code",
         ),
@@ -34,10 +35,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def table() -> Mapping[str, Explanation]:
-    """Every code that any command prints: the evidence package's, the client's and proxy's, the policy linter's."""
+    """Every code that any command prints: evidence, client and proxy, policy linter, the guard of an authority."""
     client = {code: Explanation(code, *row) for code, row in CLIENT_CODES.items()}
     rules = {code: Explanation(code, "KMS policy finding", why, fix) for code, (why, fix) in RULES.items()}
-    return {**CODES, **client, **rules}
+    guard = {code: Explanation(code, "key authority's guard", why, act) for code, (why, act) in GUARD_CODES.items()}
+    return {**CODES, **client, **rules, **guard}
 
 
 def _explain(options: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ import argparse
 import errno
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -53,6 +54,14 @@ def listen(text: str) -> str:
     """HOST:PORT, as text."""
     address(text)
     return text
+
+
+def approver(text: str) -> tuple[str, str]:
+    """NAME=HEX: somebody, and the Ed25519 public key that speaks for them."""
+    name, _, key = text.partition("=")
+    if not name or not name.isprintable() or not re.fullmatch(r"[0-9a-f]{64}", key):
+        raise argparse.ArgumentTypeError(f"expected NAME=HEX with 64 hex digits, got {text!r:.100}")
+    return name, key
 
 
 def model_digest(text: str) -> ModelDigest:

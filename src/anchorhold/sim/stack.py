@@ -340,6 +340,7 @@ class Stack:
                 "url": kms.face.url,
                 "ca": str(kms.face.ca),
                 "credentials": str(kms.face.state / "credentials-admin.json"),
+                "token_file": str(kms.face.state / "admin.token"),
                 "key_arn": kms.key,
                 "region": REGION,
             }

@@ -17,11 +17,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.guard.memory import Memory
+from anchorhold.authority.guard.reading import read_policy
 from anchorhold.authority.journal import JournalEntry, check_journal
 from anchorhold.authority.keystore import Choice
 from anchorhold.authority.kms import setup
 from anchorhold.authority.kms.app import DATABASE, make_app
-from anchorhold.authority.kms.state import State
+from anchorhold.authority.kms.state import SCHEMA, State
 from anchorhold.enclave.nsm.module import NsmClient
 from anchorhold.sim.nsm import ToyNsm
 from anchorhold.sim.pki import SimulatedPki
@@ -33,6 +35,10 @@ MODULE = "i-0123456789abcdef0-enc0123456789abcdef"
 MEASUREMENTS = {index: bytes([0xA0 + index]) * 48 for index in range(5)}
 CONTEXT = {"model": "tiny", "role": "share"}
 MODEL = botocore.session.get_session().get_service_model("kms")
+OPEN: dict[str, object] = {
+    "version": 1,
+    "allow": [{"name": "all", "faces": ["kms"], "principals": ["*"], "operations": ["*"], "keys": ["*"]}],
+}
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 
 
@@ -56,13 +62,24 @@ class Kms:
     pki: SimulatedPki
     now: int
     keystore: Choice | None = None
+    guarded: bool = False
+    """Whether the guard keeps the policy that `init` wrote; by default it lets through what key policies allow."""
     app: Any = field(init=False)
     region: str = field(default="eu-central-1", init=False)
 
     def __post_init__(self) -> None:
         setup.init(self.folder, "simulated", [self.pki.anchor], now=Milliseconds(self.now), keystore=self.keystore)
         self.credentials = json.loads((self.folder / setup.CREDENTIALS).read_text())
+        if not self.guarded:
+            self.guard_by(OPEN)
         self.start()
+
+    def guard_by(self, guarding: dict[str, object]) -> None:
+        state = State.load(self.folder / DATABASE)
+        with state.connection() as connection:
+            read = read_policy(json.dumps(guarding))
+            Memory(SCHEMA, connection).put_policy(read.digest, read.raw, Milliseconds(self.now))
+        state.close()
 
     def start(self) -> None:
         self.app = make_app(self.folder, lambda: Milliseconds(self.now))

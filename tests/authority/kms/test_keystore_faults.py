@@ -9,11 +9,12 @@ import pytest
 
 from anchorhold.attestation.anchors import Anchor
 from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.guard import Guard
 from anchorhold.authority.keystore import FullKeystore, KeystoreBusy, KeystoreError, NotSupported, open_keystore
 from anchorhold.authority.kms.app import DATABASE, KmsFace, journal_key
 from anchorhold.authority.kms.call import Surroundings
 from anchorhold.authority.kms.faults import KmsFault
-from anchorhold.authority.kms.state import State
+from anchorhold.authority.kms.state import SCHEMA, State
 
 from .asking import b64
 from .conftest import Kms
@@ -51,7 +52,8 @@ def test_a_keystore_s_fault_has_aws_s_name_and_none_of_its_words(
     journal = state.journal(journal_key(state, store))
     anchors = tuple(Anchor(anchor, root) for anchor, root in state.anchors().items())
     failing = cast("FullKeystore", Failing(store, error))
-    face = KmsFace(state, Surroundings(state.realm(), anchors, failing, journal), lambda: Milliseconds(kms.now))
+    around = Surroundings(state.realm(), anchors, failing, journal, Guard(SCHEMA, kms.folder))
+    face = KmsFace(state, around, lambda: Milliseconds(kms.now))
     asked = {"KeyId": arn, "Message": b64(MESSAGE), "SigningAlgorithm": "ECDSA_SHA_256"}
     request = kms.signed(kms.caller("publisher"), "Sign", json.dumps(asked).encode())
     with pytest.raises(KmsFault) as caught:

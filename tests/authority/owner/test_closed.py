@@ -10,11 +10,18 @@ from anchorhold.authority.owner.authority import DATABASE, TOKEN_FILE, StateDama
 from anchorhold.sim.owner_face import Authority
 
 
-@pytest.mark.parametrize("token", [b"", b"\n", b"short", b"x" * 129])
-def test_a_state_without_a_whole_token_is_not_served(authority: Authority, token: bytes) -> None:
-    (authority.state_dir / TOKEN_FILE).write_bytes(token)
-    with pytest.raises(StateDamaged, match=TOKEN_FILE):
+def test_a_state_that_nobody_administers_is_not_served(authority: Authority) -> None:
+    with sqlite3.connect(authority.state_dir / DATABASE) as database:
+        database.execute("DELETE FROM guard_operators")
+    with pytest.raises(StateDamaged, match="administrator"):
         load_owner(authority.state_dir, lambda: Milliseconds(0))
+
+
+@pytest.mark.parametrize("token", [b"", b"short", b"x" * 43])
+def test_a_token_written_into_the_folder_is_nobodys(authority: Authority, token: bytes) -> None:
+    (authority.state_dir / TOKEN_FILE).write_bytes(token)
+    authority.restart()
+    assert authority.call("/v1/admin/status", {}, authority.token)[0] == 401
 
 
 @pytest.mark.parametrize("token", ["", " ", "x", "\xe9"])

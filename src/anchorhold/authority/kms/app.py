@@ -18,6 +18,9 @@ from starlette.routing import Route
 
 from anchorhold.attestation.anchors import Anchor
 from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.admin.desk import Desk
+from anchorhold.authority.admin.routes import guard_routes
+from anchorhold.authority.guard import Guard
 from anchorhold.authority.keystore import Keystore, KeystoreBusy, NotSupported, open_keystore
 from anchorhold.authority.keystore.secret_file import Ask
 from anchorhold.authority.kms import deletion, importing, journal
@@ -26,7 +29,7 @@ from anchorhold.authority.kms.call import Answer, Call, Surroundings
 from anchorhold.authority.kms.faults import KmsFault, internal, key_unavailable, throttled, unsupported
 from anchorhold.authority.kms.fields import MAX_BODY, Fields, parse_body
 from anchorhold.authority.kms.operations import DONE, OTHER_OPERATIONS
-from anchorhold.authority.kms.state import State
+from anchorhold.authority.kms.state import SCHEMA, State
 from anchorhold.wire import sigv4
 
 DATABASE = "state.db"
@@ -123,7 +126,8 @@ def make_app(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None
     state = State.load(state_dir / DATABASE)
     anchors = tuple(Anchor(name, root) for name, root in sorted(state.anchors().items()))
     keystore = open_keystore(state_dir, ask)
-    around = Surroundings(state.realm(), anchors, keystore, state.journal(journal_key(state, keystore)))
+    journal_of_state = state.journal(journal_key(state, keystore))
+    around = Surroundings(state.realm(), anchors, keystore, journal_of_state, Guard(SCHEMA, state_dir))
     face = KmsFace(state, around, clock)
 
     async def endpoint(request: Request) -> Response:
@@ -141,7 +145,8 @@ def make_app(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None
         # AWS answers an operation without output by an empty body.
         return JSONResponse(answer, 200, headers, CONTENT_TYPE) if answer else Response(b"", 200, headers, CONTENT_TYPE)
 
-    return Starlette(routes=[Route("/", endpoint, methods=["POST"])])
+    desk = Desk(around.guard, around.journal, state.connection, clock)
+    return Starlette(routes=[Route("/", endpoint, methods=["POST"]), *guard_routes(desk)])
 
 
 async def _read(request: Request) -> sigv4.Request:

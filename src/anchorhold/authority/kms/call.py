@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from anchorhold.attestation.anchors import Anchor
 from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.guard import Face, Guard, Use
 from anchorhold.authority.journal import Journal
 from anchorhold.authority.keystore import FullKeystore
 from anchorhold.authority.kms import policy
 from anchorhold.authority.kms.conditions import Values
-from anchorhold.authority.kms.faults import KmsFault, denied, not_found
+from anchorhold.authority.kms.faults import KmsFault, denied, guarded, not_found
 from anchorhold.authority.kms.fields import MAX_KEY_ID, Fields
 from anchorhold.authority.kms.grant import Grant
 from anchorhold.authority.kms.grant_tokens import MAX_TOKEN, MAX_TOKENS, read_token
@@ -35,6 +36,7 @@ class Surroundings:
     anchors: tuple[Anchor, ...]
     keystore: FullKeystore
     journal: Journal
+    guard: Guard
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ class Call:
             if grant is None:
                 self.draft.unmet = self._unmet(key.policy, question)
                 raise self._denied(question, f"because no resource-based policy allows the {question.action} action")
+        self._guard(question, asked)
         return grant
 
     def authorise_account(self, operation: str, resource: str = "*", asked: Asked = _NOTHING) -> None:
@@ -123,6 +126,28 @@ class Call:
             raise self._denied_by_statement(question)
         if verdict is policy.Verdict.SILENT:
             raise self._denied(question, f"because no identity-based policy allows the {question.action} action")
+        self._guard(question, asked)
+
+    def _guard(self, question: policy.Call, asked: Asked) -> None:
+        """The guard allows what the policies allow; its word is in the call's journal entry. Raises KmsFault."""
+        network = self.network()
+        use = Use(
+            Face.KMS,
+            self.principal.arn,
+            question.action,
+            question.resource,
+            partition=self.realm.partition,
+            region=self.realm.region,
+            tenant=(asked.context or {}).get("tenant"),
+            vpc=None if network is None else network.vpc,
+            vpce=None if network is None else network.vpce,
+            measured={} if asked.recipient is None else asked.recipient.registers(),
+            request_id=self.draft.request_id,
+        )
+        decision = self.around.guard.decide(self.transaction.connection, use, self.now)
+        self.draft.guard.append(decision.record())
+        if not decision.allowed:
+            raise guarded(decision.rule, self.principal.arn, question.action, question.resource)
 
     def judge(self, key_policy: str, question: policy.Call) -> policy.Verdict:
         """What a key policy and the caller's own say together."""

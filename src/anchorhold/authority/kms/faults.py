@@ -73,6 +73,15 @@ def internal() -> KmsFault:
     return KmsFault("KMSInternalException", "an internal error occurred; the request can be retried", status=500)
 
 
+def guarded(rule: str, principal: str, action: str, resource: str) -> KmsFault:
+    """What the guard's denial is in AWS's words; which rule it was stands in the journal and at the desk."""
+    if rule in ("guard-kill", "guard-log"):
+        return invalid_state(f"{resource} is not available.")
+    if rule in ("guard-rate", "guard-budget", "guard-burst"):
+        return throttled()
+    return denied(principal, action, resource, "with an explicit deny in a guard policy")
+
+
 def denied(principal: str, action: str, resource: str, reason: str) -> KmsFault:
     return KmsFault(
         "AccessDeniedException",

@@ -43,6 +43,8 @@ class Draft:
     named: dict[str, str] = field(default_factory=dict)
     """Key ids that the caller named by an alias, and which."""
     recipient: Mapping[str, str] | None = None
+    guard: list[Mapping[str, canonical.Value]] = field(default_factory=list)
+    """What the guard decided, one record a question. Not in CloudTrail."""
     unmet: tuple[Mapping[str, object], ...] = ()
     """Conditions on measurements that kept an Allow from applying: expected and actual. Not in CloudTrail."""
 
@@ -120,6 +122,8 @@ def _event(
     }
     if draft.recipient is not None:
         event["additionalEventData"] = {"recipient": dict(draft.recipient)}
+    if draft.guard:
+        event["anchorholdGuard"] = [_shown(record) for record in draft.guard]
     if draft.unmet:
         # A name of our own beside the event's: AWS tells nobody which condition failed.
         event["anchorholdUnmetConditions"] = [dict(condition) for condition in draft.unmet]
@@ -138,3 +142,8 @@ def _time(at: Milliseconds) -> str:
 
 def _json(event: Mapping[str, object]) -> str:
     return json.dumps(event, sort_keys=True, separators=(",", ":"))
+
+
+def _shown(record: Mapping[str, canonical.Value]) -> dict[str, object]:
+    """Digests as hex: the event is JSON."""
+    return {name: value.hex() if isinstance(value, bytes) else value for name, value in record.items()}

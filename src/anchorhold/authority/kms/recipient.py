@@ -43,6 +43,11 @@ class Recipient:
             values[recipient_key("ImageSha384")] = pcrs[0].hex()
         return values
 
+    def registers(self) -> Mapping[str, str]:
+        """What was measured, by the names that guard policies use."""
+        tpm = "NitroTPM" if self.document.platform is Platform.NITRO_TPM else ""
+        return {f"{tpm}PCR{index}": value.hex() for index, value in self.document.pcrs.items()}
+
     def journal_fields(self) -> Mapping[str, str]:
         """`additionalEventData.recipient` by CloudTrail's names."""
         fields = {"attestationDocumentModuleId": self.document.module_id}

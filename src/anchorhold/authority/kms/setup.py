@@ -16,12 +16,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from anchorhold.attestation import canonical
 from anchorhold.attestation.anchors import AWS_NITRO_G1, Anchor
 from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.guard import Guard
+from anchorhold.authority.guard.defaults import NOBODY_YET, Approving, kms_policy
+from anchorhold.authority.guard.memory import Memory
+from anchorhold.authority.guard.operators import BOOTSTRAP, TOKEN_BYTES, TOKEN_FILE, enrol
+from anchorhold.authority.guard.roles import Role
 from anchorhold.authority.keystore import Choice, Keystore, init_keystore
 from anchorhold.authority.kms.app import DATABASE, JOURNAL_HANDLE
 from anchorhold.authority.kms.authenticate import PRINCIPAL_HANDLE, secret_aad
 from anchorhold.authority.kms.grant_tokens import GRANT_HANDLE
 from anchorhold.authority.kms.policy import parse_policy
-from anchorhold.authority.kms.state import Network, Principal, Realm, State
+from anchorhold.authority.kms.state import SCHEMA, Network, Principal, Realm, State
 from anchorhold.authority.tls import make_tls
 
 CREDENTIALS = "credentials.json"
@@ -48,6 +53,7 @@ def init(  # noqa: PLR0913 - the realm's names, each with its default
     account: str = "000000000001",
     database: str | None = None,
     keystore: Choice | None = None,
+    approving: Approving = NOBODY_YET,
 ) -> Realm:
     """A new state in `state_dir`, which must be absent or empty. Raises SetupError, DatabaseRefused or
     FileExistsError.
@@ -82,10 +88,17 @@ def init(  # noqa: PLR0913 - the realm's names, each with its default
     )
     (state_dir / JOURNAL_PUBLIC).write_text(journal_key.public_key().public_bytes_raw().hex() + "\n")
     make_tls(state_dir, now=datetime.fromtimestamp(now / 1000, UTC))
-    _write_private(state_dir / CREDENTIALS, json.dumps(_add_principals(state, realm, store), indent=2))
+    credentials = _add_principals(state, realm, store)
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    _write_private(state_dir / TOKEN_FILE, token + "\n")
+    arns = {name: str(members["arn"]) for name, members in credentials.items()}
     with state.transaction() as transaction:
+        guarding = kms_policy(partition, region, arns, approving)
+        Guard.establish(SCHEMA, transaction.connection, state_dir, guarding, now)
+        enrol(Memory(SCHEMA, transaction.connection), BOOTSTRAP, Role.ADMINISTRATOR, token, now)
         body: dict[str, canonical.Value] = {**asdict(realm), "keystore": store.kind}
         state.journal(journal_key).append(transaction.connection, now, "init", body)
+    _write_private(state_dir / CREDENTIALS, json.dumps(credentials, indent=2))
     state.close()
     store.close()
     return realm

@@ -26,6 +26,8 @@ from anchorhold.authority.store import Store, new_store
 FACE = "kms"
 SCHEMA = tables.TABLES
 
+SCHEMA = tables.TABLES
+
 
 @dataclass(frozen=True, slots=True)
 class Realm:
@@ -174,6 +176,12 @@ class State:
         """Everything inside is committed together at the end, or not at all."""
         with self._store.transaction() as connection:
             yield Transaction(connection)
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """The same, for what has tables of its own here."""
+        with self._store.transaction() as connection:
+            yield connection
 
     def close(self) -> None:
         self._store.close()

@@ -5,6 +5,7 @@ Key material is not here: a material row names a handle of the keystore. Secrets
 
 import sqlalchemy as sql
 
+from anchorhold.authority.guard import Guard
 from anchorhold.authority.journal import Journal
 
 TABLES = sql.MetaData()
@@ -109,3 +110,4 @@ import_parameters = (
 )
 journal_keys = sql.Table("journal_keys", TABLES, sql.Column("sealed", sql.LargeBinary, nullable=False))
 Journal.define(TABLES)
+Guard.define(TABLES)

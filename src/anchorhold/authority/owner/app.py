@@ -16,15 +16,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from anchorhold.attestation import canonical
-from anchorhold.attestation.digest import same
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.admin.desk import Desk
+from anchorhold.authority.admin.routes import bearer, guard_routes
 from anchorhold.authority.escrow.backup import backup
 from anchorhold.authority.escrow.order import read_backup
 from anchorhold.authority.escrow.sealed import BackupRefused
 from anchorhold.authority.keystore import KeystoreError
 from anchorhold.authority.keystore.secret_file import Ask
-from anchorhold.authority.owner import desk, ending, heartbeat
+from anchorhold.authority.owner import desk, ending, heartbeat, operators
 from anchorhold.authority.owner.authority import Owner, load_owner
 from anchorhold.authority.owner.bodies import (
     MAX_BODY_BYTES,
@@ -62,29 +63,38 @@ def make_app(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None
 
     public = {"/v1/challenge": _challenge, "/v1/release": _release, "/v1/heartbeat": _heartbeat}
     admin = {
-        "/v1/admin/models": _register,
-        "/v1/admin/shares": _share,
-        "/v1/admin/revoke": _revoke,
-        "/v1/admin/reinstate": _reinstate,
-        "/v1/admin/floor": _floor,
-        "/v1/admin/heartbeat": _put_heartbeat,
-        "/v1/admin/heartbeat-kept": _heartbeat,
-        "/v1/admin/tenants": _tenant,
-        "/v1/admin/status": _status,
-        "/v1/admin/journal": _journal,
-        "/v1/admin/backup": _backup,
+        "/v1/admin/models": ("owner:Register", _register),
+        "/v1/admin/shares": ("owner:Share", _share),
+        "/v1/admin/revoke": ("owner:Revoke", _revoke),
+        "/v1/admin/reinstate": ("owner:Reinstate", _reinstate),
+        "/v1/admin/floor": ("owner:Floor", _floor),
+        "/v1/admin/heartbeat": ("owner:Heartbeat", _put_heartbeat),
+        "/v1/admin/heartbeat-kept": ("owner:HeartbeatKept", _heartbeat),
+        "/v1/admin/tenants": ("owner:Tenant", _tenant),
+        "/v1/admin/status": ("owner:Status", _status),
+        "/v1/admin/journal": ("owner:Journal", _journal),
+        "/v1/admin/backup": ("owner:Backup", _backup),
     }
-    routes = [Route(path, _endpoint(owner, act, token=False), methods=["POST"]) for path, act in public.items()]
-    routes += [Route(path, _endpoint(owner, act, token=True), methods=["POST"]) for path, act in admin.items()]
+    at = Desk(owner.guard, owner.journal, owner.state.connection, owner.clock)
+    routes = [Route(path, _endpoint(owner, act, None), methods=["POST"]) for path, act in public.items()]
+    routes += [Route(path, _endpoint(owner, act, (at, name)), methods=["POST"]) for path, (name, act) in admin.items()]
+    routes += guard_routes(at)
     return Starlette(routes=routes, lifespan=lifespan)
 
 
-def _endpoint(owner: Owner, act: Act, *, token: bool) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(owner: Owner, act: Act, order: tuple[Desk, str] | None) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        if token and not _authorized(owner, request):
-            return _reply(UNAUTHORIZED, {"code": "unauthorized"})
         try:
-            body = await _body(request, MAX_MODEL_BYTES if act is _register else MAX_BODY_BYTES)
+            limit = MAX_MODEL_BYTES if act is _register else MAX_BODY_BYTES
+            body = await _body(request, limit) if order is None else b""
+            if order is not None:
+                # Who asks is settled before a byte of the body is read.
+                operator = await run_in_threadpool(order[0].operator, bearer(request))
+                if operator is None:
+                    return _reply(UNAUTHORIZED, {"code": "unauthorized"})
+                body = await _body(request, limit)
+                ordered = await run_in_threadpool(operators.ordered, owner, operator, order[1], body)
+                return _reply(200, await run_in_threadpool(act, ordered, body))
             return _reply(200, await run_in_threadpool(act, owner, body))
         except _TooLarge:
             return _reply(TOO_LARGE, {"code": "too-large"})
@@ -99,7 +109,9 @@ def _endpoint(owner: Owner, act: Act, *, token: bool) -> Callable[[Request], Awa
             return _reply(UNAVAILABLE, {"code": "unavailable"})
         except EvidenceError as error:
             # The administrator sees why; a stranger only that it was not in the form.
-            return _reply(BAD_REQUEST, {"code": error.code, "detail": str(error)} if token else {"code": "malformed"})
+            return _reply(
+                BAD_REQUEST, {"code": error.code, "detail": str(error)} if order is not None else {"code": "malformed"}
+            )
         except Exception as error:  # noqa: BLE001 - of whatever kind: what we did not expect is journaled and answered
             return await run_in_threadpool(_fault, owner, request.url.path, error)
 
@@ -115,11 +127,6 @@ def _fault(owner: Owner, path: str, error: Exception) -> Response:
     except SQLAlchemyError:
         return _reply(UNAVAILABLE, {"code": "unavailable"})
     return _reply(FAULT, {"code": "fault"})
-
-
-def _authorized(owner: Owner, request: Request) -> bool:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and same(token.encode(), owner.token)
 
 
 async def _body(request: Request, limit: int) -> bytes:

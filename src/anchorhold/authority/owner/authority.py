@@ -6,6 +6,10 @@ from pathlib import Path
 
 from anchorhold.attestation.anchors import Anchor
 from anchorhold.attestation.types import Milliseconds, Platform
+from anchorhold.authority.guard import Guard
+from anchorhold.authority.guard.memory import Memory
+from anchorhold.authority.guard.operators import TOKEN_FILE
+from anchorhold.authority.guard.roles import Role
 from anchorhold.authority.journal import Journal
 from anchorhold.authority.keystore import FullKeystore, Keystore, open_keystore
 from anchorhold.authority.keystore.secret_file import Ask
@@ -21,12 +25,23 @@ from anchorhold.authority.owner.keys import (
 from anchorhold.authority.owner.shares import Shares
 from anchorhold.authority.owner.state import SCHEMA, Identity, State
 
+__all__ = [
+    "ANCHOR_CLASSES",
+    "DATABASE",
+    "PRODUCTION",
+    "PUBLIC_FILE",
+    "SIMULATED",
+    "TOKEN_FILE",
+    "DenialBudget",
+    "Owner",
+    "StateDamaged",
+    "load_owner",
+]
+
 DATABASE = "owner.sqlite"
-TOKEN_FILE = "admin.token"  # noqa: S105 - a file's name
 PUBLIC_FILE = "public.json"
 SIMULATED, PRODUCTION = "simulated", "production"
 ANCHOR_CLASSES = (SIMULATED, PRODUCTION)
-TOKEN_CHARS = (32, 128)  # `init` writes 43; an empty one would let everybody in
 
 
 class StateDamaged(Exception):
@@ -46,9 +61,9 @@ class Owner:
     shares: Shares
     rewrapped: Mapping[bytes, bytes] = field(repr=False)
     """Blobs of manifests from before a restore, by digest: what they open as here."""
+    guard: Guard
     challenges: Challenges
     denials: DenialBudget
-    token: bytes = field(repr=False)
     clock: Callable[[], Milliseconds]
 
     @property
@@ -66,6 +81,10 @@ def load_owner(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | No
     shares = Shares(SCHEMA)
     with state.transaction() as transaction:
         rewrapped = shares.rewrapped(transaction.connection)
+    with state.connection() as connection:
+        roles = [role for _, role in Memory(SCHEMA, connection).operators()]
+    if Role.ADMINISTRATOR.value not in roles:
+        raise StateDamaged("nobody administers this authority: expected at least one administrator")
     return Owner(
         identity=state.identity(),
         anchors=tuple(Anchor(name, root) for name, root in sorted(state.anchors().items())),
@@ -75,9 +94,9 @@ def load_owner(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | No
         journal=Journal(SCHEMA, keys.journal),
         shares=shares,
         rewrapped=rewrapped,
+        guard=Guard(SCHEMA, state_dir),
         challenges=Challenges(_challenge_key(state, keystore)),
         denials=DenialBudget(),
-        token=_token(state_dir / TOKEN_FILE),
         clock=clock,
     )
 
@@ -88,11 +107,3 @@ def _challenge_key(state: State, keystore: Keystore) -> bytes:
     if sealed is None:
         sealed = state.add_sealed_key(CHALLENGE_USE, make_challenge_key(keystore))
     return open_challenge_key(keystore, sealed)
-
-
-def _token(path: Path) -> bytes:
-    token = path.read_bytes().strip()
-    least, most = TOKEN_CHARS
-    if not least <= len(token) <= most:
-        raise StateDamaged(f"{TOKEN_FILE}: expected {least} to {most} characters, got {len(token)}")
-    return token

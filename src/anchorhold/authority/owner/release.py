@@ -6,7 +6,7 @@ answer leaves; a refusal is journaled in the same way, with its detail, and answ
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from anchorhold.attestation import canonical, labels
@@ -21,6 +21,7 @@ from anchorhold.attestation.policy import service_policy
 from anchorhold.attestation.purpose import Purpose, encode_grants, encode_purposes
 from anchorhold.attestation.types import Milliseconds, StatementDigest
 from anchorhold.attestation.verify import Evidence, select_anchor, verify_live
+from anchorhold.authority.guard import Decision, Face, Use
 from anchorhold.authority.owner import purposes
 from anchorhold.authority.owner.authority import Owner
 from anchorhold.authority.owner.challenge import ChallengeRefused
@@ -36,11 +37,12 @@ MAX_DETAIL = 400  # characters of a refusal's detail in the journal
 class ReleaseRefused(Exception):
     """No. `code` goes to the caller; `detail` stays in the journal."""
 
-    def __init__(self, code: str, detail: str, *, verified: bool) -> None:
+    def __init__(self, code: str, detail: str, *, verified: bool, guard: Decision | None = None) -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
         self.verified = verified
+        self.guard = guard
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,8 @@ def release(owner: Owner, request: ReleaseRequest) -> ReleaseAnswer:
        of the challenge;
     4. it vouches for exactly this statement;
     5. the challenge is used for the first time, and the boot's genesis, model and request number fit what is known;
-    6. model, image and boot are not revoked, the version is at its floor or over, and a purpose at least is granted;
+    6. model, image and boot are not revoked, the version is at its floor or over, a purpose at least is granted, and
+       the guard allows the use;
     7. the blob, there if and only if the key was asked for, opens for this model and its purpose class.
     """
     now = owner.clock()
@@ -146,6 +149,8 @@ def _decided(owner: Owner, proved: "_Proved", now: Milliseconds) -> ReleaseAnswe
         try:
             model = _fits(transaction, proved, now)
             granted = _granted(transaction, statement, model, now)
+            decision = _guarded(owner, transaction, proved, granted, now)
+            granted = _backed(granted, decision)
             answer = _answer(owner, proved, model, granted, now)
         except ReleaseRefused as error:
             refusal = error
@@ -162,6 +167,7 @@ def _decided(owner: Owner, proved: "_Proved", now: Milliseconds) -> ReleaseAnswe
                 "granted": encode_grants(granted.grants),
                 "barred": len(granted.barred),
                 "dropped": list(granted.dropped),
+                "guard": decision.record(),
             }
             owner.journal.append(transaction.connection, now, "release", body)
     if refusal is not None:
@@ -215,6 +221,36 @@ def _asserted(_purpose: Purpose) -> bool:
     return False
 
 
+def _guarded(
+    owner: Owner, transaction: Transaction, proved: "_Proved", granted: purposes.Granted, now: Milliseconds
+) -> Decision:
+    """The guard allows it for every purpose that would be granted."""
+    statement, reasons = proved.statement, [one.purpose.reason for one in granted.grants]
+    use = Use(
+        Face.OWNER,
+        f"enclave:{proved.image.hex()}",
+        "owner:Key" if statement.ask is Ask.KEY else "owner:Lease",
+        statement.model.hex(),
+        purpose=reasons[0],
+        also=tuple(reasons[1:]),
+        measured={f"PCR{index}": value.hex() for index, value in proved.evidence.pcrs.items()},
+        boot=statement.boot_id.hex(),
+    )
+    decision = owner.guard.decide(transaction.connection, use, now)
+    if not decision.allowed:
+        raise ReleaseRefused("guard", f"{decision.rule}: {decision.detail}", verified=True, guard=decision)
+    return decision
+
+
+def _backed(granted: purposes.Granted, decision: Decision) -> purposes.Granted:
+    """A use ticket that the guard counted stands behind the purpose it names, and behind no other (DESIGN 12.25)."""
+    grants = tuple(
+        replace(one, backed=decision.ticket is not None and one.purpose.reason == decision.purpose)
+        for one in granted.grants
+    )
+    return replace(granted, grants=grants)
+
+
 def _answer(
     owner: Owner, proved: "_Proved", model: RegisteredModel, granted: purposes.Granted, now: Milliseconds
 ) -> ReleaseAnswer:
@@ -265,6 +301,8 @@ def _journal_refusal(owner: Owner, request: ReleaseRequest, refusal: ReleaseRefu
         "detail": refusal.detail[:MAX_DETAIL],
         "verified": refusal.verified,
     }
+    if refusal.guard is not None:
+        body["guard"] = refusal.guard.record()
     try:
         body |= _facts(request, decode_statement(request.statement, Release))
     except EvidenceError:

@@ -15,6 +15,11 @@ from anchorhold.attestation.anchors import AWS_NITRO_G1, Anchor
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.lease import checked_name
 from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.guard import Guard
+from anchorhold.authority.guard.defaults import NOBODY_YET, Approving, owner_policy
+from anchorhold.authority.guard.memory import Memory
+from anchorhold.authority.guard.operators import BOOTSTRAP, enrol
+from anchorhold.authority.guard.roles import Role
 from anchorhold.authority.journal import Journal
 from anchorhold.authority.keystore import Choice, Keystore, init_keystore
 from anchorhold.authority.owner.authority import (
@@ -65,7 +70,7 @@ class Restored:
     floors: tuple[Floor, ...] = ()
 
 
-def init(  # noqa: PLR0913 - who it is, and where it is kept
+def init(  # noqa: PLR0913 - each says one thing about the new authority, by its name
     state_dir: Path,
     anchor_class: str,
     roots: Sequence[Anchor],
@@ -75,6 +80,7 @@ def init(  # noqa: PLR0913 - who it is, and where it is kept
     now: Milliseconds,
     database: str | None = None,
     keystore: Choice | None = None,
+    approving: Approving = NOBODY_YET,
 ) -> PublicIdentity:
     """A new owner authority in `state_dir`, its database there or in PostgreSQL at the URL `database`. Raises
     SetupRefused, DatabaseRefused, or FileExistsError where there is one already.
@@ -90,16 +96,17 @@ def init(  # noqa: PLR0913 - who it is, and where it is kept
         raise SetupRefused(str(error)) from error
     mark = f"{SIMULATED}-" if anchor_class == SIMULATED else ""
     identity = Identity(name, custodian, anchor_class, f"owner-{mark}{secrets.token_hex(KEY_ID_BYTES)}")
-    return make(state_dir, identity, anchors, now=now, keystore=keystore, database=database)
+    return make(state_dir, identity, anchors, now=now, keystore=keystore, approving=approving, database=database)
 
 
-def make(
+def make(  # noqa: PLR0913 - a new authority and a restored one, each part by its name
     state_dir: Path,
     identity: Identity,
     anchors: Sequence[Anchor],
     *,
     now: Milliseconds,
     keystore: Choice | None = None,
+    approving: Approving = NOBODY_YET,
     restored: Restored | None = None,
     database: str | None = None,
 ) -> PublicIdentity:
@@ -110,7 +117,8 @@ def make(
     store = init_keystore(state_dir, keystore or Choice())
     sealed = make_sealed_keys(store, identity.key_id, None if restored is None else restored.seeds)
     make_tls(state_dir, now=datetime.fromtimestamp(now / 1000, UTC))
-    _write_private(state_dir / TOKEN_FILE, secrets.token_urlsafe(TOKEN_BYTES).encode() + b"\n")
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    _write_private(state_dir / TOKEN_FILE, token.encode() + b"\n")
     keys = open_keys(store, sealed)
     public = _public(identity, keys)
     (state_dir / PUBLIC_FILE).write_text(json.dumps(asdict(public), indent=2) + "\n")
@@ -118,6 +126,8 @@ def make(
     trusted = {anchor.name: anchor.root_der for anchor in anchors}
     state = State.create(state_dir / DATABASE, identity, trusted, sealed, database=database)
     with state.transaction() as transaction:
+        Guard.establish(SCHEMA, transaction.connection, state_dir, owner_policy(approving), now)
+        enrol(Memory(SCHEMA, transaction.connection), BOOTSTRAP, Role.ADMINISTRATOR, token, now)
         body: dict[str, canonical.Value] = {**asdict(public), "keystore": store.kind}
         if restored is not None:
             body["restored"] = dict(restored.facts)

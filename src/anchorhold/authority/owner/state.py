@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from anchorhold.attestation import canonical
 from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, StatementDigest
 from anchorhold.authority.database import upsert
+from anchorhold.authority.guard import Guard
 from anchorhold.authority.journal import Journal
 from anchorhold.authority.owner import standing
 from anchorhold.authority.owner.denials import Budget
@@ -95,6 +96,7 @@ _heartbeat = sql.Table(
 Journal.define(_TABLES)
 Shares.define(_TABLES)
 standing.define(_TABLES)
+Guard.define(_TABLES)
 SCHEMA = _TABLES
 
 
@@ -300,6 +302,12 @@ class State:
         """Everything inside is committed together at the end, or not at all."""
         with self._store.transaction() as connection:
             yield Transaction(connection)
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """The same, for what has tables of its own here."""
+        with self._store.transaction() as connection:
+            yield connection
 
     def close(self) -> None:
         self._store.close()

@@ -1,0 +1,121 @@
+"""Two switches in the state folder that need no network and no database: the kill switch and the log latch.
+
+The kill switch is set while its file is there; anybody who can write the folder can set it, and each call looks. The
+latch is shut unless its file says `open`: it is overwritten in place, because a full disk is what shuts it.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from anchorhold.attestation.types import Milliseconds
+
+KILL_FILE, LATCH_FILE = "guard.kill", "guard.latch"
+MAX_REASON = 200  # characters
+_OPEN, _SHUT = b"open\n", b"shut\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """A set kill switch. A file that a person made names no time."""
+
+    reason: str
+    since: Milliseconds | None
+
+
+class KillFile:
+    """The kill switch's file. What cannot be looked at counts as set."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._path = state_dir / KILL_FILE
+
+    def kill(self) -> Kill | None:
+        """Why and since when it is set, or None if it is not."""
+        try:
+            text = self._path.read_bytes()[: 8 * MAX_REASON].decode(errors="replace")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return Kill(f"the switch cannot be read: {error.strerror}", None)
+        since = re.search(r"^since (\d{1,15})$", text, re.MULTILINE)
+        return Kill(first_line(text) or "no reason given", None if since is None else Milliseconds(int(since[1])))
+
+    def set(self, reason: str, since: Milliseconds | None = None) -> None:
+        """Set it; one that is set keeps its reason. Raises OSError."""
+        try:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return
+        with os.fdopen(descriptor, "wb") as file:
+            # The file is there before its words are, so a full disk does not keep the switch from being set.
+            words = first_line(reason) or "no reason given"
+            file.write(f"{words}\n{'' if since is None else f'since {since}'}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
+        _sync_folder(self._path.parent)
+
+    def clear(self) -> None:
+        self._path.unlink(missing_ok=True)
+        _sync_folder(self._path.parent)
+
+
+class Latch:
+    """Shut by a failed journal write; opened by an operator once the journal works."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._path = state_dir / LATCH_FILE
+        self._reason: str | None = None
+
+    @staticmethod
+    def create(state_dir: Path) -> None:
+        """The open latch of a new state. Raises OSError."""
+        (state_dir / LATCH_FILE).write_bytes(_OPEN)
+
+    def reason(self) -> str | None:
+        """Why it is shut, or None while it is open."""
+        if self._reason is not None:
+            return self._reason
+        try:
+            return None if self._path.read_bytes() == _OPEN else "a journal write failed"
+        except OSError as error:
+            return f"the latch cannot be read: {error.strerror}"
+
+    def shut(self, reason: str) -> None:
+        """Never raises: where the disk does not take it, this process remembers, and an absent file is a shut one."""
+        self._reason = first_line(reason) or "a journal write failed"
+        try:
+            self._overwrite(_SHUT)
+        except OSError:
+            try:
+                self._path.unlink(missing_ok=True)
+            except OSError:
+                return
+
+    def open(self) -> None:
+        """Once an operator has acknowledged. Raises OSError, and then it stays shut."""
+        if not self._path.exists():
+            self._path.write_bytes(_SHUT)
+        self._overwrite(_OPEN)
+        self._reason = None
+
+    def _overwrite(self, content: bytes) -> None:
+        descriptor = os.open(self._path, os.O_WRONLY)
+        try:
+            os.pwrite(descriptor, content, 0)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def first_line(text: str) -> str:
+    line = text.strip().splitlines()[0] if text.strip() else ""
+    return "".join(char if char.isprintable() else "?" for char in line)[:MAX_REASON]
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
