@@ -67,6 +67,9 @@ KMS_BLOB = b"anchorhold/v1/kms/blob"
 KMS_BLOB_CONTEXT = b"anchorhold/v1/kms/blob-context"
 KMS_MATERIAL = b"anchorhold/v1/kms/material-id"
 
+# The XKS face (docs/spec/xks-face.md)
+XKS_AAD = b"anchorhold/v1/xks/aad"
+
 # Keystores and backups of an authority (docs/spec/keystores.md)
 KEYSTORE_SEAL = b"anchorhold/v1/keystore/seal"
 BACKUP_PART = b"anchorhold/v1/backup/part"

@@ -62,6 +62,9 @@ JSON_COMMANDS = {
     "authority init", "authority revoke", "authority reinstate", "authority register",
     "authority status", "authority journal", "authority tenant", "authority export", "log init",
     "authority recipient", "authority backup", "authority restore",
+    "authority xks key create", "authority xks key permit", "authority xks key enable", "authority xks key disable",
+    "authority xks key rotate", "authority xks key list", "authority xks credential add",
+    "authority xks credential retire", "authority xks credential list",
     "release keygen", "release quorum", "release make", "release renew", "release sign", "release revoke",
     "release log", "release show", "release verify", "release merge",
 }  # fmt: skip

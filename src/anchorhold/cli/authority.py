@@ -21,6 +21,8 @@ from anchorhold.cli.revoke import GRACE_S, run_reinstate, run_revoke
 from anchorhold.cli.target import Target, add_target_options, failed
 from anchorhold.cli.times import moment_text, now_ms
 from anchorhold.cli.values import address, listen, listening, seconds, whole
+from anchorhold.cli.xks import add_xks
+from anchorhold.cli.xks_face import DESK, PLAIN, is_xks, serve_xks
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -53,6 +55,7 @@ def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
     _add_desk(commands)
     add_export(commands)
     add_escrow(commands)
+    add_xks(commands)
 
 
 def _add_serve(commands: "Subparsers[argparse.ArgumentParser]") -> None:
@@ -70,6 +73,8 @@ def _add_serve(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         "--listen", type=listen, default="127.0.0.1:7443", metavar="HOST:PORT", help="port 0: a free one"
     )
     serve.add_argument("--ready-file", type=Path, metavar="FILE", help='gets {"port": N} when the face listens')
+    serve.add_argument(PLAIN, action="store_true", help="XKS face: no TLS here; on a loopback address alone")
+    serve.add_argument(DESK, action="store_true", help="XKS face: its guard's administration, at an address of its own")
     serve.set_defaults(run=_serve)
 
 
@@ -187,6 +192,8 @@ def _serve(options: argparse.Namespace) -> int:
     from anchorhold.authority.serve import serve
     from anchorhold.authority.tls import TlsFiles
 
+    if is_xks(options.state):
+        return serve_xks(options)
     host, port = address(options.listen)
     made = _face(options.state)
     with listening(options.listen):
@@ -211,7 +218,7 @@ def _face(state: Path) -> "Starlette":
         # SQLAlchemy's own words repeat statements and values; their first line does not.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CommandError(f"authority in {str(state)!r} is damaged: {reason}", hint="restore the folder") from error
-    hint = "anchorhold authority init --face owner|kms --state DIR"
+    hint = "anchorhold authority init --face owner|kms|xks --state DIR"
     raise CommandError(f"no authority in {str(state)!r}", hint=hint)
 
 
