@@ -73,6 +73,9 @@ KMS_MATERIAL = b"anchorhold/v1/kms/material-id"
 KMS_IMPORTED = b"anchorhold/v1/kms/imported-material-id"
 KMS_IMPORT_TOKEN = b"anchorhold/v1/kms/import-token"
 
+# The XKS face (docs/spec/xks-face.md)
+XKS_AAD = b"anchorhold/v1/xks/aad"
+
 # Keystores and backups of an authority (docs/spec/keystores.md)
 KEYSTORE_SEAL = b"anchorhold/v1/keystore/seal"
 BACKUP_PART = b"anchorhold/v1/backup/part"

@@ -23,6 +23,7 @@ BENCHES = (
     "profiles",
     "attest",
     "revocation",
+    "xks",
 )
 
 

@@ -68,6 +68,9 @@ JSON_COMMANDS = {
     "authority guard start", "authority guard report", "authority kill", "authority rearm", "authority approvals",
     "authority approve", "authority approver", "authority ticket", "authority operator list",
     "authority operator add", "authority operator remove",
+    "authority xks key create", "authority xks key permit", "authority xks key enable", "authority xks key disable",
+    "authority xks key rotate", "authority xks key list", "authority xks credential add",
+    "authority xks credential retire", "authority xks credential list",
     "release keygen", "release quorum", "release make", "release renew", "release sign", "release revoke",
     "release log", "release show", "release verify", "release merge",
 }  # fmt: skip

@@ -5,7 +5,7 @@ labelled digest of the signed entry before it. It is written in the transaction 
 before the answer leaves: what was answered was journaled. Never a share, a key, a token or a prompt.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sql
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -18,6 +18,9 @@ from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority import mark
 
 __all__ = ["Journal", "JournalEntry", "check_journal"]
+
+Entry = tuple[str, Mapping[str, canonical.Value]]
+"""Type and body of an entry to come."""
 
 
 class Journal:
@@ -47,19 +50,26 @@ class Journal:
 
     def append(self, connection: Connection, now: Milliseconds, kind: str, body: Mapping[str, canonical.Value]) -> int:
         """Sign and store the next entry within the caller's transaction; its number."""
+        return self.append_all(connection, now, [(kind, body)])
+
+    def append_all(self, connection: Connection, now: Milliseconds, entries: Sequence[Entry]) -> int:
+        """As `append`, for several entries in order, at least one; the last one's number."""
         last = connection.execute(
             sql.select(self._table.c.seq, self._table.c.signed).order_by(self._table.c.seq.desc()).limit(1)
         ).first()
-        seq, prev = (0, b"") if last is None else (last.seq + 1, entry_digest(last.signed))
+        first, prev = (0, b"") if last is None else (last.seq + 1, entry_digest(last.signed))
         # What was ever answered is still here (docs/spec/authority-state.md 5): nothing is added to a shorter one.
         mark.journaling(connection, mark.EMPTY if last is None else mark.Head(last.seq, prev), self._digest(connection))
-        payload = canonical.encode(
-            {"v": VERSION, "seq": seq, "prev": prev, "t": now, "type": kind, "body": {**body, **self._noted}}
-        )
-        signed = sign1(payload, self._key, aad=labels.JOURNAL)
-        connection.execute(sql.insert(self._table).values(seq=seq, signed=signed))
-        mark.journaled(connection, mark.Head(seq, entry_digest(signed)))
-        return seq
+        rows: list[dict[str, object]] = []
+        for seq, (kind, body) in enumerate(entries, first):
+            fields: dict[str, canonical.Value] = {"v": VERSION, "seq": seq, "prev": prev, "t": now, "type": kind}
+            signed = sign1(canonical.encode({**fields, "body": {**body, **self._noted}}), self._key, aad=labels.JOURNAL)
+            rows.append({"seq": seq, "signed": signed})
+            prev = entry_digest(signed)
+        connection.execute(sql.insert(self._table), rows)
+        end = first + len(rows) - 1
+        mark.journaled(connection, mark.Head(end, prev))
+        return end
 
     def _digest(self, connection: Connection) -> mark.DigestAt:
         def at(seq: int) -> bytes | None:

@@ -24,6 +24,8 @@ from anchorhold.cli.subject import add_subjects
 from anchorhold.cli.target import Target, add_target_options, failed
 from anchorhold.cli.times import moment_text, now_ms
 from anchorhold.cli.values import address, listen, listening, seconds, whole
+from anchorhold.cli.xks import add_xks
+from anchorhold.cli.xks_face import DESK, PLAIN, is_xks, serve_xks
 
 DAY_MS = 86_400_000
 MAX_DAYS = 3_650  # of a tenant credential
@@ -60,6 +62,7 @@ def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
     add_state_commands(commands)
     authority_guard.add_parser(commands)
     authority_approve.add_parser(commands)
+    add_xks(commands)
 
 
 def _add_serve(commands: "Subparsers[argparse.ArgumentParser]") -> None:
@@ -80,6 +83,8 @@ def _add_serve(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     serve.add_argument(
         "--workers", type=whole(1, MAX_WORKERS), default=1, metavar="N", help="processes behind the one address"
     )
+    serve.add_argument(PLAIN, action="store_true", help="XKS face: no TLS here; on a loopback address alone")
+    serve.add_argument(DESK, action="store_true", help="XKS face: its guard's administration, at an address of its own")
     serve.set_defaults(run=_serve)
 
 
@@ -177,6 +182,8 @@ def _add_desk(commands: "Subparsers[argparse.ArgumentParser]") -> None:
 def _serve(options: argparse.Namespace) -> int:
     from anchorhold.authority.serve import serve
 
+    if is_xks(options.state):
+        return serve_xks(options)
     host, port = address(options.listen)
     with listening(options.listen), readable_state(options.state):
         serve(

@@ -13,8 +13,9 @@ from anchorhold.cli.keystore import add_keystore_options, choice_of
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.times import now_ms
+from anchorhold.cli.xks_face import add_xks_init_options, init_xks
 
-FACES = ("owner", "kms")
+FACES = ("owner", "kms", "xks")
 MAX_ROOT = 65_536  # bytes of a root's PEM
 Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
@@ -43,13 +44,14 @@ def add_init(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         "--name", default="owner", metavar="NAME", help="owner face: the source name that configurations use"
     )
     init.add_argument("--custodian", default="model-owner", metavar="NAME", help="owner face: who runs it")
-    init.add_argument("--region", default="eu-central-1", metavar="NAME", help="KMS face: the region in its ARNs")
+    init.add_argument("--region", default="eu-central-1", metavar="NAME", help="KMS and XKS face: the region")
     init.add_argument("--account", default="000000000001", metavar="N", help="KMS face: the account, 12 digits")
     init.add_argument(
         "--database",
         metavar="URL",
         help="keep the state in PostgreSQL: postgresql://USER@HOST/DATABASE?sslmode=verify-full",
     )
+    add_xks_init_options(init)
     add_keystore_options(init)
     add_approving_options(init)
     init.add_argument("--json", action="store_true", help="print JSON")
@@ -67,8 +69,11 @@ def _init(options: argparse.Namespace) -> int:
 
     roots = tuple(_root(path) for path in options.root)
     chosen, people = choice_of(options), approving(options)
+    made: dict[str, object]
     try:
-        if options.face == "kms":
+        if options.face == "xks":
+            made = init_xks(options, chosen)
+        elif options.face == "kms":
             realm = kms.init(
                 options.state,
                 options.anchor_class,
@@ -80,7 +85,7 @@ def _init(options: argparse.Namespace) -> int:
                 database=options.database,
                 approving=people,
             )
-            made: dict[str, object] = {"face": "kms", **asdict(realm)}
+            made = {"face": "kms", **asdict(realm)}
         else:
             public = owner.init(
                 options.state,
