@@ -65,6 +65,7 @@ BATCH_ROOT = b"anchorhold/v1/transcript/batch-root"
 KMS_KEYSTORE = b"anchorhold/v1/kms/keystore"
 KMS_BLOB = b"anchorhold/v1/kms/blob"
 KMS_BLOB_CONTEXT = b"anchorhold/v1/kms/blob-context"
+KMS_EXTERNAL_CONTEXT = b"anchorhold/v1/kms/external-context"
 KMS_MATERIAL = b"anchorhold/v1/kms/material-id"
 
 # Release statements, signed by people (docs/spec/release-statements.md)

@@ -12,7 +12,8 @@ from .conftest import CONTEXT, MEASUREMENTS, MODULE, Kms, recipient, refused
 CHANGES = {
     "CreateKey", "EnableKey", "DisableKey", "UpdateKeyDescription", "PutKeyPolicy", "ScheduleKeyDeletion",
     "CancelKeyDeletion", "RotateKeyOnDemand", "CreateAlias", "UpdateAlias", "DeleteAlias", "TagResource",
-    "UntagResource", "CreateGrant", "RevokeGrant", "RetireGrant",
+    "UntagResource", "CreateGrant", "RevokeGrant", "RetireGrant", "CreateCustomKeyStore", "ConnectCustomKeyStore",
+    "DisconnectCustomKeyStore", "UpdateCustomKeyStore", "DeleteCustomKeyStore",
 }  # fmt: skip
 """What CloudTrail marks readOnly false; uses of a key are true."""
 

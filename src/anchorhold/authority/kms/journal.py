@@ -43,6 +43,10 @@ class Draft:
     named: dict[str, str] = field(default_factory=dict)
     """Key ids that the caller named by an alias, and which."""
     recipient: Mapping[str, str] | None = None
+    registers: Mapping[str, str] = field(default_factory=dict)
+    """Every register of the recipient's verified document, for an external key store."""
+    proxy: str | None = None
+    """What an external key store proxy answered instead of doing it. Not in CloudTrail."""
     unmet: tuple[Mapping[str, object], ...] = ()
     """Conditions on measurements that kept an Allow from applying: expected and actual. Not in CloudTrail."""
 
@@ -123,6 +127,9 @@ def _event(
     if draft.unmet:
         # A name of our own beside the event's: AWS tells nobody which condition failed.
         event["anchorholdUnmetConditions"] = [dict(condition) for condition in draft.unmet]
+    if draft.proxy is not None:
+        # A name of our own: AWS shows nobody what a proxy answered.
+        event["anchorholdExternalKeyStore"] = draft.proxy
     if fault is not None:
         event |= {"errorCode": fault.name.removesuffix("Exception"), "errorMessage": fault.message[:MAX_MESSAGE]}
     return event

@@ -4,9 +4,9 @@ import secrets
 import uuid
 from dataclasses import replace
 
-from anchorhold.authority.kms import key_states, policies, policy
+from anchorhold.authority.kms import key_states, policies, policy, stores
 from anchorhold.authority.kms.call import Answer, Call
-from anchorhold.authority.kms.faults import KmsFault, limit_exceeded, unsupported
+from anchorhold.authority.kms.faults import KmsFault, limit_exceeded, unsupported, validation
 from anchorhold.authority.kms.fields import stored
 from anchorhold.authority.kms.key import SYMMETRIC, Key, KeyState, Origin, Usage
 from anchorhold.authority.kms.material import make_material
@@ -20,7 +20,9 @@ MAX_DESCRIPTION = 8_192
 _SIMULATED = "simulated: "
 _NOT_PENDING = (KeyState.PENDING_DELETION, KeyState.PENDING_IMPORT, KeyState.UNAVAILABLE)
 _OTHER_USAGES = ("SIGN_VERIFY", "GENERATE_VERIFY_MAC", "KEY_AGREEMENT", "ENCAPSULATE_DECAPSULATE")
-_OTHER_ORIGINS = ("EXTERNAL", "AWS_CLOUDHSM", "EXTERNAL_KEY_STORE")
+_ORIGINS = (Origin.AWS_KMS.value, Origin.EXTERNAL_KEY_STORE.value)
+_OTHER_ORIGINS = ("EXTERNAL", "AWS_CLOUDHSM")
+_XKS_KEY_ID = r"[A-Za-z0-9._-]{1,128}"
 _OTHER_SPECS = (
     "RSA_2048", "RSA_3072", "RSA_4096", "ECC_NIST_P256", "ECC_NIST_P384", "ECC_NIST_P521", "ECC_SECG_P256K1",
     "HMAC_224", "HMAC_256", "HMAC_384", "HMAC_512", "SM2", "ML_DSA_44", "ML_DSA_65", "ML_DSA_87",
@@ -38,18 +40,21 @@ def create_key(call: Call) -> Answer:
     fields.choice("KeyUsage", Usage.ENCRYPT_DECRYPT.value, also=_OTHER_USAGES)
     fields.choice("KeySpec", SYMMETRIC, also=_OTHER_SPECS)
     fields.choice("CustomerMasterKeySpec", SYMMETRIC, also=_OTHER_SPECS)
-    fields.choice("Origin", Origin.AWS_KMS.value, also=_OTHER_ORIGINS)
-    if fields.flag("MultiRegion") or {"CustomKeyStoreId", "XksKeyId"} & fields.members.keys():
-        raise unsupported("multi-Region keys and keys in a custom key store are not supported here")
+    origin = Origin(fields.choice("Origin", *_ORIGINS, also=_OTHER_ORIGINS) or Origin.AWS_KMS)
+    if fields.flag("MultiRegion"):
+        raise unsupported("multi-Region keys are not supported here")
+    place = _external_place(call, origin)
     tags = check_tags(fields)
-    asked = Asked(values=_new_key_values(call) | tag_values(tags))
+    asked = Asked(values=_new_key_values(call, origin) | tag_values(tags))
     call.authorise_account("CreateKey", asked=asked)
     if tags:
         call.authorise_account("TagResource", asked=asked)
     if call.transaction.keys.count() >= MAX_KEYS:
         raise limit_exceeded(f"expected at most {MAX_KEYS} keys in an account")
-    key = _new_key(call)
+    key = _new_key(call, origin, place)
     policies.check_policy(call, key, key.policy)
+    if place is not None:
+        stores.check_external_key(call, *place)
     call.transaction.keys.add(key)
     call.transaction.tags.put(key.key_id, tags)
     make_material(call, key)
@@ -58,7 +63,18 @@ def create_key(call: Call) -> Answer:
     return {"KeyMetadata": metadata(call, key)}
 
 
-def _new_key(call: Call) -> Key:
+def _external_place(call: Call, origin: Origin) -> tuple[str, str] | None:
+    """Store and external key of a key in an external key store; None for any other. Raises ValidationException."""
+    store_id = call.fields.text("CustomKeyStoreId", least=1, most=64)
+    xks_key_id = call.fields.text("XksKeyId", least=1, most=128, form=_XKS_KEY_ID)
+    if origin is Origin.EXTERNAL_KEY_STORE and store_id is not None and xks_key_id is not None:
+        return store_id, xks_key_id
+    if origin is Origin.EXTERNAL_KEY_STORE or store_id is not None or xks_key_id is not None:
+        raise validation("expected CustomKeyStoreId and XksKeyId with Origin EXTERNAL_KEY_STORE, and with no other")
+    return None
+
+
+def _new_key(call: Call, origin: Origin, place: tuple[str, str] | None) -> Key:
     text = stored(call.fields.text("Description", most=MAX_DESCRIPTION) or "", "Description")
     description = _SIMULATED + text if call.realm.anchor_class == "simulated" else text
     key_policy = call.fields.text("Policy", least=1, most=policy.MAX_POLICY)
@@ -67,18 +83,20 @@ def _new_key(call: Call) -> Key:
         KeyState.ENABLED,
         Usage.ENCRYPT_DECRYPT,
         SYMMETRIC,
-        Origin.AWS_KMS,
+        origin,
         description[:MAX_DESCRIPTION],
         policy.default_policy(call.realm.root_arn) if key_policy is None else key_policy,
         call.now,
+        custom_key_store_id=None if place is None else place[0],
+        xks_key_id=None if place is None else place[1],
     )
 
 
-def _new_key_values(call: Call) -> dict[str, str | tuple[str, ...]]:
+def _new_key_values(call: Call, origin: Origin) -> dict[str, str | tuple[str, ...]]:
     return {
         "kms:keyspec": SYMMETRIC,
         "kms:keyusage": Usage.ENCRYPT_DECRYPT.value,
-        "kms:keyorigin": Origin.AWS_KMS.value,
+        "kms:keyorigin": origin.value,
         "kms:multiregion": "false",
         "kms:bypasspolicylockoutsafetycheck": policies.bypass(call),
     }

@@ -11,6 +11,7 @@ from anchorhold.authority.kms import (
     keys,
     policies,
     rotation,
+    stores,
     tags,
 )
 from anchorhold.authority.kms.call import Answer, Call
@@ -75,7 +76,7 @@ ALL_OPERATIONS = frozenset(
         "VerifyMac",
     }
 )
-_FAMILIES = (keys, policies, deletion, rotation, aliases, tags, grants, data_keys, ciphertexts)
+_FAMILIES = (keys, policies, deletion, rotation, aliases, tags, grants, data_keys, ciphertexts, stores)
 DONE: Mapping[str, Callable[[Call], Answer]] = {
     name: operation for family in _FAMILIES for name, operation in family.OPERATIONS.items()
 }

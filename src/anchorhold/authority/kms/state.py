@@ -19,6 +19,7 @@ from anchorhold.authority.kms import tables
 from anchorhold.authority.kms.rows.grants import GrantRows
 from anchorhold.authority.kms.rows.keys import KeyRows
 from anchorhold.authority.kms.rows.names import AliasRows, TagRows
+from anchorhold.authority.kms.rows.stores import StoreRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Transaction:
         self.aliases = AliasRows(connection)
         self.tags = TagRows(connection)
         self.grants = GrantRows(connection)
+        self.stores = StoreRows(connection)
 
     def principal(self, access_key_id: str) -> Principal | None:
         query = sql.select(tables.principals).where(tables.principals.c.access_key_id == access_key_id)
