@@ -13,6 +13,8 @@ CHANGES = {
     "CreateKey", "EnableKey", "DisableKey", "UpdateKeyDescription", "PutKeyPolicy", "ScheduleKeyDeletion",
     "CancelKeyDeletion", "RotateKeyOnDemand", "CreateAlias", "UpdateAlias", "DeleteAlias", "TagResource",
     "UntagResource", "CreateGrant", "RevokeGrant", "RetireGrant", "ImportKeyMaterial", "DeleteImportedKeyMaterial",
+    "CreateCustomKeyStore", "ConnectCustomKeyStore", "DisconnectCustomKeyStore", "UpdateCustomKeyStore",
+    "DeleteCustomKeyStore",
 }  # fmt: skip
 """What CloudTrail marks readOnly false; uses of a key are true."""
 

@@ -30,6 +30,7 @@ from anchorhold.authority.kms.faults import KmsFault, internal, key_unavailable,
 from anchorhold.authority.kms.fields import MAX_BODY, Fields, parse_body
 from anchorhold.authority.kms.operations import DONE, OTHER_OPERATIONS
 from anchorhold.authority.kms.state import SCHEMA, State
+from anchorhold.authority.kms.xks_proxy import TIMEOUT_S, ProxyTls
 from anchorhold.wire import sigv4
 
 DATABASE = "state.db"
@@ -118,16 +119,24 @@ def journal_key(state: State, keystore: Keystore) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(keystore.open(JOURNAL_HANDLE, state.journal_key(), b""))
 
 
-def make_app(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None = None) -> Starlette:
+def make_app(
+    state_dir: Path,
+    clock: Callable[[], Milliseconds],
+    ask: Ask | None = None,
+    *,
+    proxy_timeout_s: float = TIMEOUT_S,
+) -> Starlette:
     """The application over the state in `state_dir`. Raises FileNotFoundError or KeystoreError.
 
-    `ask` reads a passphrase or PIN for which no file is named.
+    `ask` reads a passphrase or PIN for which no file is named. An external key store proxy has `proxy_timeout_s` for
+    each call.
     """
     state = State.load(state_dir / DATABASE)
     anchors = tuple(Anchor(name, root) for name, root in sorted(state.anchors().items()))
     keystore = open_keystore(state_dir, ask)
     journal_of_state = state.journal(journal_key(state, keystore))
-    around = Surroundings(state.realm(), anchors, keystore, journal_of_state, Guard(SCHEMA, state_dir))
+    guard, proxy_tls = Guard(SCHEMA, state_dir), ProxyTls.load(state_dir, proxy_timeout_s)
+    around = Surroundings(state.realm(), anchors, keystore, journal_of_state, guard, proxy_tls=proxy_tls)
     face = KmsFace(state, around, clock)
 
     async def endpoint(request: Request) -> Response:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from anchorhold.attestation.anchors import Anchor
 from anchorhold.attestation.types import Milliseconds
@@ -20,6 +20,7 @@ from anchorhold.authority.kms.key import Key
 from anchorhold.authority.kms.recipient import Recipient, verify_recipient
 from anchorhold.authority.kms.request_values import Asked, caller_values, key_values, network_of, network_values
 from anchorhold.authority.kms.state import Network, Principal, Realm, Transaction
+from anchorhold.authority.kms.xks_proxy import ProxyTls
 
 Answer = Mapping[str, object]
 MAX_UNMET = 32  # conditions in one journal entry; ours have four
@@ -37,6 +38,8 @@ class Surroundings:
     keystore: FullKeystore
     journal: Journal
     guard: Guard
+    proxy_tls: ProxyTls = field(default_factory=lambda: ProxyTls(None))
+    """How external key store proxies are reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class Call:
             return None
         recipient = verify_recipient(info.unverified_document, self.around.anchors, self.now)
         self.draft.recipient = recipient.journal_fields()
+        self.draft.registers = {f"PCR{index}": value.hex() for index, value in recipient.document.pcrs.items()}
         return recipient
 
     def context(self, member: str = "EncryptionContext") -> dict[str, str]:

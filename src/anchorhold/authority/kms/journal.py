@@ -45,6 +45,10 @@ class Draft:
     recipient: Mapping[str, str] | None = None
     guard: list[Mapping[str, canonical.Value]] = field(default_factory=list)
     """What the guard decided, one record a question. Not in CloudTrail."""
+    registers: Mapping[str, str] = field(default_factory=dict)
+    """Every register of the recipient's verified document, for an external key store."""
+    proxy: str | None = None
+    """What an external key store proxy answered instead of doing it. Not in CloudTrail."""
     unmet: tuple[Mapping[str, object], ...] = ()
     """Conditions on measurements that kept an Allow from applying: expected and actual. Not in CloudTrail."""
 
@@ -127,6 +131,9 @@ def _event(
     if draft.unmet:
         # A name of our own beside the event's: AWS tells nobody which condition failed.
         event["anchorholdUnmetConditions"] = [dict(condition) for condition in draft.unmet]
+    if draft.proxy is not None:
+        # A name of our own: AWS shows nobody what a proxy answered.
+        event["anchorholdExternalKeyStore"] = draft.proxy
     if fault is not None:
         event |= {"errorCode": fault.name.removesuffix("Exception"), "errorMessage": fault.message[:MAX_MESSAGE]}
     return event

@@ -41,7 +41,7 @@ def asked_kind(call: Call) -> Kind:
     if kind.usage not in usages(spec):
         raise validation(f"KeyUsage {kind.usage.value} is not compatible with KeySpec {spec}")
     if kind.origin is not Origin.AWS_KMS and spec != SYMMETRIC:
-        raise unsupported(f"Origin: only the material of a symmetric key is imported here, not of {spec}")
+        raise unsupported(f"Origin: only a symmetric key's material is imported or kept elsewhere here, not of {spec}")
     return kind
 
 
@@ -53,11 +53,13 @@ def prepare(call: Call, key: Key) -> None:
 
 def begin(call: Call, key: Key) -> None:
     """The material that a new key begins with, if it begins with any."""
-    if key.origin is Origin.AWS_KMS:
-        (make_material if key.symmetric else add_pair)(call, key)
+    if key.symmetric and key.origin is not Origin.EXTERNAL:
+        make_material(call, key)
+    elif key.origin is Origin.AWS_KMS:
+        add_pair(call, key)
 
 
 def _origin(call: Call) -> Origin:
-    known = (Origin.AWS_KMS.value, Origin.EXTERNAL.value)
-    asked = call.fields.choice("Origin", *known, also=("AWS_CLOUDHSM", Origin.EXTERNAL_KEY_STORE.value))
+    known = (Origin.AWS_KMS.value, Origin.EXTERNAL.value, Origin.EXTERNAL_KEY_STORE.value)
+    asked = call.fields.choice("Origin", *known, also=("AWS_CLOUDHSM",))
     return Origin(asked or Origin.AWS_KMS.value)

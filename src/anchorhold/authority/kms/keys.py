@@ -4,9 +4,9 @@ import secrets
 import uuid
 from dataclasses import replace
 
-from anchorhold.authority.kms import key_states, policies, policy
+from anchorhold.authority.kms import key_states, policies, policy, stores
 from anchorhold.authority.kms.call import Answer, Call
-from anchorhold.authority.kms.faults import KmsFault, limit_exceeded, unsupported
+from anchorhold.authority.kms.faults import KmsFault, limit_exceeded, unsupported, validation
 from anchorhold.authority.kms.fields import stored
 from anchorhold.authority.kms.importing import settle
 from anchorhold.authority.kms.key import Key, KeyState, Origin
@@ -20,6 +20,7 @@ MAX_KEYS = 100_000  # AWS's quota of an account in a Region
 MAX_DESCRIPTION = 8_192
 _SIMULATED = "simulated: "
 _NOT_PENDING = (KeyState.PENDING_DELETION, KeyState.PENDING_IMPORT, KeyState.UNAVAILABLE)
+_XKS_KEY_ID = r"[A-Za-z0-9._-]{1,128}"
 
 
 def create_key(call: Call) -> Answer:
@@ -30,8 +31,9 @@ def create_key(call: Call) -> Answer:
         "MultiRegion", "BypassPolicyLockoutSafetyCheck", "XksKeyId",
     )  # fmt: skip
     kind = asked_kind(call)
-    if fields.flag("MultiRegion") or {"CustomKeyStoreId", "XksKeyId"} & fields.members.keys():
-        raise unsupported("multi-Region keys and keys in a custom key store are not supported here")
+    if fields.flag("MultiRegion"):
+        raise unsupported("multi-Region keys are not supported here")
+    place = _external_place(call, kind.origin)
     tags = check_tags(fields)
     asked = Asked(values=_new_key_values(call, kind) | tag_values(tags))
     call.authorise_account("CreateKey", asked=asked)
@@ -39,8 +41,10 @@ def create_key(call: Call) -> Answer:
         call.authorise_account("TagResource", asked=asked)
     if call.transaction.keys.count() >= MAX_KEYS:
         raise limit_exceeded(f"expected at most {MAX_KEYS} keys in an account")
-    key = _new_key(call, kind)
+    key = _new_key(call, kind, place)
     policies.check_policy(call, key, key.policy)
+    if place is not None:
+        stores.check_external_key(call, *place)
     prepare(call, key)
     call.transaction.keys.add(key)
     call.transaction.tags.put(key.key_id, tags)
@@ -50,7 +54,18 @@ def create_key(call: Call) -> Answer:
     return {"KeyMetadata": metadata(call, key)}
 
 
-def _new_key(call: Call, kind: Kind) -> Key:
+def _external_place(call: Call, origin: Origin) -> tuple[str, str] | None:
+    """Store and external key of a key in an external key store; None for any other. Raises ValidationException."""
+    store_id = call.fields.text("CustomKeyStoreId", least=1, most=64)
+    xks_key_id = call.fields.text("XksKeyId", least=1, most=128, form=_XKS_KEY_ID)
+    if origin is Origin.EXTERNAL_KEY_STORE and store_id is not None and xks_key_id is not None:
+        return store_id, xks_key_id
+    if origin is Origin.EXTERNAL_KEY_STORE or store_id is not None or xks_key_id is not None:
+        raise validation("expected CustomKeyStoreId and XksKeyId with Origin EXTERNAL_KEY_STORE, and with no other")
+    return None
+
+
+def _new_key(call: Call, kind: Kind, place: tuple[str, str] | None) -> Key:
     text = stored(call.fields.text("Description", most=MAX_DESCRIPTION) or "", "Description")
     description = _SIMULATED + text if call.realm.anchor_class == "simulated" else text
     key_policy = call.fields.text("Policy", least=1, most=policy.MAX_POLICY)
@@ -63,6 +78,8 @@ def _new_key(call: Call, kind: Kind) -> Key:
         description[:MAX_DESCRIPTION],
         policy.default_policy(call.realm.root_arn) if key_policy is None else key_policy,
         call.now,
+        custom_key_store_id=None if place is None else place[0],
+        xks_key_id=None if place is None else place[1],
     )
 
 

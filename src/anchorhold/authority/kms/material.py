@@ -10,9 +10,10 @@ from dataclasses import replace
 from anchorhold.attestation import labels
 from anchorhold.attestation.digest import labelled
 from anchorhold.authority.kms import blob as blobs
+from anchorhold.authority.kms import external
 from anchorhold.authority.kms.call import Call
 from anchorhold.authority.kms.faults import invalid_ciphertext, invalid_state
-from anchorhold.authority.kms.key import Key, Material, MaterialState
+from anchorhold.authority.kms.key import Key, Material, MaterialState, Origin
 
 MATERIAL_HEX = 64  # characters of a KeyMaterialId, the KMS model's
 FIRST = 1
@@ -63,6 +64,8 @@ def current(call: Call, key: Key) -> Material:
 def seal(call: Call, key: Key, context: Mapping[str, str], plaintext: bytes) -> tuple[bytes, Material]:
     """A blob under the current material, and which that is."""
     material = current(call, key)
+    if key.origin is Origin.EXTERNAL_KEY_STORE:
+        return external.seal(call, key, material, context, plaintext), material
     sealed = blobs.seal_blob(call.around.keystore, material, call.realm.anchor_class, context, plaintext)
     return sealed, material
 
@@ -73,6 +76,8 @@ def open_(call: Call, key: Key, context: Mapping[str, str], blob: bytes) -> tupl
     material = call.transaction.keys.material(key.key_id, header.material)
     if header.key_id != key.key_id or material is None:
         raise invalid_ciphertext()
+    if key.origin is Origin.EXTERNAL_KEY_STORE:
+        return external.open_(call, key, material, context, blob), material
     return blobs.open_blob(call.around.keystore, material, context, blob), material
 
 

@@ -3,6 +3,7 @@
 from anchorhold.authority.kms.call import Call
 from anchorhold.authority.kms.key import Key, KeyState, Origin
 from anchorhold.authority.kms.specs import published
+from anchorhold.authority.kms.store import Connection
 
 
 def metadata(call: Call, key: Key) -> dict[str, object]:
@@ -24,6 +25,9 @@ def metadata(call: Call, key: Key) -> dict[str, object]:
         known["DeletionDate"] = key.deletion_date / 1000
     if key.custom_key_store_id is not None:
         known["CustomKeyStoreId"] = key.custom_key_store_id
+        store = call.transaction.stores.get(key.custom_key_store_id)
+        if (store is None or store.state is not Connection.CONNECTED) and key.state is KeyState.ENABLED:
+            known |= {"KeyState": KeyState.UNAVAILABLE.value, "Enabled": False}
     if key.xks_key_id is not None:
         known["XksKeyConfiguration"] = {"Id": key.xks_key_id}
     return known | _material(call, key)

@@ -16,6 +16,7 @@ from anchorhold.authority.kms import (
     policies,
     rotation,
     signing,
+    stores,
     tags,
 )
 from anchorhold.authority.kms.call import Answer, Call
@@ -82,7 +83,7 @@ ALL_OPERATIONS = frozenset(
 )
 _FAMILIES = (
     keys, policies, deletion, rotation, aliases, tags, grants, data_keys, ciphertexts, pairs, signing, data_key_pairs,
-    import_parameters, importing,
+    import_parameters, importing, stores,
 )  # fmt: skip
 DONE: Mapping[str, Callable[[Call], Answer]] = {
     name: operation for family in _FAMILIES for name, operation in family.OPERATIONS.items()

@@ -21,11 +21,10 @@ from anchorhold.authority.kms.rows.grants import GrantRows
 from anchorhold.authority.kms.rows.imports import ImportRows
 from anchorhold.authority.kms.rows.keys import KeyRows
 from anchorhold.authority.kms.rows.names import AliasRows, TagRows
+from anchorhold.authority.kms.rows.stores import StoreRows
 from anchorhold.authority.store import Store, new_store
 
 FACE = "kms"
-SCHEMA = tables.TABLES
-
 SCHEMA = tables.TABLES
 
 
@@ -80,6 +79,7 @@ class Transaction:
         self.tags = TagRows(connection)
         self.grants = GrantRows(connection)
         self.imports = ImportRows(connection)
+        self.stores = StoreRows(connection)
 
     def principal(self, access_key_id: str) -> Principal | None:
         query = sql.select(tables.principals).where(tables.principals.c.access_key_id == access_key_id)

@@ -108,6 +108,21 @@ import_parameters = (
         sql.Column("valid_to", sql.BigInteger, nullable=False),
     )
 )
+custom_key_stores = sql.Table(
+    "custom_key_stores",
+    TABLES,
+    sql.Column("store_id", sql.Text, primary_key=True),
+    sql.Column("name", sql.Text, nullable=False, unique=True),
+    sql.Column("endpoint", sql.Text, nullable=False),
+    sql.Column("path", sql.Text, nullable=False),
+    sql.Column("connectivity", sql.Text, nullable=False),
+    sql.Column("vpc_service", sql.Text),
+    sql.Column("access_key_id", sql.Text, nullable=False),
+    sql.Column("secret", sql.LargeBinary, nullable=False),
+    sql.Column("state", sql.Text, nullable=False),
+    sql.Column("error", sql.Text),
+    sql.Column("created", sql.BigInteger, nullable=False),
+)
 journal_keys = sql.Table("journal_keys", TABLES, sql.Column("sealed", sql.LargeBinary, nullable=False))
 Journal.define(TABLES)
 Guard.define(TABLES)
