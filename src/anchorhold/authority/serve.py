@@ -5,17 +5,11 @@ import socket
 from functools import partial
 from pathlib import Path
 
-import uvicorn
-from starlette.applications import Starlette
-
 from anchorhold.authority.faces import Clock, face_of
 from anchorhold.authority.keystore.secret_file import Ask
+from anchorhold.authority.listening import listen, make_server
 from anchorhold.authority.tls import TlsFiles
 from anchorhold.authority.workers import Tell, supervise
-
-BACKLOG = 128
-IDLE_SECONDS = 15  # an idle connection is closed; callers reconnect
-SHUTDOWN_SECONDS = 5
 
 
 def serve(  # noqa: PLR0913 - what the command line says
@@ -49,37 +43,6 @@ def serve_on(state_dir: Path, clock: Clock, listener: socket.socket) -> None:
     """Serve the face in `state_dir` on `listener`: what one worker does."""
     app = face_of(state_dir).make_app(state_dir, clock, None)
     make_server(app, TlsFiles.within(state_dir)).run(sockets=[listener])
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket: from here on callers are queued, not refused. Raises OSError."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def make_server(app: Starlette, tls_files: TlsFiles) -> uvicorn.Server:
-    """A server that speaks TLS only and says nothing about its callers. Raises OSError for unreadable files."""
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=IDLE_SECONDS,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        ssl_certfile=str(tls_files.certificate),
-        ssl_keyfile=str(tls_files.key),
-    )
-    config.load()
-    return uvicorn.Server(config)
 
 
 def _announce(ready_file: Path, port: int) -> None:

@@ -115,7 +115,7 @@ def readable_state(state_dir: Path) -> Iterator[None]:
     except (StateRefused, WorkersFailed) as error:
         raise CommandError(f"authority in {shown!r}: {error}") from error
     except FileNotFoundError as error:
-        hint = "anchorhold authority init --face owner|kms --state DIR"
+        hint = "anchorhold authority init --face owner|kms|xks --state DIR"
         raise CommandError(f"no authority in {shown!r}", hint=hint) from error
     except (SQLAlchemyError, KeystoreError, CannotOpen, StateDamaged, EvidenceError, KeyError, ValueError) as error:
         raise CommandError(
@@ -129,12 +129,10 @@ def first_line(error: Exception) -> str:
 
 
 def _migrate(options: argparse.Namespace) -> int:
-    from anchorhold.authority.faces import face_of
-    from anchorhold.authority.store import migrate
+    from anchorhold.authority.faces import migrate_state
 
     with readable_state(options.state):
-        face = face_of(options.state)
-        at, to = migrate(face.path(options.state), face.name)
+        face, at, to = migrate_state(options.state, now_ms(), ask)
     _show(options, {"face": face.name, "from": at, "to": to})
     return 0
 

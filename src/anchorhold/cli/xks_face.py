@@ -83,8 +83,8 @@ def serve_xks(options: argparse.Namespace) -> int:
     from sqlalchemy.exc import SQLAlchemyError
 
     from anchorhold.authority.keystore import CannotOpen, KeystoreError
+    from anchorhold.authority.listening import make_server
     from anchorhold.authority.place import StateRefused
-    from anchorhold.authority.serve import make_server
     from anchorhold.authority.tls import TlsFiles
     from anchorhold.authority.xks.app import make_app
     from anchorhold.authority.xks.desk_app import make_desk_app

@@ -4,5 +4,6 @@ import sqlalchemy as sql
 
 from anchorhold.authority.kms.state import SCHEMA as KMS
 from anchorhold.authority.owner.state import SCHEMA as OWNER
+from anchorhold.authority.xks.state import SCHEMA as XKS
 
-SCHEMAS: dict[str, sql.MetaData] = {"owner": OWNER, "kms": KMS}
+SCHEMAS: dict[str, sql.MetaData] = {"owner": OWNER, "kms": KMS, "xks": XKS}

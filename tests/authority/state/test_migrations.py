@@ -12,8 +12,10 @@ from tests.authority.state.schemas import SCHEMAS
 
 from anchorhold.authority import migrations
 from anchorhold.authority.database import open_database
+from anchorhold.authority.faces import migrate_state
 from anchorhold.authority.mark import MarkFailed
 from anchorhold.authority.migrations import StateOutdated, StateTooNew
+from anchorhold.authority.owner.authority import StateDamaged
 from anchorhold.authority.owner.state import State
 from anchorhold.authority.place import DatabaseRefused, place_of, url_file
 from anchorhold.authority.store import Store, mark_file, migrate, new_store
@@ -111,10 +113,10 @@ def test_an_older_state_is_refused_until_it_is_migrated_and_then_has_lost_nothin
     as_first_made_it(authority.state_dir, stamped=stamped)
     with pytest.raises(StateOutdated, match=FIRST):
         State.load(path)
-    assert migrate(path, "owner") == (FIRST, migrations.head("owner"))
+    assert migrate_state(authority.state_dir, authority.clock.ms())[1:] == (FIRST, migrations.head("owner"))
     kept = authority.journal()
-    assert len(kept) == entries
-    assert [entry.type for entry in kept][-3:] == ["register", "share", "revoke"]
+    assert len(kept) == entries + 1
+    assert [entry.type for entry in kept][-4:] == ["register", "share", "revoke", "guard-policy"]
     state = State.load(path)
     with state.transaction() as transaction:
         model = transaction.model(MODEL)
@@ -151,11 +153,26 @@ def test_keys_of_the_first_revision_keep_their_policy_and_whether_they_are_enabl
 def test_a_migrated_state_has_a_mark_and_goes_on(tmp_path: Path) -> None:
     authority, entries = worked(tmp_path)
     as_first_made_it(authority.state_dir, stamped=True)
-    migrate(authority.state_dir / "owner.sqlite", "owner")
+    migrate_state(authority.state_dir, authority.clock.ms())
     authority.restart()
     authority.order("reinstate", model=MODEL, reason="over")
     authority.served.stop()
-    assert len(authority.journal()) == entries + 1
+    assert [entry.type for entry in authority.journal()][entries:] == ["guard-policy", "reinstate"]
+
+
+def test_a_migration_that_was_cut_short_before_the_guard_serves_nothing_and_is_finished_by_the_next(
+    tmp_path: Path,
+) -> None:
+    authority, entries = worked(tmp_path)
+    as_first_made_it(authority.state_dir, stamped=True)
+    migrate(authority.state_dir / "owner.sqlite", "owner")
+    with pytest.raises(StateDamaged, match="nobody administers"):
+        authority.restart()
+    for _ in range(2):
+        migrate_state(authority.state_dir, authority.clock.ms())
+    authority.restart()
+    authority.served.stop()
+    assert [entry.type for entry in authority.journal()][entries:] == ["guard-policy"], "once"
 
 
 def test_serving_an_older_state_says_what_to_do_and_the_command_does_it(
@@ -170,7 +187,7 @@ def test_serving_an_older_state_says_what_to_do_and_the_command_does_it(
     assert f"anchorhold authority migrate --state {authority.state_dir}" in said
     assert main(["authority", "migrate", *state]) == 0
     assert main(["authority", "mark", *state]) == 0
-    assert "entry             3" in capsys.readouterr().out
+    assert "entry             4" in capsys.readouterr().out
 
 
 def test_migrating_makes_no_mark_for_a_state_that_must_have_had_one(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from anchorhold.attestation.configuration import Source
 from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, StatementDigest
 from anchorhold.authority.kms import setup
 from anchorhold.authority.kms.app import make_app
-from anchorhold.authority.serve import listen, make_server
+from anchorhold.authority.listening import listen, make_server
 from anchorhold.authority.tls import TlsFiles
 from anchorhold.enclave.keys.kms import KmsSource, WrappedSecret
 from anchorhold.enclave.keys.source import SourceContext
@@ -174,12 +174,16 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         pinned = {f"kms:RecipientAttestation:PCR{index}": value.hex() for index, value in MEASUREMENTS.items()}
         statements = [
             {"Effect": "Allow", "Principal": {"AWS": who["admin"]["arn"]}, "Action": "kms:*", "Resource": "*"},
+            {"Effect": "Allow", "Principal": {"AWS": who["publisher"]["arn"]},
+             "Action": ["kms:GenerateDataKey", "kms:Encrypt"], "Resource": "*"},
             {"Effect": "Allow", "Principal": {"AWS": who["enclave"]["arn"]}, "Action": "kms:Decrypt", "Resource": "*",
              "Condition": {"StringEquals": pinned}},
         ]  # fmt: skip
         key = admin("create_key", Policy=json.dumps({"Statement": statements}))["KeyMetadata"]["Arn"]
-        made = admin("generate_data_key", KeyId=key, KeySpec="AES_256", EncryptionContext=CONTEXT)
-        lease = admin(
+        # Who administers keys does not use them: the guard keeps the two apart.
+        publisher = _kms_client(folder, port, "publisher")
+        made = publisher("generate_data_key", KeyId=key, KeySpec="AES_256", EncryptionContext=CONTEXT)
+        lease = publisher(
             "encrypt", KeyId=key, Plaintext=secrets.token_bytes(32), EncryptionContext=CONTEXT | {"role": "lease"}
         )
         enclave = sigv4.Credentials(who["enclave"]["access_key_id"], who["enclave"]["secret_access_key"])

@@ -104,6 +104,14 @@ def init(  # noqa: PLR0913 - the realm's names, each with its default
     return realm
 
 
+def policy_of(state: State) -> str:
+    """The guard's default policy for the callers that a state has."""
+    realm = state.realm()
+    with state.transaction() as transaction:
+        arns = {name: arn for name, arn in transaction.principal_arns().items() if name in PRINCIPALS}
+    return kms_policy(realm.partition, realm.region, arns)
+
+
 def set_identity_policy(state_dir: Path, name: str, text: str | None) -> None:
     """Give a caller an IAM policy of his own, or none. Raises KmsFault for one that cannot be evaluated, SetupError."""
     if text is not None:

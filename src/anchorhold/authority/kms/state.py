@@ -81,6 +81,11 @@ class Transaction:
         self.imports = ImportRows(connection)
         self.stores = StoreRows(connection)
 
+    def principal_arns(self) -> dict[str, str]:
+        """Every caller's ARN, by name."""
+        query = sql.select(tables.principals.c.name, tables.principals.c.arn)
+        return {row.name: row.arn for row in self.connection.execute(query)}
+
     def principal(self, access_key_id: str) -> Principal | None:
         query = sql.select(tables.principals).where(tables.principals.c.access_key_id == access_key_id)
         row = self.connection.execute(query).mappings().first()

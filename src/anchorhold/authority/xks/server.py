@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from anchorhold.authority.kms.wildcards import like
-from anchorhold.authority.serve import IDLE_SECONDS, SHUTDOWN_SECONDS, listen
+from anchorhold.authority.listening import IDLE_SECONDS, SHUTDOWN_SECONDS, listen
 from anchorhold.authority.tls import TlsFiles
 
 CLIENT_CA = "client-ca.pem"

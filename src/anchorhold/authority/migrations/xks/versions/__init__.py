@@ -1,1 +1,1 @@
-"""Revisions of the kms face."""
+"""Revisions of the xks face."""

@@ -1,12 +1,160 @@
-"""The XKS face's schema as revisions began: until a first release, the tables as they stand."""
+"""The xks face: first."""
 
+import sqlalchemy as sql
 from alembic import op
-
-from anchorhold.authority.xks.state import SCHEMA
 
 revision = "0001"
 down_revision = None
 
 
 def upgrade() -> None:
-    SCHEMA.create_all(op.get_bind())
+    op.create_table(
+        "credentials",
+        sql.Column("access_key_id", sql.Text(), nullable=False),
+        sql.Column("sealed", sql.LargeBinary(), nullable=False),
+        sql.Column("created", sql.BigInteger(), nullable=False),
+        sql.PrimaryKeyConstraint("access_key_id"),
+    )
+    op.create_table(
+        "external_keys",
+        sql.Column("key_id", sql.Text(), nullable=False),
+        sql.Column("may_encrypt", sql.Boolean(), nullable=False),
+        sql.Column("may_decrypt", sql.Boolean(), nullable=False),
+        sql.Column("enabled", sql.Boolean(), nullable=False),
+        sql.Column("version", sql.Integer(), nullable=False),
+        sql.Column("kms_key", sql.Text(), nullable=True),
+        sql.Column("kms_operations", sql.Text(), nullable=False),
+        sql.Column("created", sql.BigInteger(), nullable=False),
+        sql.PrimaryKeyConstraint("key_id"),
+    )
+    op.create_table(
+        "guard_approvals",
+        sql.Column("id", sql.LargeBinary(), nullable=False),
+        sql.Column("kind", sql.Text(), nullable=False),
+        sql.Column("subject", sql.Text(), nullable=False),
+        sql.Column("not_before", sql.BigInteger(), nullable=False),
+        sql.Column("not_after", sql.BigInteger(), nullable=False),
+        sql.Column("max_uses", sql.Integer(), nullable=False),
+        sql.Column("used", sql.Integer(), nullable=False),
+        sql.Column("raw", sql.LargeBinary(), nullable=False),
+        sql.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "guard_denials",
+        sql.Column("n", sql.Integer(), autoincrement=False, nullable=False),
+        sql.Column("at", sql.BigInteger(), nullable=False),
+        sql.Column("face", sql.Text(), nullable=False),
+        sql.Column("principal", sql.Text(), nullable=False),
+        sql.Column("operation", sql.Text(), nullable=False),
+        sql.Column("key", sql.Text(), nullable=False),
+        sql.Column("rule", sql.Text(), nullable=False),
+        sql.Column("detail", sql.Text(), nullable=False),
+        sql.Column("alerts", sql.Text(), nullable=False),
+        sql.Column("request_id", sql.Text(), nullable=True),
+        sql.PrimaryKeyConstraint("n"),
+    )
+    op.create_table(
+        "guard_levels",
+        sql.Column("name", sql.Text(), nullable=False),
+        sql.Column("subject", sql.Text(), nullable=False),
+        sql.Column("parts", sql.BigInteger(), nullable=False),
+        sql.Column("at", sql.BigInteger(), nullable=False),
+        sql.PrimaryKeyConstraint("name", "subject"),
+    )
+    op.create_table(
+        "guard_operators",
+        sql.Column("name", sql.Text(), nullable=False),
+        sql.Column("role", sql.Text(), nullable=False),
+        sql.Column("token", sql.LargeBinary(), nullable=False),
+        sql.Column("created", sql.BigInteger(), nullable=False),
+        sql.PrimaryKeyConstraint("name"),
+        sql.UniqueConstraint("token"),
+    )
+    op.create_table(
+        "guard_policies",
+        sql.Column("seq", sql.Integer(), autoincrement=False, nullable=False),
+        sql.Column("digest", sql.LargeBinary(), nullable=False),
+        sql.Column("body", sql.Text(), nullable=False),
+        sql.Column("at", sql.BigInteger(), nullable=False),
+        sql.PrimaryKeyConstraint("seq"),
+    )
+    op.create_table(
+        "guard_seen",
+        sql.Column("kind", sql.Text(), nullable=False),
+        sql.Column("value", sql.Text(), nullable=False),
+        sql.Column("at", sql.BigInteger(), nullable=False),
+        sql.PrimaryKeyConstraint("kind", "value"),
+    )
+    op.create_table(
+        "guard_signatures",
+        sql.Column("id", sql.LargeBinary(), nullable=False),
+        sql.Column("key", sql.LargeBinary(), nullable=False),
+        sql.Column("signature", sql.LargeBinary(), nullable=False),
+        sql.PrimaryKeyConstraint("id", "key"),
+    )
+    op.create_table(
+        "guard_spent",
+        sql.Column("name", sql.Text(), nullable=False),
+        sql.Column("subject", sql.Text(), nullable=False),
+        sql.Column("day", sql.Integer(), nullable=False),
+        sql.Column("uses", sql.Integer(), nullable=False),
+        sql.PrimaryKeyConstraint("name", "subject"),
+    )
+    op.create_table(
+        "guard_starts",
+        sql.Column("subject", sql.Text(), nullable=False),
+        sql.Column("not_after", sql.BigInteger(), nullable=False),
+        sql.PrimaryKeyConstraint("subject"),
+    )
+    op.create_table(
+        "guard_switch",
+        sql.Column("id", sql.Integer(), autoincrement=False, nullable=False),
+        sql.Column("reason", sql.Text(), nullable=False),
+        sql.Column("since", sql.BigInteger(), nullable=False),
+        sql.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "guard_tickets",
+        sql.Column("digest", sql.LargeBinary(), nullable=False),
+        sql.Column("principal", sql.Text(), nullable=False),
+        sql.Column("key", sql.Text(), nullable=False),
+        sql.Column("operation", sql.Text(), nullable=False),
+        sql.Column("purpose", sql.Text(), nullable=False),
+        sql.Column("not_before", sql.BigInteger(), nullable=False),
+        sql.Column("not_after", sql.BigInteger(), nullable=False),
+        sql.Column("max_uses", sql.Integer(), nullable=False),
+        sql.Column("used", sql.Integer(), nullable=False),
+        sql.Column("raw", sql.LargeBinary(), nullable=False),
+        sql.PrimaryKeyConstraint("digest"),
+    )
+    op.create_table(
+        "guard_unmatched",
+        sql.Column("request_id", sql.Text(), nullable=False),
+        sql.Column("principal", sql.Text(), nullable=False),
+        sql.Column("key", sql.Text(), nullable=False),
+        sql.Column("at", sql.BigInteger(), nullable=False),
+        sql.PrimaryKeyConstraint("request_id"),
+    )
+    op.create_table(
+        "identity",
+        sql.Column("prefix", sql.Text(), nullable=False),
+        sql.Column("partition", sql.Text(), nullable=False),
+        sql.Column("region", sql.Text(), nullable=False),
+        sql.Column("client_name", sql.Text(), nullable=False),
+        sql.Column("anchor_class", sql.Text(), nullable=False),
+    )
+    op.create_table(
+        "journal",
+        sql.Column("seq", sql.Integer(), autoincrement=False, nullable=False),
+        sql.Column("signed", sql.LargeBinary(), nullable=False),
+        sql.PrimaryKeyConstraint("seq"),
+    )
+    op.create_table("journal_keys", sql.Column("sealed", sql.LargeBinary(), nullable=False))
+    op.create_table(
+        "signatures_seen",
+        sql.Column("signature", sql.LargeBinary(), nullable=False),
+        sql.Column("expires", sql.BigInteger(), nullable=False),
+        sql.PrimaryKeyConstraint("signature"),
+    )
+    with op.batch_alter_table("signatures_seen", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_signatures_seen_expires"), ["expires"], unique=False)
