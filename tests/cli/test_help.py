@@ -80,7 +80,14 @@ def test_programs_can_read_every_command_that_answers() -> None:
     leaves = {" ".join(path): parser for path, parser in PAGES.items() if parser.get_default("run")}
     with_json = {name for name, parser in leaves.items() if "--json" in parser._option_string_actions}
     assert with_json == JSON_COMMANDS
-    assert leaves.keys() - with_json == {"demo", "completion", "authority serve", "log serve", "proxy"}
+    assert leaves.keys() - with_json == {
+        "demo",
+        "completion",
+        "authority serve",
+        "authority page",
+        "log serve",
+        "proxy",
+    }
 
 
 def complete(*words: str) -> set[str]:

@@ -11,6 +11,7 @@ from anchorhold.attestation import canonical
 from anchorhold.cli import authority_approve, authority_guard
 from anchorhold.cli.authority_export import add_export
 from anchorhold.cli.authority_init import add_init
+from anchorhold.cli.authority_page import add_authority_page
 from anchorhold.cli.authority_state import add_state_commands, readable_state
 from anchorhold.cli.escrow import add_escrow
 from anchorhold.cli.floor import add_floor
@@ -58,6 +59,7 @@ def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
     add_heartbeat(commands)
     _add_desk(commands)
     add_export(commands)
+    add_authority_page(commands)
     add_escrow(commands)
     add_state_commands(commands)
     authority_guard.add_parser(commands)

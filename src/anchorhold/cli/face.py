@@ -33,7 +33,7 @@ def call(
 ) -> dict[str, canonical.Value]:
     """One act at the guard's desk. Raises CommandError."""
     try:
-        return _client(options).call(f"guard/{act}", fields or {})
+        return client(options).call(f"guard/{act}", fields or {})
     except AdminFailed as error:
         raise failed(f"{options.at} face: {error}", error.code) from error
 
@@ -69,7 +69,8 @@ def plain(value: object) -> object:
     return value
 
 
-def _client(options: argparse.Namespace) -> AdminClient:
+def client(options: argparse.Namespace) -> AdminClient:
+    """The face that the options name. Raises CommandError."""
     url, ca, token_file = options.url, options.ca, options.token_file
     if options.stack is not None:
         known = _group(options.stack, options.at)

@@ -54,9 +54,10 @@ ENTRIES: Mapping[str, Entry] = {
 }
 
 
-def guard_routes(at: Desk) -> list[Route]:
-    """The routes of one face's guard."""
-    return [Route(PREFIX + name, _endpoint(at, entry), methods=["POST"]) for name, entry in ENTRIES.items()]
+def guard_routes(at: Desk, keys: Callable[[Act], Fields] | None = None) -> list[Route]:
+    """The routes of one face's guard; `keys` tells which keys the face has, where nothing else of it does."""
+    entries = dict(ENTRIES) if keys is None else {**ENTRIES, "keys": Entry("guard:Show", {}, keys)}
+    return [Route(PREFIX + name, _endpoint(at, entry), methods=["POST"]) for name, entry in entries.items()]
 
 
 def bearer(request: Request) -> str:

@@ -5,7 +5,7 @@ Every call is: authenticate, run, journal, commit, answer. A fault of ours is KM
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from anchorhold.attestation.anchors import Anchor
+from anchorhold.attestation.canonical import Value
 from anchorhold.attestation.types import Milliseconds
-from anchorhold.authority.admin.desk import Desk
+from anchorhold.authority.admin.desk import Act, Desk
 from anchorhold.authority.admin.routes import guard_routes
 from anchorhold.authority.guard import Guard
 from anchorhold.authority.keystore import Keystore, KeystoreBusy, NotSupported, open_keystore
@@ -29,11 +30,13 @@ from anchorhold.authority.kms.call import Answer, Call, Surroundings
 from anchorhold.authority.kms.faults import KmsFault, internal, key_unavailable, throttled, unsupported
 from anchorhold.authority.kms.fields import MAX_BODY, Fields, parse_body
 from anchorhold.authority.kms.operations import DONE, OTHER_OPERATIONS
+from anchorhold.authority.kms.rows.keys import KeyRows
 from anchorhold.authority.kms.state import SCHEMA, State
 from anchorhold.authority.kms.xks_proxy import TIMEOUT_S, ProxyTls
 from anchorhold.wire import sigv4
 
 DATABASE = "state.db"
+MAX_SHOWN_KEYS = 1_000  # at the desk; ListKeys has them all
 CONTENT_TYPE = "application/x-amz-json-1.1"
 TARGET = "TrentService."
 JOURNAL_HANDLE = "journal"
@@ -154,8 +157,21 @@ def make_app(
         # AWS answers an operation without output by an empty body.
         return JSONResponse(answer, 200, headers, CONTENT_TYPE) if answer else Response(b"", 200, headers, CONTENT_TYPE)
 
+    def keys(act: Act) -> Mapping[str, Value]:
+        known = KeyRows(act.connection).after("", MAX_SHOWN_KEYS)
+        rows = [
+            {
+                "name": around.realm.key_arn(key.key_id),
+                "kind": f"{key.spec}, {key.origin.value}",
+                "state": key.state.value,
+            }
+            for key in known
+        ]
+        facts = {"face": "kms", "anchor class": around.realm.anchor_class, "keystore": keystore.kind}
+        return {"facts": facts, "keys": rows}
+
     desk = Desk(around.guard, around.journal, state.connection, clock)
-    return Starlette(routes=[Route("/", endpoint, methods=["POST"]), *guard_routes(desk)])
+    return Starlette(routes=[Route("/", endpoint, methods=["POST"]), *guard_routes(desk, keys)])
 
 
 async def _read(request: Request) -> sigv4.Request:

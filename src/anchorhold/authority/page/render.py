@@ -6,16 +6,14 @@ from html import escape
 
 from anchorhold.authority.page.snapshot import ApprovalRow, DenialRow, KeyRow, LeaseRow, Snapshot
 
-REFRESH_S = 5
 MAX_SHOWN = 96  # characters of a name or a digest in a table; the whole stands in its title
-_HEAD = f"""<!doctype html>
+_HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Key authority</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="refresh" content="{REFRESH_S}"><link rel="stylesheet" href="/page.css"></head><body>
+<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="stylesheet" href="/page.css"></head><body>
 <a class="skip" href="#main">Skip to the authorities</a>
 <header><h1>Key authority</h1>
-<p>Read only: nothing can be changed from this page. It is made anew every {REFRESH_S} seconds.</p></header>
-<main id="main">
+<p>Read only: nothing can be changed from this page. <a href="/">Show it as it is now</a></p></header>
+<main id="main" tabindex="-1">
 """
 _FOOT = "</main></body></html>\n"
 
@@ -30,6 +28,7 @@ def _face(at: int, snapshot: Snapshot) -> str:
     parts = [
         f'<section aria-labelledby="face-{at}" class="{state}"><h2 id="face-{at}">{_said(snapshot.title)}</h2>',
         f'<p class="state"><strong>{_said(words)}</strong></p>',
+        f"<p>As of {_time(snapshot.now)}</p>" if snapshot.now else "",
     ]
     parts += [f'<p class="trouble">Not shown: {_said(trouble)}</p>' for trouble in snapshot.troubles]
     if snapshot.facts:
