@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # it brings no types
 from playwright.sync_api import Browser, Page, expect
 from tests.authority.page.test_render import GOOD
 
@@ -33,8 +34,6 @@ class Running:
     """The page of whatever `shown` is, on a port of its own."""
 
     def __init__(self) -> None:
-        import threading
-
         self.shown: list[Snapshot] = [GOOD]
         self._listener = listen("127.0.0.1", 0)
         self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"

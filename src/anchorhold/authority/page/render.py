@@ -9,7 +9,8 @@ from anchorhold.authority.page.snapshot import ApprovalRow, DenialRow, KeyRow, L
 MAX_SHOWN = 96  # characters of a name or a digest in a table; the whole stands in its title
 _HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Key authority</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="stylesheet" href="/page.css"></head><body>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="stylesheet" href="/page.css"></head><body>
 <a class="skip" href="#main">Skip to the authorities</a>
 <header><h1>Key authority</h1>
 <p>Read only: nothing can be changed from this page. <a href="/">Show it as it is now</a></p></header>
