@@ -46,14 +46,27 @@ lint: $(SETUP) proto-check  ## the part of check that is no test
 bench: $(SETUP)  ## ratios in one run; exits 1 when a limit is missed
 	@$(BIN)/python -m bench
 
-soak: $(SETUP)  ## long runs: property tests with many more examples
+soak: $(SETUP)  ## long runs: property tests with many more examples, crash points of the authorities
 	@ANCHORHOLD_SOAK=1 $(PYTEST) -q tests/properties
+	@$(BIN)/python -m tests.authority.crash.program --points 200
 
 fuzz: $(SETUP)  ## coverage-guided fuzzing of every reader, FUZZ_SECONDS each, two at a time
 	@$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS) --jobs 2
 
 mutation: $(SETUP)  ## take each numbered check of the verifier away; a test must notice
 	@$(BIN)/python -m tests.mutation
+
+hsm-up: $(SETUP)  ## a SoftHSM2 token of one's own; prints how to name it
+	@$(BIN)/python -m tests.authority.hsm up .cache/hsm
+
+hsm-down: $(SETUP)
+	@$(BIN)/python -m tests.authority.hsm down .cache/hsm
+
+pg-up: $(SETUP)  ## a PostgreSQL of one's own; prints its URL
+	@$(BIN)/python tests/authority/postgres.py up .cache/postgres
+
+pg-down: $(SETUP)
+	@$(BIN)/python tests/authority/postgres.py down .cache/postgres
 
 lock: $(SETUP)  ## the only step that resolves versions
 	@$(BIN)/python requirements/lock.py
