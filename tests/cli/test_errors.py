@@ -197,8 +197,6 @@ def test_a_port_in_use_is_said_with_its_address(owner: Path, place: Path) -> Non
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
-    "an empty token": lambda owner: (owner / "admin.token").write_text("\n"),
-    "a cut token": lambda owner: (owner / "admin.token").write_text("abc"),
     "a database that is none": lambda owner: (owner / "owner.sqlite").write_text("not a database" * 100),
     "an empty database": lambda owner: (owner / "owner.sqlite").write_text(""),
     "another keystore": lambda owner: (owner / "keystore.key").write_bytes(bytes(32)),

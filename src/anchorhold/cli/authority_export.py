@@ -81,12 +81,15 @@ def _run(options: argparse.Namespace, place: "Place", folder: Path) -> int:
     ending = threading.Event()
     sinks = make_sinks(read_exports(options.state), place, folder=folder, clock=now_ms, ending=ending)
     runner = Runner(place.identity, place.source, sinks, folder=folder, ending=ending)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ending.set())
-    if options.once:
-        runner.drain()
-    else:
-        runner.follow()
+    before = {number: signal.signal(number, lambda *_: ending.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        if options.once:
+            runner.drain()
+        else:
+            runner.follow()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     _show(options, runner.progress)
     if any(progress.stopped for progress in runner.progress.values()):
         return REFUSED

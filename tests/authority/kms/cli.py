@@ -68,6 +68,10 @@ class Cli:
                 for member, inner in value.items()
             )
             return [flag, ",".join(parts)]
+        if isinstance(value, str) and value.startswith("https://"):
+            # The command line would fetch it: a text that looks like an address goes in as a file.
+            (self.folder / name).write_text(value)
+            return [flag, f"file://{self.folder / name}"]
         return [flag, json.dumps(value) if isinstance(value, Mapping | list) else str(value)]
 
     def _file(self, name: str, content: bytes) -> str:

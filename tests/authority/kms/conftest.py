@@ -42,6 +42,15 @@ OPEN: dict[str, object] = {
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 
 
+def guard_by(state_dir: Path, guarding: dict[str, object], now: Milliseconds) -> None:
+    """Another policy for the guard of a KMS face that is not served now."""
+    state = State.load(state_dir / DATABASE)
+    with state.connection() as connection:
+        read = read_policy(json.dumps(guarding))
+        Memory(SCHEMA, connection).put_policy(read.digest, read.raw, now)
+    state.close()
+
+
 class KmsError(Exception):
     def __init__(self, status: int, body: dict[str, str]) -> None:
         super().__init__(body)
@@ -75,11 +84,7 @@ class Kms:
         self.start()
 
     def guard_by(self, guarding: dict[str, object]) -> None:
-        state = State.load(self.folder / DATABASE)
-        with state.connection() as connection:
-            read = read_policy(json.dumps(guarding))
-            Memory(SCHEMA, connection).put_policy(read.digest, read.raw, Milliseconds(self.now))
-        state.close()
+        guard_by(self.folder, guarding, Milliseconds(self.now))
 
     def start(self) -> None:
         self.app = make_app(self.folder, lambda: Milliseconds(self.now))

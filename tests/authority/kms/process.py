@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from anchorhold.enclave.nsm.module import NsmClient
 from anchorhold.sim.nsm import ToyNsm
 from anchorhold.sim.pki import SimulatedPki
 
-from .conftest import MEASUREMENTS, MODULE, RSA_KEY, spki
+from .conftest import MEASUREMENTS, MODULE, OPEN, RSA_KEY, guard_by, spki
 from .shapes import judge
 
 PATIENCE_SECONDS = 20.0
@@ -89,11 +89,14 @@ class Face:
 
 
 @contextmanager
-def running_face(folder: Path) -> Iterator[Face]:
-    """A new KMS face over `folder`, served over TLS by `anchorhold authority serve`."""
+def running_face(folder: Path, prepare: Callable[[Path], object] = lambda _: None) -> Iterator[Face]:
+    """A new KMS face over `folder`, served over TLS by `anchorhold authority serve`; `prepare` gets its state first."""
     now = time.time_ns() // 1_000_000
     pki = SimulatedPki.create(datetime.fromtimestamp(now / 1000, UTC))
     setup.init(folder / "kms", "simulated", [pki.anchor], now=Milliseconds(now))
+    # One caller may do all: which principal may do what is the guard's own tests' affair.
+    guard_by(folder / "kms", OPEN, Milliseconds(now))
+    prepare(folder / "kms")
     ready = folder / "ready.json"
     command = [str(BIN / "anchorhold"), "authority", "serve", "--listen", "127.0.0.1:0"]
     process = subprocess.Popen([*command, "--state", str(folder / "kms"), "--ready-file", str(ready)])

@@ -255,4 +255,22 @@ END = (
     Step("ScheduleKeyDeletion", _key(PendingWindowInDays=7), "DeletionDate KeyId KeyState PendingWindowInDays"),
     Step("CancelKeyDeletion", _key(), "KeyId"),
 )  # fmt: skip
-SCRIPT = (*KEYS, *NAMES, *GRANTS, *SECRETS, *PAIRS, *IMPORT, *END)
+
+
+def _store(**asked: object) -> Asks:
+    return lambda _face, kept: {"CustomKeyStoreId": kept["store"]} | asked
+
+
+STORES = (  # `kept` has `proxy`: an external key store proxy's address and credential
+    Step("CreateCustomKeyStore", lambda _face, kept: kept["proxy"], "CustomKeyStoreId", "admin",
+         {"store": "CustomKeyStoreId"}),
+    Step("ConnectCustomKeyStore", _store(), "", "admin"),
+    Step("DescribeCustomKeyStores", _store(), "CustomKeyStores Truncated", "admin",
+         holds=lambda _kept, answer: answer["CustomKeyStores"][0]["ConnectionState"] == "CONNECTED"),
+    Step("DisconnectCustomKeyStore", _store(), "", "admin"),
+    Step("UpdateCustomKeyStore", _store(NewCustomKeyStoreName="renamed"), "", "admin"),
+    Step("DescribeCustomKeyStores", _store(), "CustomKeyStores Truncated", "admin",
+         holds=lambda _kept, answer: answer["CustomKeyStores"][0]["CustomKeyStoreName"] == "renamed"),
+    Step("DeleteCustomKeyStore", _store(), "", "admin"),
+)  # fmt: skip
+SCRIPT = (*KEYS, *NAMES, *GRANTS, *SECRETS, *PAIRS, *IMPORT, *STORES, *END)

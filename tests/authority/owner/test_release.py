@@ -268,12 +268,15 @@ def test_a_lease_request_never_brings_a_share(authority: Authority) -> None:
     assert ask(authority, attest(enclave, release), encode_statement(release), blob) == (403, "blob")
 
 
-def test_a_restart_voids_challenges_and_the_enclave_may_ask_again(authority: Authority) -> None:
+def test_a_challenge_outlives_a_restart_and_is_used_once_all_the_same(authority: Authority) -> None:
     authority.register()
     enclave = authority.enclave()
     release = statement(enclave, challenge(authority))
     authority.restart()
-    assert ask(authority, attest(enclave, release), encode_statement(release)) == (403, "challenge")
+    document = attest(enclave, release)
+    assert ask(authority, document, encode_statement(release)) == (200, None)
+    authority.restart()
+    assert ask(authority, document, encode_statement(release)) == (403, "replayed")
 
 
 def test_an_authority_that_is_down_is_unavailable_and_not_a_refusal(authority: Authority) -> None:
