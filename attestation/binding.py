@@ -45,6 +45,7 @@ class Ask(Enum):
 
     KEY = "key"
     LEASE = "lease"
+    SHARE = "share"  # a new one, for a model that is sealed anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +214,7 @@ def _release(fields: Mapping[str, Value]) -> Release:
     try:
         ask = Ask(fields["ask"])
     except ValueError as error:
-        raise Malformed(f"release statement: ask: expected key or lease, got {fields['ask']!r:.40}") from error
+        raise Malformed(f"release statement: ask: expected key, lease or share, got {fields['ask']!r:.40}") from error
     return Release(
         BootId(_sized(fields, "boot_id", BOOT_ID_BYTES)),
         StatementDigest(_sized(fields, "genesis", SHA384_BYTES)),

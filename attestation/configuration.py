@@ -14,7 +14,7 @@ from anchorhold.attestation import labels
 from anchorhold.attestation.canonical import Value, check_map, decode_map, encode
 from anchorhold.attestation.digest import labelled
 from anchorhold.attestation.errors import Malformed, TooLarge
-from anchorhold.attestation.purpose import checked_reason
+from anchorhold.attestation.purpose import RESEAL, checked_reason
 from anchorhold.attestation.types import SHA384_BYTES, ConfigDigest, ModelDigest, Sha384
 
 VERSION = 1
@@ -35,7 +35,7 @@ MAX_REQUESTS = (1, 4_096)
 THREADS = (1, 1_024)
 DTYPES = ("float32", "bfloat16")
 SOURCE_KINDS = ("kms", "owner")
-PURPOSE_CLASS = "serve"  # what a running enclave may be asked for; `evaluate` and `reseal` never serve
+SERVE_CLASS, RESEAL_CLASS = "serve", "reseal"  # what an enclave is started for; `evaluate` is not yet
 QUORUMS = ("none",)  # exists in simulation only; witnesses are not yet
 
 _Range: TypeAlias = tuple[int, int]
@@ -76,8 +76,16 @@ class EngineSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class NewKey:
+    """Under which key of a source a model is sealed anew."""
+
+    source: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
-    """What one deployment serves, under whose keys, for what purposes."""
+    """What one deployment serves, under whose keys, for what purposes; or what it seals anew, and under which keys."""
 
     model: ModelDigest
     model_id: str
@@ -93,6 +101,8 @@ class Configuration:
     credential_issuer: bytes | None
     release_policy: bytes | None
     engine: EngineSettings
+    reseal: tuple[NewKey, ...] = ()
+    """One for each source, in their order, where the purpose class is `reseal`; otherwise none."""
 
     def source(self, name: str) -> Source:
         """The source of that name. Raises KeyError."""
@@ -119,6 +129,7 @@ def decode_configuration(raw: bytes) -> Configuration:
         if len({getattr(one, what) for one in sources}) != len(sources):
             raise Malformed(f"configuration: sources: two have the same {what}")
     issuer, policy = fields["credential_issuer"], fields["release_policy"]
+    purpose_class = _choice(fields, "purpose_class", (SERVE_CLASS, RESEAL_CLASS))
     return Configuration(
         model=ModelDigest(_sized(fields, "model", SHA384_BYTES)),
         model_id=_text(fields, "model_id"),
@@ -129,11 +140,12 @@ def decode_configuration(raw: bytes) -> Configuration:
         log_lease_ms=_number(fields, "log_lease_ms", LOG_LEASE_MS),
         epoch_ms=_number(fields, "epoch_ms", EPOCH_MS),
         grace_ms=_number(fields, "grace_ms", GRACE_MS),
-        purposes=_purposes(fields),
-        purpose_class=_choice(fields, "purpose_class", (PURPOSE_CLASS,)),
+        purposes=_purposes(fields, purpose_class),
+        purpose_class=purpose_class,
         credential_issuer=None if issuer is None else _sized(fields, "credential_issuer", ED25519_BYTES),
         release_policy=None if policy is None else cast("bytes", policy),
         engine=_engine(fields["engine"]),
+        reseal=_reseal(fields, sources, purpose_class),
     )
 
 
@@ -183,11 +195,28 @@ def _engine(value: Value) -> EngineSettings:
     )
 
 
-def _purposes(fields: Mapping[str, Value]) -> tuple[str, ...]:
+def _reseal(fields: Mapping[str, Value], sources: tuple[Source, ...], purpose_class: str) -> tuple[NewKey, ...]:
+    members = _list(fields, "reseal", 0, MAX_SOURCES)
+    maps = [check_map(one, "configuration: reseal", {"source": str, "key": str}) for one in members]
+    keys = tuple(NewKey(_text(one, "source"), _text(one, "key")) for one in maps)
+    wanted = [one.name for one in sources] if purpose_class == RESEAL_CLASS else []
+    if (named := [one.source for one in keys]) != wanted:
+        raise Malformed(f"configuration: reseal: expected a key for each of {wanted}, got {named}")
+    for source, new in zip(sources, keys, strict=False):
+        if source.key == new.key:
+            raise Malformed(f"configuration: reseal: source {source.name!r}: expected another key than the old one")
+        if source.kind == "kms" and not new.key.startswith("arn:"):
+            raise Malformed(f"configuration: reseal: source {source.name!r}: expected a full key ARN, got {new.key!r}")
+    return keys
+
+
+def _purposes(fields: Mapping[str, Value], purpose_class: str) -> tuple[str, ...]:
     members = _list(fields, "purposes", 1, MAX_PURPOSES)
     names = tuple(checked_reason(one, "configuration: purposes") for one in members)
     if len(set(names)) != len(names):
         raise Malformed("configuration: purposes: listed twice")
+    if (names == (RESEAL,)) is not (purpose_class == RESEAL_CLASS) or (RESEAL in names and len(names) > 1):
+        raise Malformed(f"configuration: purposes: {RESEAL!r} alone is of class {RESEAL_CLASS}, got {names}")
     return names
 
 
@@ -270,6 +299,7 @@ _FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "credential_issuer": (bytes, type(None)),
     "release_policy": (bytes, type(None)),
     "engine": dict,
+    "reseal": list,
 }
 _SOURCE_FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "kind": str,

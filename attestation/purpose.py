@@ -22,6 +22,7 @@ MAX_TENANTS = 64  # of one purpose: 64 tags take 1,100 bytes
 MAX_BARRED = 256  # tenants a lease excludes: 256 tags take 4,400 bytes
 MAX_MOMENT = 2**53  # ms, so that every JSON reader holds it
 TAG_BYTES = 16
+RESEAL = "reseal"  # the one reason code of the purpose class of that name (DESIGN 12.7): nobody is served for it
 _PURPOSE: Mapping[str, type | tuple[type, ...]] = {
     "reason": str,
     "tenants": list,

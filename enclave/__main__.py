@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from anchorhold.attestation.configuration import SERVE_CLASS
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.enclave.boot import Launch, boot
 from anchorhold.enclave.keys.clock import ClockDoubt
@@ -20,6 +21,7 @@ from anchorhold.enclave.nsm.module import NsmClient, NsmError
 from anchorhold.enclave.nsm.nitro import open_nitro
 from anchorhold.enclave.nsm.socket import open_inherited
 from anchorhold.enclave.phases import PhaseError, Phases, Step
+from anchorhold.enclave.resealing import Resealing
 from anchorhold.enclave.serve.egress import Ledger
 from anchorhold.enclave.serve.scribe import LogContradiction, LogUnavailable
 from anchorhold.enclave.serve.transport import UnixWindow, VsockWindow, Window
@@ -47,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     doubt = _Doubt()
     try:
         booted = boot(_launch(argv), phases, ledger, doubt.raised)
-        life = Life(booted)
+        life = Life(booted) if booted.configuration.purpose_class == SERVE_CLASS else Resealing(booted)
         doubt.attach(life)
         return life.run()
     except _EXPECTED as error:
@@ -61,10 +63,10 @@ class _Doubt:
     """Clock doubt closes the gate; before there is a gate, the boot itself fails by the same error."""
 
     def __init__(self) -> None:
-        self._life: Life | None = None
+        self._life: Life | Resealing | None = None
         self._lock = threading.Lock()
 
-    def attach(self, life: Life) -> None:
+    def attach(self, life: Life | Resealing) -> None:
         with self._lock:
             self._life = life
 

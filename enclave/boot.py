@@ -93,6 +93,8 @@ class Booted:
     keys: Keys
     scribe: Scribe
     manifest: Manifest
+    manifest_digest: bytes
+    """SHA-256 of the manifest's bytes, as the transcript names it."""
 
 
 def boot(launch: Launch, phases: Phases, ledger: Ledger, on_doubt: Callable[[str], None]) -> Booted:
@@ -130,7 +132,7 @@ def boot(launch: Launch, phases: Phases, ledger: Ledger, on_doubt: Callable[[str
     phases.take(Step.GENESIS_INCLUDED)
     # 4. The model is the one of the configuration and signed, before any key is asked for.
     try:
-        manifest = _verified_model(launch.window, configuration, scribe)
+        manifest, manifest_digest = _verified_model(launch.window, configuration, scribe)
     except Exception as error:
         offer_refusal(scribe, error, wiped_ms=clock.now_ms(), lease_ttl_ms=configuration.sources[0].lease_ttl_ms)
         raise
@@ -148,6 +150,7 @@ def boot(launch: Launch, phases: Phases, ledger: Ledger, on_doubt: Callable[[str
         keys=keys,
         scribe=scribe,
         manifest=manifest,
+        manifest_digest=manifest_digest,
     )
 
 
@@ -217,7 +220,7 @@ def _write_genesis(
     scribe.genesis(statement_digest(statement), body, attachments)
 
 
-def _verified_model(window: Window, configuration: Configuration, scribe: Scribe) -> Manifest:
+def _verified_model(window: Window, configuration: Configuration, scribe: Scribe) -> tuple[Manifest, bytes]:
     raw = fetch_small(window, "manifest", MAX_MANIFEST)
     bundle = fetch_small(window, "signature", MAX_BUNDLE)
     manifest, _signed_by = verify_manifest(raw, bundle, configuration.signers, configuration.model)
@@ -233,4 +236,4 @@ def _verified_model(window: Window, configuration: Configuration, scribe: Scribe
         keys=tuple(share.key for share in shares),
     )
     scribe.write(body, (raw, bundle))
-    return manifest
+    return manifest, body.manifest

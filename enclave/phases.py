@@ -10,6 +10,7 @@ class Phase(Enum):
     KEYED = auto()  # every share is here and the model key proved itself
     LOADED = auto()  # weights are in memory, keys are wiped
     SERVING = auto()
+    RESEALED = auto()  # a boot that serves nobody: the model is sealed anew, and its manifest has left
     DRAINING = auto()  # a renewal was refused, or a shutdown was asked for: streams end, none begins
     DEAD = auto()
 
@@ -19,6 +20,7 @@ class Step(Enum):
     GENESIS_INCLUDED = auto()
     KEY_PROVED = auto()
     MODEL_LOADED = auto()
+    MODEL_RESEALED = auto()
     RECORDS_INCLUDED = auto()
     RENEWAL_REFUSED = auto()
     SHUTDOWN_ASKED = auto()
@@ -32,6 +34,8 @@ _NEXT: dict[tuple[Phase, Step], Phase] = {
     (Phase.MEASURED, Step.GENESIS_INCLUDED): Phase.LOGGED,
     (Phase.LOGGED, Step.KEY_PROVED): Phase.KEYED,
     (Phase.KEYED, Step.MODEL_LOADED): Phase.LOADED,
+    (Phase.KEYED, Step.MODEL_RESEALED): Phase.RESEALED,
+    (Phase.RESEALED, Step.DRAINED): Phase.DEAD,
     (Phase.LOADED, Step.RECORDS_INCLUDED): Phase.SERVING,
     (Phase.SERVING, Step.RENEWAL_REFUSED): Phase.DRAINING,
     (Phase.SERVING, Step.SHUTDOWN_ASKED): Phase.DRAINING,

@@ -18,7 +18,7 @@ from anchorhold.attestation.types import BootId
 from anchorhold.enclave.boot import Booted, boottime
 from anchorhold.enclave.keys.kms import KmsSource, WrappedSecret
 from anchorhold.enclave.keys.owner import OwnerSource
-from anchorhold.enclave.keys.source import KeySource, SourceContext
+from anchorhold.enclave.keys.source import KeySource, Renewal, SourceContext
 from anchorhold.enclave.parent_ports import boot_bytes
 from anchorhold.enclave.serve.transport import open_egress
 from anchorhold.wire.sigv4 import Credentials
@@ -45,7 +45,8 @@ def key_sources(booted: Booted) -> tuple[KeySource, ...]:
 def _source(booted: Booted, source: Source, context: SourceContext) -> KeySource:
     share = _wrapped(booted, source, ShareRole.SHARE)
     if source.kind == "owner":
-        return OwnerSource(source, context, blob=share.blob, holds=_holds(booted.manifest, share))
+        holds = _holds(booted.manifest, share)
+        return OwnerSource(source, context, blob=share.blob, holds=holds, renewal=_renewal(booted, source))
     lease = _wrapped(booted, source, ShareRole.LEASE)
     return KmsSource(
         source,
@@ -53,7 +54,18 @@ def _source(booted: Booted, source: Source, context: SourceContext) -> KeySource
         lambda: read_credentials(boot_bytes(booted.launch.window, "credentials")),
         share=_secret(booted.manifest, share),
         lease=_secret(booted.manifest, lease),
+        renewal=_renewal(booted, source),
     )
+
+
+def _renewal(booted: Booted, source: Source) -> Renewal | None:
+    """The new key of this source, for the purpose classes the model was sealed for before."""
+    new = next((one.key for one in booted.configuration.reseal if one.source == source.name), None)
+    if new is None:
+        return None
+    manifest = booted.manifest
+    classes = tuple(one for one in PurposeClass if manifest.wrapped(ShareRole.SHARE, one))
+    return Renewal(new, manifest.descriptor.model_id, classes)
 
 
 def _wrapped(booted: Booted, source: Source, role: ShareRole) -> WrappedShare:

@@ -82,6 +82,8 @@ class ParentConfig:
     enclaves: tuple[EnclaveConfig, ...]
     alias: str
     tls: TlsFiles | None
+    resealed: Path | None = None
+    """Where an enclave that seals its model anew may put it; none: nothing is taken."""
 
 
 def load_config(path: Path) -> ParentConfig:
@@ -101,7 +103,9 @@ def parse_config(value: object) -> ParentConfig:
     needed = {"listen", "configuration", "credentials", "sealed", "log", "egress"}
     # One enclave stands beside the other fields, several in a list.
     run = {"enclaves"} if "enclaves" in fields else {"window", "enclave"}
-    _check_names(fields, needed | run, {"ready_file", "counters_file", "alias", "tls", "purposes"}, "configuration")
+    _check_names(
+        fields, needed | run, {"ready_file", "counters_file", "alias", "tls", "purposes", "resealed"}, "configuration"
+    )
     egress = _object(fields["egress"], "egress")
     if len(egress) > MAX_EGRESS:
         raise ConfigError(f"egress: expected at most {MAX_EGRESS} destinations, got {len(egress)}")
@@ -118,6 +122,7 @@ def parse_config(value: object) -> ParentConfig:
         enclaves=_enclaves(fields),
         alias=_text(fields.get("alias", ""), "alias"),
         tls=_tls(fields["tls"]) if "tls" in fields else None,
+        resealed=_path_or_none(fields.get("resealed"), "resealed"),
     )
 
 

@@ -15,6 +15,7 @@ from anchorhold.wire.frames import FrameError
 from anchorhold.wire.messages import MAX_NAME, Kind, require_fields
 
 MAX_SIZE = 1 << 40  # bytes of one sealed file; the disk's end comes before
+_PLACES = {"manifest": "signed/manifest"}  # alone in its folder, as it will be signed
 _NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,%d}" % (MAX_NAME - 1))
 
 
@@ -27,12 +28,13 @@ class Stored:
     async def take(self, link: Link, body: bytes) -> None:
         """One file; a refusal leaves nothing behind. Raises EOFError where the enclave breaks off."""
         asked = _asked(body)
-        target = None if asked is None else self._folder / asked[0]
+        target = None if asked is None else self._folder / _PLACES.get(asked[0], asked[0])
         if asked is None or target is None or target.exists():
             await self._refuse(link, b"name-or-size")
             return
         beside = target.with_name(f".{target.name}.new")
         try:
+            target.parent.mkdir(exist_ok=True)
             descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         except OSError:
             await self._refuse(link, b"disk")

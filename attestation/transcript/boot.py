@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from anchorhold.attestation.binding import Genesis as GenesisStatement
 from anchorhold.attestation.binding import Release, bind, nsm_nonce, statement_digest
 from anchorhold.attestation.configuration import (
+    SERVE_CLASS,
     Configuration,
     Source,
 )
@@ -31,9 +32,11 @@ from anchorhold.attestation.transcript.bodies import (
     KeyRequest,
     LogLease,
     Model,
+    Reseal,
 )
 from anchorhold.attestation.transcript.entry import Entry, UnverifiedRecord, VerifyingKeys
 from anchorhold.attestation.transcript.report import Code
+from anchorhold.attestation.transcript.resealed import Resealed
 from anchorhold.attestation.transcript.trust import AuditTrust, Deployment, EvidenceMissing, EvidenceStore
 from anchorhold.attestation.verify import Evidence
 
@@ -99,6 +102,7 @@ class Boot:
     _shares: set[str] = field(default_factory=set)
     _skipped: int = 0
     _model: bool = False
+    resealed: Resealed = field(default_factory=Resealed)
     _beat: tuple[int, int] | None = None
     """(log index, t) of the last heartbeat."""
 
@@ -142,6 +146,7 @@ class Boot:
         if isinstance(body, Model):
             self._expect("model", self.configuration.model, body.model)
             self._model = True
+            self.resealed.before(body)
         elif isinstance(body, KeyRequest):
             self._request(body)
         elif isinstance(body, KeyRelease | KeyDeny):
@@ -154,6 +159,10 @@ class Boot:
             self._beat = (index, entry.t)
         elif isinstance(body, Batch):
             self._batch(index, entry, body)
+        elif isinstance(body, Reseal):
+            self._check_leave(entry.t, "the resealed model")
+            with _Missing(self, "reseal"):
+                self._resealed(body)
         elif isinstance(body, Anomaly):
             self.anomalies.append(f"{body.code} at entry {entry.seq}")
         elif isinstance(body, Close):
@@ -191,8 +200,19 @@ class Boot:
         self._releases[body.source, body.request] = body
         if body.ask == "key":
             self._shares.add(body.source)
+        if body.ask == "share":
+            self._reseals(self.resealed.drawn, body)
         with _Missing(self, "release"):
             self._check_release(body)
+
+    def _resealed(self, body: Reseal) -> None:
+        self._reseals(self.resealed.step, body, self.context.store)
+
+    def _reseals(self, judge: Callable[..., None], *told: object) -> None:
+        try:
+            judge(self.configuration, *told)
+        except Mismatch as error:
+            raise Contradiction(Code.CONFIGURATION_DIFFERS, str(error)) from error
 
     def _check_release(self, body: KeyRelease) -> Release:
         raw = self.context.store.fetch(body.statement)
@@ -284,6 +304,7 @@ class Boot:
             raise Contradiction(
                 Code.BATCH_DIFFERS, f"batch times: expected {body.opened_ms} <= {body.closed_ms} <= {entry.t}"
             )
+        self._expect("purpose class of a boot that answers", SERVE_CLASS, self.configuration.purpose_class)
         self._check_leave(body.closed_ms, "answers")
         self.counts.batches += 1
         self.counts.receipts += body.count

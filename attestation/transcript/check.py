@@ -162,6 +162,9 @@ def _boot_findings(subject: str, boot: Boot, end_ms: int) -> list[Finding]:
         *_asserted(subject, boot),
         line(Status.PASS, Code.BATCHES, f"{counts.receipts} receipts in {counts.batches} batches"),
     ]
+    if (said := boot.resealed.entry) is not None:
+        detail = f"sealed anew: manifest {said.before.hex()[:16]} became {said.manifest.hex()[:16]}, under "
+        findings.append(line(Status.PASS, Code.KEYS, detail + ", ".join(said.keys)))
     if boot.missing:
         findings.append(line(Status.LIMIT, Code.EVIDENCE_MISSING, f"{len(boot.missing)} missing: {boot.missing[0]}"))
     if boot.unanswered:

@@ -16,7 +16,8 @@ from anchorhold.attestation.canonical import decode, decode_map, encode
 from anchorhold.attestation.cose import Algorithm, UnverifiedSign1, parse_sign1, sign1
 from anchorhold.attestation.digest import labelled
 from anchorhold.attestation.errors import EvidenceError, Malformed, Mismatch, WrongAlgorithm
-from anchorhold.attestation.transcript.bodies import MAX_INT, Body, decode_body
+from anchorhold.attestation.transcript.bodies import Body, decode_body
+from anchorhold.attestation.transcript.rules import MAX_INT
 from anchorhold.attestation.transcript.tree import MAX_ENTRY
 from anchorhold.attestation.types import SHA384_BYTES, Milliseconds, Sha384, StatementDigest
 

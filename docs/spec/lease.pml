@@ -58,8 +58,8 @@
 #define CELLS (2 * BOOTS * REQUESTS)
 #define cell(s, b, n) (((s) * BOOTS + (b)) * REQUESTS + (n) - 1)
 
-mtype = { BOOT, MEASURED, LOGGED, KEYED, LOADED, SERVING, DRAINING, DEAD };            /* phases */
-mtype = { CONFIGURATION_LOCKED, GENESIS_INCLUDED, KEY_PROVED, MODEL_LOADED, RECORDS_INCLUDED,
+mtype = { BOOT, MEASURED, LOGGED, KEYED, LOADED, SERVING, RESEALED, DRAINING, DEAD };  /* phases */
+mtype = { CONFIGURATION_LOCKED, GENESIS_INCLUDED, KEY_PROVED, MODEL_LOADED, MODEL_RESEALED, RECORDS_INCLUDED,
           RENEWAL_REFUSED, SHUTDOWN_ASKED, LEASE_ENDED, DRAINED, FAILED };             /* steps */
 mtype = { WAITING, OPEN, ENDED };                                                      /* the gate; DRAINING too */
 mtype = { ALL_GRANTED, REFUSED, LOG_LEASE_ENDED, DEADLINE, CLOCK_DOUBT, FAULT, CLOSED };
@@ -160,6 +160,8 @@ inline take(what) {
   :: phase == MEASURED && what == GENESIS_INCLUDED -> phase = LOGGED
   :: phase == LOGGED && what == KEY_PROVED -> phase = KEYED
   :: phase == KEYED && what == MODEL_LOADED -> phase = LOADED
+  :: phase == KEYED && what == MODEL_RESEALED -> phase = RESEALED
+  :: phase == RESEALED && what == DRAINED -> phase = DEAD
   :: phase == LOADED && what == RECORDS_INCLUDED -> phase = SERVING
   :: phase == SERVING && what == RENEWAL_REFUSED -> phase = DRAINING
   :: phase == SERVING && what == SHUTDOWN_ASKED -> phase = DRAINING
@@ -174,6 +176,7 @@ inline take(what) {
   :: phase == KEYED && what == FAILED -> phase = DEAD
   :: phase == LOADED && what == FAILED -> phase = DEAD
   :: phase == SERVING && what == FAILED -> phase = DEAD
+  :: phase == RESEALED && what == FAILED -> phase = DEAD
   :: phase == DRAINING && what == FAILED -> phase = DEAD
   /* end table: phases */
   :: else -> holds(TABLES, false)

@@ -1,5 +1,7 @@
 """The `kms` source: `Decrypt` with `Recipient`, at AWS KMS or whatever speaks it (DESIGN 5).
 
+A new share is `GenerateDataKey` with `Recipient`; its further copies are `kms_copies.py`'s.
+
 Each request has a fresh RSA key, a fresh document and a connection of its own. The parent's credentials choose who
 calls; key, region, endpoint and encryption context come from the attested configuration and the signed manifest alone.
 A KMS signs no lease, so the lease here is asserted by the receipt key: the enclave's own word.
@@ -28,11 +30,14 @@ from anchorhold.attestation.configuration import Source
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.lease import Lease, sign_lease
 from anchorhold.attestation.purpose import Grant, Purpose
+from anchorhold.attestation.sealed.manifest import ShareRole, WrappedShare
+from anchorhold.attestation.sealed.shares import encryption_context
 from anchorhold.attestation.types import Milliseconds, StatementDigest
 from anchorhold.enclave.keys.envelope import EnvelopeInvalid, open_envelope
 from anchorhold.enclave.keys.https import Answer, host_header, post
+from anchorhold.enclave.keys.kms_copies import copies
 from anchorhold.enclave.keys.secret import Secret
-from anchorhold.enclave.keys.source import Fact, Refused, Released, SourceContext, SourceUnavailable
+from anchorhold.enclave.keys.source import Fact, Refused, Released, Renewal, SourceContext, SourceUnavailable
 from anchorhold.enclave.nsm.module import NsmError
 from anchorhold.wire import sigv4
 
@@ -40,7 +45,7 @@ RSA_BITS = 2_048  # what AWS's own SDK makes; the envelope's real samples are of
 RSA_EXPONENT = 65_537
 SECRET_BYTES = 32  # a share, and a lease blob's content
 CONTENT_TYPE = "application/x-amz-json-1.1"
-TARGET = "TrentService.Decrypt"
+DECRYPT, GENERATE = "Decrypt", "GenerateDataKey"
 OAEP = "RSAES_OAEP_SHA_256"
 SERVICE = "kms"
 _NAME = re.compile(r"[A-Za-z]{1,64}")
@@ -70,6 +75,7 @@ class KmsSource:
         *,
         share: WrappedSecret,
         lease: WrappedSecret,
+        renewal: Renewal | None = None,
     ) -> None:
         if source.kind != "kms":
             raise ValueError(f"source {source.name!r}: expected kind kms, got {source.kind!r}")
@@ -77,6 +83,7 @@ class KmsSource:
         self._context = context
         self._credentials = credentials
         self._wrapped = {Ask.KEY: share, Ask.LEASE: lease}
+        self._renewal = renewal
 
     @property
     def name(self) -> str:
@@ -92,27 +99,32 @@ class KmsSource:
         1. a fresh key, a `release` statement that names it, a document that carries both;
         2. `Decrypt` with this recipient, signed, to the configured endpoint; the lease's time starts before it is sent;
         3. the answer is for the configured key ARN, and has an envelope and no plaintext;
-        4. the envelope opens for the fresh key, and what is in it proves itself.
+        4. the envelope opens for the fresh key, and what is in it proves itself;
+        5. a new share, which nothing can prove, is wrapped for every other purpose class under the same key.
         """
         # 1. The recipient.
         credentials = self._caller()
         key = rsa.generate_private_key(RSA_EXPONENT, RSA_BITS)
         attested = self._attest(ask, key, number, purposes)
         # 2. The call.
-        wrapped = self._wrapped[ask]
+        call = self._operation(ask)
         sent_at, sent_ms = self._context.boottime(), self._context.now_ms()
-        answer = self._send(wrapped, attested.document, credentials, sent_ms)
-        facts: dict[str, Fact] = {"key": self._source.key, "operation": "Decrypt"}
+        recipient = {"KeyEncryptionAlgorithm": OAEP, "AttestationDocument": _base64(attested.document)}
+        answer = self._call(call.operation, call.members | {"Recipient": recipient}, credentials, sent_ms)
+        facts: dict[str, Fact] = {"key": call.key, "operation": call.operation}
         request_id = answer.headers.get("x-amzn-requestid", "")
         if _REQUEST_ID.fullmatch(request_id):
             facts["kms_request_id"] = request_id
         # 3. and 4. The answer.
-        secret = self._open(answer, key, wrapped, facts)
+        members = self._answered(answer, call.key, facts)
+        secret = self._open(members, key, call.holds, facts)
+        # 5. The copies of a new share.
+        copies = self._copies(members, secret, credentials, sent_ms) if ask is Ask.SHARE else ()
         if ask is Ask.LEASE:
             secret.wipe()
         lease, raw_lease = self._assert_lease(attested.digest, number, purposes, sent_ms)
         return Released(
-            share=secret if ask is Ask.KEY else None,
+            share=None if ask is Ask.LEASE else secret,
             lease=raw_lease,
             granted=lease,
             lease_ttl_ms=self._source.lease_ttl_ms,
@@ -120,7 +132,43 @@ class KmsSource:
             statement=attested.statement,
             document=attested.document,
             facts=facts,
+            wrapped=copies,
         )
+
+    def _operation(self, ask: Ask) -> "_Call":
+        if ask is Ask.SHARE:
+            renewal = self._renews
+            context = encryption_context(
+                renewal.model_id, self._context.model, ShareRole.SHARE.value, renewal.classes[0].value
+            )
+            members: dict[str, object] = {"KeyId": renewal.key, "KeySpec": "AES_256", "EncryptionContext": context}
+            return _Call(GENERATE, renewal.key, members, lambda _: True)
+        wrapped = self._wrapped[ask]
+        members = {
+            "CiphertextBlob": _base64(wrapped.blob),
+            "EncryptionContext": dict(wrapped.encryption_context),
+            "KeyId": self._source.key,
+            "EncryptionAlgorithm": "SYMMETRIC_DEFAULT",
+        }
+        return _Call(DECRYPT, self._source.key, members, wrapped.holds)
+
+    @property
+    def _renews(self) -> Renewal:
+        if self._renewal is None:
+            raise ValueError("this boot seals nothing anew")
+        return self._renewal
+
+    def _copies(
+        self, members: Mapping[str, object], share: Secret, credentials: sigv4.Credentials, now: Milliseconds
+    ) -> tuple[WrappedShare, ...]:
+        def call(operation: str, asked: Mapping[str, object]) -> Mapping[str, object]:
+            return self._answered(self._call(operation, asked, credentials, now), self._renews.key, {})
+
+        try:
+            return copies(self._source, self._context.model, self._renews, members, share, call)
+        except BaseException:
+            share.wipe()
+            raise
 
     def _caller(self) -> sigv4.Credentials:
         try:
@@ -151,19 +199,12 @@ class KmsSource:
             raise SourceUnavailable(self.name, "nsm", str(error)) from error
         return _Attested(encode_statement(release), digest, document)
 
-    def _send(
-        self, wrapped: WrappedSecret, document: bytes, credentials: sigv4.Credentials, now: Milliseconds
+    def _call(
+        self, operation: str, members: Mapping[str, object], credentials: sigv4.Credentials, now: Milliseconds
     ) -> Answer:
-        body = json.dumps(
-            {
-                "CiphertextBlob": _base64(wrapped.blob),
-                "EncryptionContext": dict(wrapped.encryption_context),
-                "KeyId": self._source.key,
-                "EncryptionAlgorithm": "SYMMETRIC_DEFAULT",
-                "Recipient": {"KeyEncryptionAlgorithm": OAEP, "AttestationDocument": _base64(document)},
-            }
-        ).encode()
-        headers = (("Host", host_header(self._source)), ("Content-Type", CONTENT_TYPE), ("X-Amz-Target", TARGET))
+        body = json.dumps(members).encode()
+        target = f"TrentService.{operation}"
+        headers = (("Host", host_header(self._source)), ("Content-Type", CONTENT_TYPE), ("X-Amz-Target", target))
         signature = sigv4.sign(
             sigv4.Request("POST", "/", "", headers, body),
             credentials,
@@ -173,24 +214,31 @@ class KmsSource:
         )
         return post(self._source, self._context.open_stream, "/", dict((*headers, *signature)), body)
 
-    def _open(
-        self, answer: Answer, key: rsa.RSAPrivateKey, wrapped: WrappedSecret, facts: Mapping[str, Fact]
-    ) -> Secret:
+    def _answered(self, answer: Answer, key: str, facts: Mapping[str, Fact]) -> Mapping[str, object]:
         members = _members(answer)
         if answer.status != 200:
             self._refuse(answer.status, members, facts)
-        # 3. Exactly the configured key; a plaintext beside the envelope would have crossed a hop it must not.
-        if members.get("KeyId") != self._source.key:
+        # Exactly the configured key; a plaintext beside the envelope would have crossed a hop it must not.
+        if members.get("KeyId") != key:
             raise Refused(self.name, "key", "the answer is for another key than the configured one", facts=facts)
         if members.get("Plaintext"):
             raise Refused(self.name, "plaintext", "the answer holds a plaintext beside the envelope", facts=facts)
+        return members
+
+    def _open(
+        self,
+        members: Mapping[str, object],
+        key: rsa.RSAPrivateKey,
+        holds: Callable[[bytes | bytearray | memoryview], bool],
+        facts: Mapping[str, Fact],
+    ) -> Secret:
         # 4. One refusal for whatever does not open or does not prove itself: no oracle.
         try:
             envelope = base64.b64decode(cast("str", members.get("CiphertextForRecipient")), validate=True)
             content = open_envelope(envelope, key)
         except (ValueError, TypeError, EnvelopeInvalid):
             raise Refused(self.name, "envelope", "the answer does not open", facts=facts) from None
-        if len(content) != SECRET_BYTES or not wrapped.holds(content):
+        if len(content) != SECRET_BYTES or not holds(content):
             content[:] = bytes(len(content))
             raise Refused(self.name, "envelope", "the answer does not open", facts=facts)
         return Secret(content)
@@ -219,6 +267,16 @@ class KmsSource:
             not_after=Milliseconds(sent + self._source.lease_ttl_ms),
         )
         return lease, sign_lease(lease, self._context.receipt_key, asserted=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One operation, the key its answer must name, and what proves a secret out of it."""
+
+    operation: str
+    key: str
+    members: dict[str, object]
+    holds: Callable[[bytes | bytearray | memoryview], bool]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ is sealed to that key and to the statement that names it; the lease counts only 
 configuration, and only if it answers exactly this request.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,11 +19,13 @@ from anchorhold.attestation.digest import length_prefixed
 from anchorhold.attestation.errors import EvidenceError, Mismatch
 from anchorhold.attestation.lease import Lease, verify_lease
 from anchorhold.attestation.purpose import Purpose, check_granted
+from anchorhold.attestation.sealed.manifest import ShareKind, ShareRole, WrappedShare
+from anchorhold.attestation.sealed.shares import share_check
 from anchorhold.attestation.types import StatementDigest
 from anchorhold.enclave.keys.https import MAX_ANSWER, Answer, host_header, post
 from anchorhold.enclave.keys.hybrid import draw_hybrid
 from anchorhold.enclave.keys.secret import Secret
-from anchorhold.enclave.keys.source import Fact, Refused, Released, SourceContext, SourceUnavailable
+from anchorhold.enclave.keys.source import Fact, Refused, Released, Renewal, SourceContext, SourceUnavailable
 from anchorhold.enclave.nsm.module import NsmError
 
 CONTENT_TYPE = "application/cbor"
@@ -45,6 +47,7 @@ class OwnerSource:
         *,
         blob: bytes,
         holds: Callable[[bytes | bytearray | memoryview], bool],
+        renewal: Renewal | None = None,
     ) -> None:
         if source.kind != "owner":
             raise ValueError(f"source {source.name!r}: expected kind owner, got {source.kind!r}")
@@ -52,6 +55,7 @@ class OwnerSource:
         self._context = context
         self._blob = blob
         self._holds = holds
+        self._renewal = renewal
         self._lease_key = Ed25519PublicKey.from_public_bytes(source.lease_key)
 
     @property
@@ -69,7 +73,8 @@ class OwnerSource:
         2. a fresh one-time key, a `release` statement that names both, a document that vouches for it;
         3. the request; the lease's time starts before it is sent;
         4. the lease is signed by the configured key, answers exactly this statement and grants no more than was asked;
-        5. the share opens for the fresh key and this statement, and proves itself.
+        5. the share opens for the fresh key and this statement, and proves itself; a new one, which nothing can prove,
+           comes with a copy for each purpose class, under the configured key.
         """
         # 1. The challenge.
         challenge = self._challenge()
@@ -85,13 +90,17 @@ class OwnerSource:
             }
         )
         sent_at = self._context.boottime()
-        members = self._members(self._post(RELEASE_PATH, body), {"sealed": (bytes, type(None)), "lease": bytes})
+        fields: dict[str, type | tuple[type, ...]] = {"sealed": (bytes, type(None)), "lease": bytes}
+        if ask is Ask.SHARE:
+            fields |= {"wrapped": dict, "key_id": str}
+        members = self._members(self._post(RELEASE_PATH, body), fields)
         # 4. The lease.
         raw_lease = cast("bytes", members["lease"])
         lease = self._lease(raw_lease, asked)
         # 5. The share.
         share = self._share(cast("bytes | None", members["sealed"]), ask, key, asked.digest)
-        facts: dict[str, Fact] = {"operation": "release", "key": self._source.key}
+        wrapped = self._wrapped(members, share) if ask is Ask.SHARE else ()
+        facts: dict[str, Fact] = {"operation": "release", "key": wrapped[0].key if wrapped else self._source.key}
         return Released(
             share=share,
             lease=raw_lease,
@@ -101,6 +110,7 @@ class OwnerSource:
             statement=encode_statement(asked.release),
             document=asked.document,
             facts=facts,
+            wrapped=wrapped,
         )
 
     def _challenge(self) -> bytes:
@@ -179,18 +189,39 @@ class OwnerSource:
         return lease
 
     def _share(self, sealed: bytes | None, ask: Ask, key: HybridPrivateKey, digest: StatementDigest) -> Secret | None:
-        if (sealed is not None) != (ask is Ask.KEY):
-            raise Refused(self.name, "answer", "expected a sealed share if and only if the key was asked for")
+        if (sealed is None) != (ask is Ask.LEASE):
+            raise Refused(self.name, "answer", "expected a sealed share if and only if one was asked for")
         if sealed is None:
             return None
         try:
             share = key.open(sealed, info=length_prefixed(labels.RELEASE_SEAL, digest))
         except EvidenceError as error:
             raise Refused(self.name, "answer", "the share does not open") from error
-        if len(share) != SHARE_BYTES or not self._holds(share):
+        if len(share) != SHARE_BYTES or not (ask is Ask.SHARE or self._holds(share)):
             # The same words as above: whoever answers learns nothing from which of the two it was.
             raise Refused(self.name, "answer", "the share does not open")
         return Secret(share)
+
+    def _wrapped(self, members: Mapping[str, canonical.Value], share: Secret | None) -> tuple[WrappedShare, ...]:
+        """The copies of a new share. Raises Refused, and wipes it then."""
+        renewal = self._renewal
+        assert share is not None
+        if renewal is None:
+            share.wipe()
+            raise ValueError("this boot seals nothing anew")
+        blobs = cast("Mapping[str, canonical.Value]", members["wrapped"])
+        try:
+            if members["key_id"] != renewal.key:
+                raise Mismatch("key of the new share", expected=renewal.key, actual=members["key_id"])
+            made = [(one, blobs.get(one.value)) for one in renewal.classes]
+            if lacking := [one.value for one, blob in made if not isinstance(blob, bytes)]:
+                raise Mismatch("purpose classes of the new share", expected=lacking[0], actual=sorted(blobs))
+            check = share_check(share.view(), self._context.model, self.name, ShareRole.SHARE)
+            of = (self.name, ShareKind.OWNER, ShareRole.SHARE)
+            return tuple(WrappedShare(*of, one, renewal.key, cast("bytes", blob), check) for one, blob in made)
+        except EvidenceError as error:
+            share.wipe()
+            raise Refused(self.name, "answer", str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from anchorhold.attestation.binding import Ask
 from anchorhold.attestation.lease import Lease
 from anchorhold.attestation.purpose import Purpose
+from anchorhold.attestation.sealed.manifest import PurposeClass, WrappedShare
 from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, StatementDigest
 from anchorhold.enclave.keys.secret import Secret
 from anchorhold.enclave.nsm.module import SecurityModule
@@ -43,6 +44,15 @@ class SourceUnavailable(SourceError):
 
 
 @dataclass(frozen=True, slots=True)
+class Renewal:
+    """How a source wraps a new share: under which key, for which model id and purpose classes."""
+
+    key: str
+    model_id: str
+    classes: tuple[PurposeClass, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SourceContext:
     """What every source of one boot shares. Clocks and randomness come in here and from nowhere else."""
 
@@ -62,7 +72,7 @@ class SourceContext:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """One granted request. `share` is there if and only if the ask was for the key; its receiver wipes it."""
+    """One granted request. `share` is there unless the ask was for a lease; its receiver wipes it."""
 
     share: Secret | None = field(repr=False)
     lease: bytes
@@ -74,6 +84,8 @@ class Released:
     statement: bytes
     document: bytes
     facts: Mapping[str, Fact]
+    wrapped: tuple[WrappedShare, ...] = ()
+    """The copies of a new share, and of its lease secrets, for the manifest."""
 
 
 class KeySource(Protocol):

@@ -71,6 +71,8 @@ JSON_COMMANDS = {
     "authority xks key create", "authority xks key permit", "authority xks key enable", "authority xks key disable",
     "authority xks key rotate", "authority xks key list", "authority xks credential add",
     "authority xks credential retire", "authority xks credential list",
+    "authority rotate", "authority retire", "authority incident open", "authority incident contain",
+    "authority incident reencrypt", "authority incident report", "model reseal", "model adopt", "model sign",
     "release keygen", "release quorum", "release make", "release renew", "release sign", "release revoke",
     "release log", "release show", "release verify", "release merge",
 }  # fmt: skip

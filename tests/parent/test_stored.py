@@ -126,3 +126,12 @@ def test_without_a_folder_for_it_nothing_is_taken(tmp_path: Path) -> None:
     finally:
         parent.close()
     assert not (tmp_path / "one").exists()
+
+
+def test_the_manifest_lies_alone_in_its_folder_as_it_will_be_signed(parent: Parent) -> None:
+    store(parent.window, "manifest", 3, iter([b"abc"]))
+    assert parent.out is not None
+    assert (parent.out / "signed/manifest").read_bytes() == b"abc"
+    assert [one.name for one in (parent.out / "signed").iterdir()] == ["manifest"]
+    with pytest.raises(WindowError, match="refused"):
+        store(parent.window, "manifest", 3, iter([b"xyz"]))

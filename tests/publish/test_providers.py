@@ -51,7 +51,7 @@ def test_the_owner_wraps_one_share_for_each_purpose_and_opens_each_for_that_one_
     for one in made.wrapped:
         verify_share(made.share, one.check, SUBJECT.model, "owner", ShareRole.SHARE)
         for purpose in PurposeClass:
-            arguments = (owner.keystore, one.key, one.blob, SUBJECT.model, purpose.value)
+            arguments = (owner.keystore, (one.key,), one.blob, SUBJECT.model, purpose.value)
             if purpose is one.purpose_class:
                 assert open_share(*arguments) == bytes(made.share)
             else:
@@ -136,7 +136,7 @@ def test_a_kms_wraps_share_and_lease_each_under_its_own_context() -> None:
         assert (plaintext == bytes(made.share)) is (one.role is ShareRole.SHARE)
         assert one.key == kms.key  # the full ARN, whatever name was asked for
     leases = [one for one in made.wrapped if one.role is ShareRole.LEASE]
-    assert [one.purpose_class for one in leases] == [PurposeClass.SERVE]  # nothing runs under reseal
+    assert [one.purpose_class for one in leases] == [*PURPOSES]  # an enclave that reseals renews its lease too
 
 
 def test_a_kms_that_gives_half_a_share_is_refused() -> None:
@@ -163,7 +163,7 @@ def test_a_real_kms_face_wraps_under_its_full_arn_and_refuses_an_unknown_key_by_
         admin.put_key_policy(KeyId=arn, PolicyName="default", Policy=policy)
         made = KmsShares("kms", arn, publisher).new_share(SUBJECT, PURPOSES)
         assert {one.key for one in made.wrapped} == {arn}
-        assert len({one.blob for one in made.wrapped}) == len(made.wrapped) == 3
+        assert len({one.blob for one in made.wrapped}) == len(made.wrapped) == 4
         with pytest.raises(ShareRefused, match="NotFoundException"):
             KmsShares("kms", arn[:-12] + "0" * 12, publisher).new_share(SUBJECT, PURPOSES)
     finally:

@@ -16,11 +16,13 @@ from anchorhold.cli.authority_state import add_state_commands, readable_state
 from anchorhold.cli.escrow import add_escrow
 from anchorhold.cli.floor import add_floor
 from anchorhold.cli.heartbeat import add_heartbeat
+from anchorhold.cli.incident import add_incident
 from anchorhold.cli.keystore import ask
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.register import add_register
 from anchorhold.cli.revoke import GRACE_S, run_reinstate, run_revoke
+from anchorhold.cli.rotation import add_rotation
 from anchorhold.cli.subject import add_subjects
 from anchorhold.cli.target import Target, add_target_options, failed
 from anchorhold.cli.times import moment_text, now_ms
@@ -65,6 +67,8 @@ def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
     authority_guard.add_parser(commands)
     authority_approve.add_parser(commands)
     add_xks(commands)
+    add_rotation(commands)
+    add_incident(commands)
 
 
 def _add_serve(commands: "Subparsers[argparse.ArgumentParser]") -> None:

@@ -15,6 +15,7 @@ from anchorhold.attestation.sealed.manifest import FORMAT, PurposeClass, Unverif
 from anchorhold.cli.main import CANNOT_RUN, REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.progress import ProgressBar
+from anchorhold.cli.reseals import add_reseals
 from anchorhold.cli.values import model_digest
 from anchorhold.publish import minilm, smollm
 from anchorhold.publish.errors import ProviderUnavailable, PublishError
@@ -111,6 +112,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     show.add_argument("sealed", type=Path, metavar="DIR", help="the sealed model")
     _runs(show, _show)
+    add_reseals(commands, _runs)
 
 
 def _add_seal(parser: argparse.ArgumentParser) -> None:

@@ -48,7 +48,7 @@ def run_revoke(options: argparse.Namespace) -> int:
         alive = _alive(target)
     except TranscriptUnreadable as error:
         unread = error  # said at the end: a transcript out of order must not hold up a revocation
-    ordered = _order(target, options.at, options.reason)
+    ordered = order(target, options.at, options.reason)
     ttl_ms = max([ordered.lease_ttl_ms, *(life.ttl_ms for life in alive)])
     watched = options.wait and bool(alive)
     ended = _await_ends(target, {life.boot for life in alive}, ttl_ms / 1000 + options.grace) if watched else ()
@@ -77,7 +77,8 @@ def run_reinstate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _order(target: Target, where: str, reason: str) -> Ordered:
+def order(target: Target, where: str, reason: str) -> Ordered:
+    """Tell the authorities. Raises CommandError where none took it."""
     # Both are named before either is told; then each is told, whatever the other answers: one alone suffices.
     owner = target.owner() if where in ("owner", "both") else None
     kms = target.kms() if where in ("kms", "both") else None

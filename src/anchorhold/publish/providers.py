@@ -26,7 +26,6 @@ from anchorhold.publish.errors import ProviderUnavailable, PublishError, ShareRe
 
 MAX_ANSWER = 64 << 10  # bytes of an owner authority's answer; a share with its blob takes about 300
 TIMEOUT_S = 20.0
-LEASED = (PurposeClass.SERVE, PurposeClass.EVALUATE)  # the classes under which a model runs, so a lease can be renewed
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +77,10 @@ class KmsShares:
             raise ShareRefused(f"source {self.source!r}: expected a share of {SHARE_BYTES} bytes, got {len(share)}")
         wrapped = [self._wrapped(subject, ShareRole.SHARE, first, key, bytes(made["CiphertextBlob"]), share)]
         wrapped += [self._encrypt(subject, ShareRole.SHARE, purpose, share) for purpose in others]
+        # Every class is one that a boot is started for, resealing too, and every boot renews its lease.
         for purpose in purposes:
-            if purpose in LEASED:
-                lease = bytearray(secrets.token_bytes(SHARE_BYTES))
-                wrapped.append(self._encrypt(subject, ShareRole.LEASE, purpose, lease))
+            lease = bytearray(secrets.token_bytes(SHARE_BYTES))
+            wrapped.append(self._encrypt(subject, ShareRole.LEASE, purpose, lease))
         if any(one.key != key for one in wrapped):
             raise ShareRefused(f"source {self.source!r}: expected every copy under {key!r}")
         return NewShare(self.source, share, tuple(wrapped))

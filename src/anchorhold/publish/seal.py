@@ -96,8 +96,8 @@ def seal(
         wrapped = tuple(copy for share in shares for copy in share.wrapped)
         raw = encode_manifest(plain, salt=salt, commitment=commitment, bodies=bodies, shares=wrapped)
         (scratch / SIGNED_FOLDER).mkdir()
-        _write(scratch / MANIFEST_FILE, raw)
-        _write(scratch / SIGNATURE_FILE, sign_manifest(raw, signer))
+        write_synced(scratch / MANIFEST_FILE, raw)
+        write_synced(scratch / SIGNATURE_FILE, sign_manifest(raw, signer))
         # 8. Whole, so it may have its name.
         scratch.chmod(0o755)
         scratch.rename(request.out)
@@ -160,7 +160,8 @@ def _seal_body(folder: Path, file: ModelFile, scratch: Path, sealer: BodySealer,
     return Body(file.name, sealer.size, sealer.digest())
 
 
-def _write(path: Path, raw: bytes) -> None:
+def write_synced(path: Path, raw: bytes) -> None:
+    """On disk when it returns."""
     with path.open("wb") as file:
         file.write(raw)
         file.flush()

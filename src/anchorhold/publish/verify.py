@@ -24,11 +24,13 @@ class VerifiedModel:
 
     manifest: Manifest
     signed_by: SignedBy
+    raw_digest: bytes
+    """SHA-256 of the manifest's bytes, as transcripts name it."""
 
 
 def show_sealed(folder: Path) -> UnverifiedManifest:
     """The manifest as it lies there. Raises FolderRefused or EvidenceError."""
-    return decode_manifest(_read(folder / SIGNED_FOLDER, SIGNED_FILE, MAX_MANIFEST))
+    return decode_manifest(read_small(folder / SIGNED_FOLDER, SIGNED_FILE, MAX_MANIFEST))
 
 
 def verify_sealed(
@@ -43,14 +45,14 @@ def verify_sealed(
     4. Each body has the length and the hash that were signed.
     """
     # 1. What is signed (sealed-model.md 6).
-    _check_entries(folder / SIGNED_FOLDER, {SIGNED_FILE})
-    raw = _read(folder / SIGNED_FOLDER, SIGNED_FILE, MAX_MANIFEST)
+    check_entries(folder / SIGNED_FOLDER, {SIGNED_FILE})
+    raw = read_small(folder / SIGNED_FOLDER, SIGNED_FILE, MAX_MANIFEST)
     # 2. The signature.
     claimed = decode_manifest(raw).digest
-    bundle = _read(folder, SIGNATURE_FILE, MAX_BUNDLE)
+    bundle = read_small(folder, SIGNATURE_FILE, MAX_BUNDLE)
     manifest, signed_by = verify_manifest(raw, bundle, signers, claimed if expected is None else expected)
     # 3. Nothing more and nothing less.
-    _check_entries(folder, {SIGNED_FOLDER, SIGNATURE_FILE, *(body.body for body in manifest.bodies)})
+    check_entries(folder, {SIGNED_FOLDER, SIGNATURE_FILE, *(body.body for body in manifest.bodies)})
     # 4. The bodies.
     total, done = sum(body.size for body in manifest.bodies), 0
     for body in manifest.bodies:
@@ -59,12 +61,13 @@ def verify_sealed(
         def report(read: int, before: int = before) -> None:
             progress("verify", before + read, total)
 
-        _check_body(folder, body, report)
+        check_body(folder, body, report)
         done += body.size
-    return VerifiedModel(manifest, signed_by)
+    return VerifiedModel(manifest, signed_by, hashlib.sha256(raw).digest())
 
 
-def _check_entries(folder: Path, expected: set[str]) -> None:
+def check_entries(folder: Path, expected: set[str]) -> None:
+    """Raises FolderRefused or Mismatch unless exactly these lie in it."""
     if not folder.is_dir() or folder.is_symlink():
         raise FolderRefused(folder.name, "is not a folder")
     actual = {entry.name for entry in folder.iterdir()}
@@ -73,7 +76,8 @@ def _check_entries(folder: Path, expected: set[str]) -> None:
         raise Mismatch(what, expected=sorted(expected), actual=sorted(actual), code="files")
 
 
-def _check_body(folder: Path, body: Body, report: Callable[[int], None]) -> None:
+def check_body(folder: Path, body: Body, report: Callable[[int], None]) -> None:
+    """Raises FolderRefused or Mismatch unless the file has that length and hash."""
     hasher, read = hashlib.sha256(), 0
     with open_plain(folder, body.body) as (file, size):
         if size != body.size:
@@ -86,7 +90,8 @@ def _check_body(folder: Path, body: Body, report: Callable[[int], None]) -> None
         raise Mismatch(f"hash of {body.body!r}", expected=body.digest, actual=hasher.digest(), code="body-hash")
 
 
-def _read(folder: Path, name: str, limit: int) -> bytes:
+def read_small(folder: Path, name: str, limit: int) -> bytes:
+    """A plain file of at most `limit` bytes. Raises FolderRefused."""
     with open_plain(folder, name) as (file, size):
         if size > limit:
             raise FolderRefused(name, f"expected at most {limit} bytes, got {size}")

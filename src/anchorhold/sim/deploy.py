@@ -6,7 +6,7 @@ same interfaces: the custodians are told over their own APIs, and nothing here i
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,11 +25,12 @@ from anchorhold.attestation.configuration import (
     pcr16,
 )
 from anchorhold.attestation.release.pin import ReleasePin
+from anchorhold.attestation.sealed.manifest import ShareKind, UnverifiedManifest
 from anchorhold.attestation.types import ModelDigest
 from anchorhold.authority.kms.setup import CREDENTIALS
 from anchorhold.authority.owner.authority import TOKEN_FILE
 from anchorhold.authority.owner.client import AdminClient, AdminFailed
-from anchorhold.authority.owner.setup import PublicIdentity
+from anchorhold.authority.owner.setup import PublicIdentity, read_public
 from anchorhold.authority.tls import TlsFiles
 from anchorhold.publish.providers import kms_client
 from anchorhold.sim.processes import StackError
@@ -40,6 +41,7 @@ PURPOSE = "customer-inference"
 PURPOSES = (PURPOSE, "customer-support")
 MEASURED = (0, 1, 2, 16)
 _MANAGE = ["CreateKey", "DescribeKey", "GetKeyPolicy", "PutKeyPolicy", "EnableKey", "DisableKey"]
+_MANAGE += ["ScheduleKeyDeletion", "TagResource"]  # what ends an incident, and what marks it
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +96,44 @@ class KmsDesk:
 
     def create_key(self) -> str:
         """A key that its publisher may seal under and that nobody may decrypt with; its ARN."""
-        made = self.client("admin").create_key(Policy=self._policy(None), Description="anchorhold model key share")
+        made = self.client("admin").create_key(Policy=self._policy(), Description="anchorhold model key share")
         return str(made["KeyMetadata"]["Arn"])
 
-    def release_to(self, key: str, measurements: Mapping[int, bytes]) -> None:
-        """Only an enclave with these registers may decrypt from now on."""
-        self.client("admin").put_key_policy(KeyId=key, PolicyName="default", Policy=self._policy(measurements))
+    def enable(self, key: str) -> None:
+        """It may be used again, as its policy says."""
+        self.client("admin").enable_key(KeyId=key)
 
-    def _policy(self, measurements: Mapping[int, bytes] | None) -> str:
+    def disable(self, key: str) -> None:
+        """Nobody uses it, whatever its policy says."""
+        self.client("admin").disable_key(KeyId=key)
+
+    def reseal_under(self, key: str, measurements: Mapping[int, bytes]) -> None:
+        """Only an enclave with these registers may draw a share. `Encrypt` knows no recipient: it makes blobs."""
+        attested = self._attested("GenerateDataKey", measurements)
+        statements = [self._allow("admin", _MANAGE), attested, {**self._allow("enclave", ["Encrypt"]), "Sid": "copies"}]
+        policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        self.client("admin").put_key_policy(KeyId=key, PolicyName="default", Policy=policy)
+
+    def release_to(self, key: str, *accepted: Mapping[int, bytes]) -> None:
+        """Only enclaves with one of these sets of registers may decrypt from now on; none: nobody."""
+        self.client("admin").put_key_policy(KeyId=key, PolicyName="default", Policy=self._policy(*accepted))
+
+    def enabled(self, key: str) -> bool:
+        """Whether it may be used at all."""
+        return bool(self.client("admin").describe_key(KeyId=key)["KeyMetadata"]["Enabled"])
+
+    def _policy(self, *accepted: Mapping[int, bytes]) -> str:
         statements = [
             self._allow("admin", _MANAGE),
             self._allow("publisher", ["DescribeKey", "GenerateDataKey", "Encrypt"]),
         ]
-        if measurements is not None:
-            wanted = {f"kms:RecipientAttestation:PCR{index}": value.hex() for index, value in measurements.items()}
-            statements.append({**self._allow("enclave", ["Decrypt"]), "Condition": {"StringEqualsIgnoreCase": wanted}})
+        for place, measurements in enumerate(accepted, 1):
+            statements.append({**self._attested("Decrypt", measurements), "Sid": f"enclave{place}"})
         return json.dumps({"Version": "2012-10-17", "Statement": statements})
+
+    def _attested(self, action: str, measurements: Mapping[int, bytes]) -> dict[str, object]:
+        wanted = {f"kms:RecipientAttestation:PCR{index}": value.hex() for index, value in measurements.items()}
+        return {**self._allow("enclave", [action]), "Condition": {"StringEqualsIgnoreCase": wanted}}
 
     def _allow(self, principal: str, actions: list[str]) -> dict[str, object]:
         return {
@@ -152,8 +176,28 @@ class OwnerDesk:
             "purpose_class": "serve",
             "ttl_ms": lease_ms,
         }
+        self._call("models", fields)
+
+    def current_key(self) -> str:
+        """The wrapping key of new shares."""
+        return str(self._call("status", {})["key_id"])
+
+    def rotate(self, reason: str) -> str:
+        """A new wrapping key; its id."""
+        return str(self._call("rotate", {"reason": reason})["key_id"])
+
+    def order_reseal(self, model: ModelDigest, measurements: Mapping[int, bytes], expires: int, reason: str) -> None:
+        """An enclave with these registers may have the share for class `reseal`."""
+        sets: list[Value] = [{str(index): value for index, value in measurements.items()}]
+        self._call("reseal", {"model": model, "measurements": sets, "expires": expires, "reason": reason})
+
+    def end_reseal(self, model: ModelDigest, reason: str) -> None:
+        """None may any more."""
+        self._call("reseal-end", {"model": model, "reason": reason})
+
+    def _call(self, act: str, fields: Mapping[str, Value]) -> dict[str, Value]:
         try:
-            self._client.call("models", fields)
+            return self._client.call(act, fields)
         except AdminFailed as error:
             raise StackError(f"owner authority: {error}") from error
 
@@ -191,10 +235,17 @@ class KmsHalf:
 
 @dataclass(frozen=True, slots=True)
 class OwnerHalf:
-    """The owner face, as a source of a share."""
+    """The owner face, as a source of a share. `key`: the one the model's shares are under."""
 
     face: Face
     identity: PublicIdentity
+    key: str
+
+    @classmethod
+    def of(cls, face: Face) -> "OwnerHalf":
+        """With its first wrapping key."""
+        identity = read_public(face.state)
+        return cls(face, identity, identity.key_id)
 
     def source(self, lease_ms: int) -> Source:
         return Source(
@@ -203,7 +254,7 @@ class OwnerHalf:
             custodian=self.identity.custodian,
             endpoint=self.face.url,
             authorities=(self.face.ca_der(),),
-            key=self.identity.key_id,
+            key=self.key,
             region="",
             lease_key=bytes.fromhex(self.identity.lease_key),
             lease_ttl_ms=lease_ms,
@@ -221,6 +272,17 @@ class Parts:
     owner: OwnerHalf | None
     log_origin: str
     log_key: str
+
+
+def under_keys_of(
+    sealed: UnverifiedManifest, kms: KmsHalf | None, owner: OwnerHalf | None
+) -> tuple[KmsHalf | None, OwnerHalf | None]:
+    """The halves with the keys that the model is sealed under: another than the first, once it was sealed anew."""
+    keys = {share.kind: share.key for share in sealed.shares}
+    return (
+        None if kms is None else replace(kms, key=keys[ShareKind.KMS]),
+        None if owner is None else replace(owner, key=keys[ShareKind.OWNER]),
+    )
 
 
 def deployment(parts: Parts, settings: Settings, image: Mapping[int, bytes]) -> Deployment:

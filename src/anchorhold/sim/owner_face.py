@@ -41,6 +41,7 @@ from anchorhold.attestation.sealed.manifest import (
 )
 from anchorhold.attestation.sealed.shares import CHECK_BYTES
 from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, Sha384, StatementDigest
+from anchorhold.authority.guard.defaults import NOBODY_YET, Approving
 from anchorhold.authority.journal import JournalEntry, check_journal
 from anchorhold.authority.keystore import Choice
 from anchorhold.authority.owner.app import make_app
@@ -251,13 +252,14 @@ def measurements() -> dict[str, canonical.Value]:
 
 
 @contextmanager
-def owner_face(folder: Path, keystore: Choice | None = None) -> Iterator[Authority]:
+def owner_face(folder: Path, keystore: Choice | None = None, approving: Approving = NOBODY_YET) -> Iterator[Authority]:
     """A simulated owner authority, running, with nothing registered."""
     clock = Clock()
     pki = SimulatedPki.create(clock.utc())
     state_dir = folder / "owner"
     now = clock.ms()
-    public = init(state_dir, "simulated", (pki.anchor,), "owner", "model-owner", now=now, keystore=keystore)
+    who = ("owner", "model-owner")
+    public = init(state_dir, "simulated", (pki.anchor,), *who, now=now, keystore=keystore, approving=approving)
     made = Authority(state_dir, public, pki, clock, Served(make_app(state_dir, clock.ms), TlsFiles.within(state_dir)))
     try:
         yield made

@@ -48,6 +48,7 @@ from anchorhold.sim.deploy import (
     Settings,
     deployment,
     trust_file,
+    under_keys_of,
 )
 from anchorhold.sim.observed import ask_shutdown, enclave_pids, phase_of, running
 from anchorhold.sim.plaintext import MODELS, plaintext
@@ -155,6 +156,7 @@ class Stack:
             half = None if kms is None else KmsHalf(kms, self._kms_key(kms), self.options.kms_custodian)
             self._seal(half, owner)
             sealed = decode_manifest((self.state / "model/signed/manifest").read_bytes())
+            half, owner = under_keys_of(sealed, half, owner)
         with self._step("image, measured before it starts; its release signed by two of two, and logged"):
             image = self._image()
             desk = self._release(image, Vkey.parse(log_key), log_url)
@@ -233,7 +235,7 @@ class Stack:
             if kind in self.options.sources
         }
         owner = faces.get("owner")
-        return faces.get("kms"), None if owner is None else OwnerHalf(owner, owner_setup.read_public(owner.state))
+        return faces.get("kms"), None if owner is None else OwnerHalf.of(owner)
 
     def _authority(self, state: Path) -> int:
         serve = ["-m", "anchorhold.cli.main", "authority", "serve", "--state", str(state)]
@@ -285,23 +287,21 @@ class Stack:
             raise StackError(f"the model in {out} is sealed for {found}, not for {wanted}", hint="another --state")
 
     def _image(self) -> dict[int, bytes]:
-        package = Path(anchorhold.__file__).parent
-        eif = build_image(read_trees(package), self.options.lock.read_bytes(), Platform.SIMULATED)
+        eif = build_image(
+            read_trees(Path(anchorhold.__file__).parent), self.options.lock.read_bytes(), Platform.SIMULATED
+        )
         (self.state / "image.eif").write_bytes(eif)
         return measure(eif)
 
     def _parent(self, parts: Parts, log_url: str) -> str:
-        window = self.window
-        shutil.rmtree(window.parent)
-        window.parent.mkdir(mode=0o700)
+        shutil.rmtree(self.window.parent)
+        self.window.parent.mkdir(mode=0o700)
         credentials = self.state / "enclave-credentials.json"
         credentials.touch(mode=0o600)
-        # Without a KMS nobody asks for them, and the parent has a file to name.
-        kms = parts.kms
+        kms = parts.kms  # without one nobody asks for them, and the parent has a file to name
         credentials.write_text("{}" if kms is None else KmsDesk(kms.face).enclave_credentials())
         egress = {} if kms is None else {KMS_SOURCE: kms.face.address}
-        if parts.owner is not None:
-            egress[parts.owner.identity.name] = parts.owner.face.address
+        egress |= {} if parts.owner is None else {parts.owner.identity.name: parts.owner.face.address}
         wiring = Wiring(
             state=self.state,
             ready_file=self._ready("parent"),

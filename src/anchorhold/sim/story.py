@@ -52,7 +52,6 @@ LOG_KEY = Ed25519PrivateKey.generate()
 OWNER_KEY = Ed25519PrivateKey.generate()
 MODEL = ModelDigest(Sha384(b"D" * 48))
 TTL_MS = 600_000
-PURPOSES = (Purpose("chat"),)
 LOG_LEASE_MS = 300_000
 SECRET = b"R" * 32
 
@@ -108,6 +107,9 @@ class Story:
             init_state(state, ORIGIN, LOG_KEY)
         self.store = Store(state)
         self.raw_configuration = encode_configuration(configured)
+        self.served = configured.model
+        self.purpose_class = configured.purpose_class
+        self.purposes = tuple(Purpose(reason) for reason in configured.purposes)
         self.sources = {source.name: source for source in configured.sources}
         self.keys = SigningKeys(Ed25519PrivateKey.generate(), MLDSA65PrivateKey.generate())
         self.receipt_key = Ed25519PrivateKey.generate()
@@ -125,6 +127,11 @@ class Story:
         )
         self.boot = statement_digest(self.statement)
         self.receipts: list[KeptReceipt] = []
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The reason codes this boot asks with."""
+        return tuple(one.reason for one in self.purposes)
 
     def append(self, raw: bytes) -> bytes:
         wanted = AppendRequest.decode(raw)
@@ -145,18 +152,29 @@ class Story:
         self.scribe.genesis(self.boot, body, (document, statement, self.raw_configuration))
 
     def model(self) -> None:
-        self.write(bodies.Model(MODEL, "tiny", sha256(b"m"), sha256(b"s"), ("key-1",)), (b"m", b"s"))
+        self.write(bodies.Model(self.served, "tiny", sha256(b"m"), sha256(b"s"), ("key-1",)), (b"m", b"s"))
 
     def request(self, name: str, number: int, ask: str = "key") -> None:
         source = self.sources[name]
-        self.write(bodies.KeyRequest(name, source.custodian, ask, MODEL, ("chat",), "serve", number))
+        self.write(
+            bodies.KeyRequest(name, source.custodian, ask, self.served, self.reasons, self.purpose_class, number)
+        )
 
     def released(
         self, name: str, number: int, ask: str = "key", changes: Mapping[str, object] | None = None
     ) -> Released:
         source = self.sources[name]
         statement = Release(
-            self.statement.boot_id, self.boot, name, Ask(ask), MODEL, PURPOSES, number, b"", b"k" * 1_216, None
+            self.statement.boot_id,
+            self.boot,
+            name,
+            Ask(ask),
+            self.served,
+            self.purposes,
+            number,
+            b"",
+            b"k" * 1_216,
+            None,
         )
         statement = replace(statement, **(changes or {}))  # type: ignore[arg-type] # a test names real fields
         raw = encode_statement(statement)
@@ -165,8 +183,8 @@ class Story:
             name,
             self.statement.boot_id,
             self.boot,
-            MODEL,
-            tuple(Grant(one) for one in PURPOSES),
+            self.served,
+            tuple(Grant(one) for one in self.purposes),
             number,
             statement_digest(statement),
             TTL_MS,
@@ -181,8 +199,8 @@ class Story:
             source.name,
             source.custodian,
             ask,
-            MODEL,
-            ("chat",),
+            self.served,
+            self.reasons,
             got.number,
             sha256(got.statement),
             sha256(got.document),
@@ -225,7 +243,7 @@ class Story:
             0,
             b"1" * 32,
             b"2" * 32,
-            MODEL,
+            self.served,
             self.boot,
             "chat",
             None,
@@ -276,7 +294,7 @@ class Story:
             "root": self.pki.root_pem.decode(),
             "measurements": {**measured, "16": pcr16(digest).hex()},
             "configuration": digest.hex(),
-            "model": MODEL.hex(),
+            "model": self.served.hex(),
             "alias": "tiny",
             "max_age_s": 300,
             "log": {"origin": ORIGIN, "key": str(Vkey.of(ORIGIN, LOG_KEY.public_key()))},

@@ -134,14 +134,18 @@ class Rig:
             now_ms=now_ms,
         )
         wanted = digest_of(changes.pop("share", self.share))
+        holds = changes.pop("holds", lambda secret: digest_of(secret) == wanted)
         credentials = changes.pop("credentials", self.credentials)
         caller = changes.pop("caller", lambda: credentials)
+        renewal = changes.pop("renewal", None)
+        blob, sealed_in = changes.pop("blob", self.blob), changes.pop("sealed_in", CONTEXT)
         return KmsSource(
             self.configured(**changes),
             context,
             caller,
-            share=WrappedSecret(self.blob, CONTEXT, lambda secret: digest_of(secret) == wanted),
+            share=WrappedSecret(blob, sealed_in, holds),
             lease=WrappedSecret(self.lease_blob, CONTEXT | {"role": "lease"}, lambda _: True),
+            renewal=renewal,
         )
 
 

@@ -54,7 +54,8 @@ def backup(owner: Owner, order: BackupOrder) -> bytes:
             ],
         }
         entries = owner.journal.count(transaction.connection)
-        body = canonical.encode(_body(owner, shares, revoked, entries) | standing)
+        active = owner.wrapping.active(transaction.connection)
+        body = canonical.encode(_body(owner, shares, active, revoked, entries) | standing)
         file = seal_backup(header, order.recipients, body, owner.keys.journal)
         said: dict[str, canonical.Value] = {
             "backup": header.backup,
@@ -68,7 +69,7 @@ def backup(owner: Owner, order: BackupOrder) -> bytes:
 
 
 def _body(
-    owner: Owner, shares: Sequence[KeptShare], revoked: Sequence[bytes], entries: int
+    owner: Owner, shares: Sequence[KeptShare], active: Sequence[str], revoked: Sequence[bytes], entries: int
 ) -> dict[str, canonical.Value]:
     seeds = {use: getattr(owner.keys, use).private_bytes_raw() for use in USES}
     return {
@@ -80,15 +81,15 @@ def _body(
         },
         "anchors": [{"name": anchor.name, "root": anchor.root_der} for anchor in owner.anchors],
         "seeds": seeds,
-        "shares": [_share(owner, one) for one in shares],
+        "shares": [_share(owner, active, one) for one in shares],
         "revoked": list(revoked),
         "journal_entries": entries,
     }
 
 
-def _share(owner: Owner, kept: KeptShare) -> canonical.Value:
+def _share(owner: Owner, active: Sequence[str], kept: KeptShare) -> canonical.Value:
     try:
-        share = open_share(owner.keystore, owner.identity.key_id, kept.wrapped, kept.model, kept.purpose_class)
+        share = open_share(owner.keystore, active, kept.wrapped, kept.model, kept.purpose_class)
     except BlobRefused as error:
         # A backup that leaves a share out would be believed to hold it.
         raise BackupRefused(f"the share of model {kept.model.hex()[:16]} does not open: {error}") from error

@@ -33,9 +33,17 @@ KMS_READ = (
     "kms:DescribeCustomKeyStores", "kms:DescribeKey", "kms:GenerateRandom", "kms:GetKeyLastUsage", "kms:GetKeyPolicy",
     "kms:GetKeyRotationStatus", "kms:GetPublicKey", "kms:List*", "kms:Verify", "kms:VerifyMac",
 )  # fmt: skip
-OWNER_USE = ("owner:Key", "owner:Lease")
-OWNER_ADMINISTER = ("owner:Register", "owner:Share", "owner:Reinstate", "owner:Tenant", "owner:Backup", "owner:Floor")
-OWNER_OTHER = ("owner:Revoke", "owner:Heartbeat", "owner:HeartbeatKept", "owner:Status", "owner:Journal")
+OWNER_USE = ("owner:Key", "owner:Lease", "owner:NewShare")
+OWNER_ADMINISTER = (
+    "owner:Register", "owner:Share", "owner:Reinstate", "owner:Tenant", "owner:Backup", "owner:Floor", "owner:Reseal",
+    "owner:Rotate", "owner:Retire",
+)  # fmt: skip
+OWNER_OTHER = (
+    "owner:Revoke", "owner:Heartbeat", "owner:HeartbeatKept", "owner:Status", "owner:Journal", "owner:ResealEnd",
+    "owner:Incident",
+)  # fmt: skip
+OWNER_GRAVE = ("owner:Reinstate", "owner:Reseal", "owner:Retire")
+"""What opens a revoked model to somebody, or destroys a key: with approvers, their quorum's alone."""
 
 
 def kms_policy(partition: str, region: str, principals: Mapping[str, str], approving: Approving = NOBODY_YET) -> str:
@@ -44,8 +52,9 @@ def kms_policy(partition: str, region: str, principals: Mapping[str, str], appro
         "admin": (*KMS_ADMINISTER, *KMS_READ),
         "publisher": ("kms:Encrypt", "kms:GenerateDataKey*", "kms:Sign", *KMS_READ),
         "enclave": (
-            "kms:Decrypt", "kms:DeriveSharedSecret", "kms:GenerateDataKey*", "kms:ReEncrypt*", "kms:RetireGrant",
-            *KMS_READ,
+            # Encrypt: the copies of a share that an enclave drew as it sealed a model anew.
+            "kms:Decrypt", "kms:DeriveSharedSecret", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*",
+            "kms:RetireGrant", *KMS_READ,
         ),
     }  # fmt: skip
     allow = [_tuple(name, "kms", (principals[name],), operations) for name, operations in duties.items()]
@@ -55,12 +64,12 @@ def kms_policy(partition: str, region: str, principals: Mapping[str, str], appro
 
 
 def owner_policy(approving: Approving = NOBODY_YET) -> str:
-    """For an owner face. With approvers, a model that was revoked is reinstated by their quorum alone."""
-    plain = tuple(one for one in (*OWNER_ADMINISTER, *OWNER_OTHER) if one != "owner:Reinstate")
+    """For an owner face. With approvers, what is grave is done by their quorum alone."""
+    plain = tuple(one for one in (*OWNER_ADMINISTER, *OWNER_OTHER) if one not in OWNER_GRAVE)
     allow = [
         _tuple("enclaves", "owner", ("enclave:*",), OWNER_USE),
         _tuple("desk", "owner", ("operator:*",), plain),
-        _tuple("reinstating", "owner", ("operator:*",), ("owner:Reinstate",)) | {"approval": bool(approving.approvers)},
+        _tuple("reinstating", "owner", ("operator:*",), OWNER_GRAVE) | {"approval": bool(approving.approvers)},
     ]
     apart = {"use": list(OWNER_USE), "administer": list(OWNER_ADMINISTER)}
     return _policy({"allow": allow, "separation": apart}, approving)

@@ -24,7 +24,7 @@ _READ = frozenset(
     {"owner:Status", "owner:Journal", "owner:HeartbeatKept", "guard:Show", "guard:Approvals", "guard:Denials"}
 )
 # Whoever sees danger can stop the service: stopping takes nothing from anybody but time.
-_SAFER = frozenset({"owner:Revoke", "guard:Kill"})
+_SAFER = frozenset({"owner:Revoke", "owner:ResealEnd", "guard:Kill"})
 _SIGNED = frozenset({"guard:Approve", "owner:Heartbeat"})  # the signature in it is what counts
 _ADMINISTER = frozenset(
     {
@@ -34,10 +34,14 @@ _ADMINISTER = frozenset(
         "owner:Tenant",
         "owner:Backup",
         "owner:Floor",
+        "owner:Reseal",
+        "owner:Rotate",
+        "owner:Retire",
         "guard:PutPolicy",
         "guard:Operators",
     }
 )
+_TELL = frozenset({"owner:Incident"})  # a note in the journal, which changes nothing
 _OPERATE = frozenset({"guard:Ticket", "guard:Starts", "guard:Requests"})
 # What approvers or a working journal decide, whoever of the two hands it in.
 _REOPEN = frozenset({"guard:Acknowledge", "guard:Rearm", "guard:Propose"})
@@ -45,8 +49,8 @@ ALWAYS = _READ | _SAFER
 """Acts that a set kill switch and a shut latch do not stop: looking, and stopping more."""
 ACTS: Mapping[Role, frozenset[str]] = MappingProxyType(
     {
-        Role.ADMINISTRATOR: ALWAYS | _SIGNED | _REOPEN | _ADMINISTER,
-        Role.OPERATOR: ALWAYS | _SIGNED | _REOPEN | _OPERATE,
+        Role.ADMINISTRATOR: ALWAYS | _SIGNED | _TELL | _REOPEN | _ADMINISTER,
+        Role.OPERATOR: ALWAYS | _SIGNED | _TELL | _REOPEN | _OPERATE,
         Role.APPROVER: _READ | _SIGNED,
         Role.AUDITOR: _READ,
     }

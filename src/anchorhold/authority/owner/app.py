@@ -25,16 +25,21 @@ from anchorhold.authority.escrow.order import read_backup
 from anchorhold.authority.escrow.sealed import BackupRefused
 from anchorhold.authority.keystore import KeystoreError
 from anchorhold.authority.keystore.secret_file import Ask
-from anchorhold.authority.owner import desk, ending, heartbeat, operators
+from anchorhold.authority.owner import desk, ending, heartbeat, incidents, operators, reseal_orders, rotation
 from anchorhold.authority.owner.authority import Owner, load_owner
 from anchorhold.authority.owner.bodies import (
     MAX_BODY_BYTES,
     MAX_MODEL_BYTES,
     read_floor,
     read_heartbeat,
+    read_incident,
     read_model,
     read_order,
+    read_reason,
     read_release,
+    read_reseal,
+    read_reseal_end,
+    read_retire,
     read_share,
     read_tenant,
 )
@@ -74,6 +79,11 @@ def make_app(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None
         "/v1/admin/status": ("owner:Status", _status),
         "/v1/admin/journal": ("owner:Journal", _journal),
         "/v1/admin/backup": ("owner:Backup", _backup),
+        "/v1/admin/reseal": ("owner:Reseal", _reseal),
+        "/v1/admin/reseal-end": ("owner:ResealEnd", _reseal_end),
+        "/v1/admin/rotate": ("owner:Rotate", _rotate),
+        "/v1/admin/retire": ("owner:Retire", _retire),
+        "/v1/admin/incident": ("owner:Incident", _incident),
     }
     at = Desk(owner.guard, owner.journal, owner.state.connection, owner.clock)
     routes = [Route(path, _endpoint(owner, act, None), methods=["POST"]) for path, act in public.items()]
@@ -150,7 +160,10 @@ def _challenge(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
 
 def _release(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
     answer = release(owner, read_release(body))
-    return {"sealed": answer.sealed, "lease": answer.lease}
+    fields: dict[str, canonical.Value] = {"sealed": answer.sealed, "lease": answer.lease}
+    if answer.drawn is not None:
+        fields |= {"wrapped": dict(answer.drawn.wrapped), "key_id": answer.drawn.key_id}
+    return fields
 
 
 def _register(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
@@ -159,8 +172,8 @@ def _register(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
 
 
 def _share(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
-    share, blob = desk.share(owner, read_share(body))
-    return {"share": share, "blob": blob, "key_id": owner.identity.key_id}
+    share, blob, key_id = desk.share(owner, read_share(body))
+    return {"share": share, "blob": blob, "key_id": key_id}
 
 
 def _revoke(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
@@ -211,3 +224,26 @@ def _journal(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
 
 def _backup(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
     return {"file": backup(owner, read_backup(body))}
+
+
+def _reseal(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    reseal_orders.order(owner, read_reseal(body))
+    return {}
+
+
+def _reseal_end(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    reseal_orders.withdraw(owner, *read_reseal_end(body))
+    return {}
+
+
+def _rotate(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    return {"key_id": rotation.rotate(owner, read_reason(body))}
+
+
+def _retire(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    key_id, reason, lose = read_retire(body)
+    return {"lost": list(rotation.retire(owner, key_id, reason, lose=lose))}
+
+
+def _incident(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    return {"seq": incidents.note(owner, read_incident(body))}

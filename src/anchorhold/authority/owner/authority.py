@@ -24,6 +24,7 @@ from anchorhold.authority.owner.keys import (
 )
 from anchorhold.authority.owner.shares import Shares
 from anchorhold.authority.owner.state import SCHEMA, Identity, State
+from anchorhold.authority.owner.wrapping import Wrapping
 
 __all__ = [
     "ANCHOR_CLASSES",
@@ -59,6 +60,7 @@ class Owner:
     state: State
     journal: Journal
     shares: Shares
+    wrapping: Wrapping
     rewrapped: Mapping[bytes, bytes] = field(repr=False)
     """Blobs of manifests from before a restore, by digest: what they open as here."""
     guard: Guard
@@ -93,6 +95,7 @@ def load_owner(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | No
         state=state,
         journal=Journal(SCHEMA, keys.journal),
         shares=shares,
+        wrapping=Wrapping(SCHEMA),
         rewrapped=rewrapped,
         guard=Guard(SCHEMA, state_dir),
         challenges=Challenges(_challenge_key(state, keystore)),

@@ -11,7 +11,9 @@ from anchorhold.attestation.sealed.descriptor import MAX_DESCRIPTOR, decode_desc
 from anchorhold.attestation.types import SHA384_BYTES, Milliseconds, ModelDigest
 from anchorhold.authority.owner.desk import ShareOrder
 from anchorhold.authority.owner.ending import EndOrder, end_order
+from anchorhold.authority.owner.incidents import Note
 from anchorhold.authority.owner.release import ReleaseRequest
+from anchorhold.authority.owner.reseal_table import ResealOrder
 from anchorhold.authority.owner.standing import Subject
 from anchorhold.authority.owner.state import RegisteredModel
 
@@ -49,9 +51,7 @@ def read_model(raw: bytes) -> RegisteredModel:
     )
     raw_descriptor = cast("bytes", fields["descriptor"])
     descriptor = decode_descriptor(raw_descriptor)
-    sets = cast("list[canonical.Value]", fields["measurements"])
-    if not 1 <= len(sets) <= MAX_ACCEPTED:
-        raise Malformed(f"measurements: expected 1 to {MAX_ACCEPTED} sets, got {len(sets)}")
+    sets = _sets(fields)
     for name in ("purposes", "tenants"):
         if not all(isinstance(one, str) for one in cast("list[object]", fields[name])):
             raise Malformed(f"{name}: expected names")
@@ -60,7 +60,7 @@ def read_model(raw: bytes) -> RegisteredModel:
         model_id=descriptor.model_id,
         version=descriptor.version,
         alias=cast("str", fields["alias"]),
-        measurements=tuple(_registers(accepted) for accepted in sets),
+        measurements=sets,
         purposes=tuple(cast("list[str]", fields["purposes"])),
         tenants=tuple(cast("list[str]", fields["tenants"])),
         purpose_class=cast("str", fields["purpose_class"]),
@@ -109,6 +109,42 @@ def read_floor(raw: bytes) -> tuple[str, str, str]:
     return cast("str", fields["model_id"]), cast("str", fields["version"]), cast("str", fields["reason"])
 
 
+def read_reason(raw: bytes) -> str:
+    """{reason}. Raises Malformed."""
+    return cast("str", _map(raw, {"reason": str})["reason"])
+
+
+def read_retire(raw: bytes) -> tuple[str, str, bool]:
+    """{key_id, reason, lose}. Raises Malformed."""
+    fields = _map(raw, {"key_id": str, "reason": str, "lose": bool})
+    return cast("str", fields["key_id"]), cast("str", fields["reason"]), cast("bool", fields["lose"])
+
+
+def read_reseal(raw: bytes) -> ResealOrder:
+    """{model, measurements, expires, reason}. Raises Malformed."""
+    fields = _map(raw, {"model": bytes, "measurements": list, "expires": int, "reason": str}, limit=MAX_MODEL_BYTES)
+    return ResealOrder(
+        _model(fields),
+        _sets(fields),
+        Milliseconds(cast("int", fields["expires"])),
+        cast("str", fields["reason"]),
+    )
+
+
+def read_reseal_end(raw: bytes) -> tuple[ModelDigest, str]:
+    """{model, reason}. Raises Malformed."""
+    fields = _map(raw, {"model": bytes, "reason": str})
+    return _model(fields), cast("str", fields["reason"])
+
+
+def read_incident(raw: bytes) -> Note:
+    """{incident, step, model, key, reason, facts}. Raises Malformed."""
+    texts = ("incident", "step", "key", "reason")
+    fields = _map(raw, {"model": bytes, "facts": dict, **dict.fromkeys(texts, str)})
+    incident, step, key, reason = (cast("str", fields[name]) for name in texts)
+    return Note(incident, step, _model(fields), key, reason, cast("dict[str, canonical.Value]", fields["facts"]))
+
+
 def read_heartbeat(raw: bytes) -> bytes:
     """{heartbeat}. Raises Malformed."""
     return cast("bytes", _map(raw, {"heartbeat": bytes})["heartbeat"])
@@ -142,6 +178,13 @@ def _model(fields: dict[str, canonical.Value]) -> ModelDigest:
     if len(model) != SHA384_BYTES:
         raise Malformed(f"model: expected {SHA384_BYTES} bytes, got {len(model)}")
     return ModelDigest(model)
+
+
+def _sets(fields: dict[str, canonical.Value]) -> tuple[dict[int, bytes], ...]:
+    sets = cast("list[canonical.Value]", fields["measurements"])
+    if not 1 <= len(sets) <= MAX_ACCEPTED:
+        raise Malformed(f"measurements: expected 1 to {MAX_ACCEPTED} sets, got {len(sets)}")
+    return tuple(_registers(accepted) for accepted in sets)
 
 
 def _registers(value: canonical.Value) -> dict[int, bytes]:

@@ -11,7 +11,7 @@ from anchorhold.attestation.channel.tenant import TenantCredential, issue_creden
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.lease import MAX_TTL_MS, MIN_PRODUCTION_TTL_MS, MIN_TTL_MS, checked_name, checked_names
 from anchorhold.attestation.policy import service_policy
-from anchorhold.attestation.purpose import MAX_TENANTS, checked_reason
+from anchorhold.attestation.purpose import MAX_TENANTS, RESEAL, checked_reason
 from anchorhold.attestation.types import Milliseconds, ModelDigest
 from anchorhold.authority.owner.authority import SIMULATED, Owner
 from anchorhold.authority.owner.desk_refused import DeskRefused
@@ -23,6 +23,7 @@ from anchorhold.authority.owner.state import RegisteredModel
 
 MAX_REGISTRATION = 49_152  # bytes: it must fit into one entry of the journal
 PURPOSE_CLASSES = ("serve", "evaluate", "reseal")  # DESIGN 12.7
+REGISTERED_CLASSES = ("serve", "evaluate")  # `reseal` is for the enclave of a reseal order, and nobody else
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,9 @@ def register(owner: Owner, model: RegisteredModel) -> None:
     least = MIN_TTL_MS if owner.identity.anchor_class == SIMULATED else MIN_PRODUCTION_TTL_MS
     if not least <= model.ttl_ms <= MAX_TTL_MS:
         raise DeskRefused("ttl", f"expected {least} to {MAX_TTL_MS} ms, got {model.ttl_ms}")
-    _check_class(model.purpose_class)
+    _check_class(model.purpose_class, REGISTERED_CLASSES)
+    if RESEAL in model.purposes:
+        raise DeskRefused("purposes", f"{RESEAL!r} is granted by a reseal order, not by a registration")
     try:
         policy = service_policy(owner.platforms, model.measurements)
         checked_name(model.alias, "alias")
@@ -80,12 +83,12 @@ def register(owner: Owner, model: RegisteredModel) -> None:
         owner.journal.append(transaction.connection, now, "register", body)
 
 
-def share(owner: Owner, order: ShareOrder) -> tuple[bytes, bytes]:
-    """A share for sealing, and its blob for the manifest. Raises DeskRefused.
+def share(owner: Owner, order: ShareOrder) -> tuple[bytes, bytes, str]:
+    """A share for sealing, its blob for the manifest, and under which key that is. Raises DeskRefused.
 
     A share that is handed in was made here for another purpose class of the same model: its holder has it anyway.
     """
-    _check_class(order.purpose_class)
+    _check_class(order.purpose_class, PURPOSE_CLASSES)
     if order.share is not None and len(order.share) != SHARE_BYTES:
         raise DeskRefused("share", f"expected {SHARE_BYTES} bytes, got {len(order.share)}")
     try:
@@ -94,21 +97,22 @@ def share(owner: Owner, order: ShareOrder) -> tuple[bytes, bytes]:
     except EvidenceError as error:
         raise DeskRefused(error.code, str(error)) from error
     made = order.share or secrets.token_bytes(SHARE_BYTES)
-    blob = wrap_share(owner.keystore, owner.identity.key_id, made, order.model, order.purpose_class)
     with owner.state.transaction() as transaction:
+        key_id = owner.wrapping.current(transaction.connection)
+        blob = wrap_share(owner.keystore, key_id, made, order.model, order.purpose_class)
         body: dict[str, canonical.Value] = {
             "model": order.model,
             "model_id": order.model_id,
             "version": order.version,
             "purpose_class": order.purpose_class,
             "again": order.share is not None,
-            "key_id": owner.identity.key_id,
+            "key_id": key_id,
         }
         # Kept for the backup: a manifest that is lost with its shares' blobs is a model that is lost.
         kept = KeptShare(blob_digest(blob), order.model, order.purpose_class, blob)
         owner.shares.keep(transaction.connection, kept)
         owner.journal.append(transaction.connection, owner.clock(), "share", body)
-    return made, blob
+    return made, blob, key_id
 
 
 def revoke(owner: Owner, model: ModelDigest, reason: str) -> Revocation:
@@ -121,7 +125,11 @@ def revoke(owner: Owner, model: ModelDigest, reason: str) -> Revocation:
             raise DeskRefused("model", "the model is not registered")
         at = known.revoked_at or now
         transaction.set_revoked(model, at)
-        body: dict[str, canonical.Value] = {"model": model, "reason": _reason(reason), "repeated": at != now}
+        body: dict[str, canonical.Value] = {
+            "model": model,
+            "reason": checked_desk_reason(reason),
+            "repeated": at != now,
+        }
         owner.journal.append(transaction.connection, now, "revoke", body)
     return Revocation(at, known.ttl_ms, known.last_not_after)
 
@@ -132,7 +140,7 @@ def reinstate(owner: Owner, model: ModelDigest, reason: str) -> None:
         if transaction.model(model) is None:
             raise DeskRefused("model", "the model is not registered")
         transaction.set_revoked(model, None)
-        body: dict[str, canonical.Value] = {"model": model, "reason": _reason(reason)}
+        body: dict[str, canonical.Value] = {"model": model, "reason": checked_desk_reason(reason)}
         owner.journal.append(transaction.connection, owner.clock(), "reinstate", body)
 
 
@@ -168,12 +176,14 @@ def status(owner: Owner) -> dict[str, canonical.Value]:
         revoked, floors = transaction.standing.revoked(), transaction.standing.floors()
         heartbeat = transaction.heartbeat()
         entries = owner.journal.count(transaction.connection)
+        wrapping = owner.wrapping.all(transaction.connection)
     identity = owner.identity
     return {
         "name": identity.name,
         "custodian": identity.custodian,
         "anchor_class": identity.anchor_class,
-        "key_id": identity.key_id,
+        "key_id": next(one.key_id for one in reversed(wrapping) if one.retired is None),
+        "wrapping_keys": [{"key_id": one.key_id, "made": one.made, "retired": one.retired} for one in wrapping],
         "keystore": owner.keystore.kind,
         "lease_key": owner.keys.lease.public_key().public_bytes_raw(),
         "credential_issuer": owner.keys.credential.public_key().public_bytes_raw(),
@@ -201,12 +211,13 @@ def status(owner: Owner) -> dict[str, canonical.Value]:
     }
 
 
-def _check_class(purpose_class: str) -> None:
-    if purpose_class not in PURPOSE_CLASSES:
-        raise DeskRefused("purpose-class", f"expected one of {', '.join(PURPOSE_CLASSES)}, got {purpose_class!r:.40}")
+def _check_class(purpose_class: str, among: tuple[str, ...]) -> None:
+    if purpose_class not in among:
+        raise DeskRefused("purpose-class", f"expected one of {', '.join(among)}, got {purpose_class!r:.40}")
 
 
-def _reason(reason: str) -> str:
+def checked_desk_reason(reason: str) -> str:
+    """A reason for the journal. Raises DeskRefused."""
     try:
         return checked_name(reason, "reason")
     except EvidenceError as error:

@@ -1,7 +1,8 @@
 """The owner's own keys: three signing keys, sealed by the keystore, and one wrapping key that never leaves it."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -76,17 +77,27 @@ def wrap_share(keystore: Keystore, key_id: str, share: bytes, model: ModelDigest
     return keystore.seal(key_id, share, _context(key_id, model, purpose_class))
 
 
-def open_share(keystore: Keystore, key_id: str, blob: bytes, model: ModelDigest, purpose_class: str) -> bytes:
-    """The share in `blob`. Raises BlobRefused, one error for every reason."""
+def open_share(
+    keystore: Keystore, key_ids: Sequence[str], blob: bytes, model: ModelDigest, purpose_class: str
+) -> bytes:
+    """The share in `blob`, under one of the active keys. Raises BlobRefused, one error for every reason."""
     if len(blob) > MAX_BLOB_BYTES:
         raise BlobRefused(f"blob: expected at most {MAX_BLOB_BYTES} bytes, got {len(blob)}")
-    try:
-        share = keystore.open(key_id, blob, _context(key_id, model, purpose_class))
-    except (CannotOpen, ValueError, Malformed) as error:
-        raise BlobRefused("the blob does not open for this model and purpose class") from error
+    share = _opened(keystore, key_ids, blob, model, purpose_class)
+    if share is None:
+        raise BlobRefused("the blob does not open for this model and purpose class")
     if len(share) != SHARE_BYTES:
         raise BlobRefused("the blob does not hold a share")
     return share
+
+
+def _opened(
+    keystore: Keystore, key_ids: Sequence[str], blob: bytes, model: ModelDigest, purpose_class: str
+) -> bytes | None:
+    for key_id in key_ids:
+        with suppress(CannotOpen, ValueError, Malformed):
+            return keystore.open(key_id, blob, _context(key_id, model, purpose_class))
+    return None
 
 
 def _context(key_id: str, model: ModelDigest, purpose_class: str) -> bytes:

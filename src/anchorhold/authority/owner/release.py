@@ -18,7 +18,7 @@ from anchorhold.attestation.document import parse_document
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.lease import Lease, lease_id, sign_lease
 from anchorhold.attestation.policy import service_policy
-from anchorhold.attestation.purpose import Purpose, encode_grants, encode_purposes
+from anchorhold.attestation.purpose import RESEAL, Purpose, encode_grants, encode_purposes
 from anchorhold.attestation.types import Milliseconds, StatementDigest
 from anchorhold.attestation.verify import Evidence, select_anchor, verify_live
 from anchorhold.authority.guard import Decision, Face, Use
@@ -26,11 +26,14 @@ from anchorhold.authority.owner import purposes
 from anchorhold.authority.owner.authority import Owner
 from anchorhold.authority.owner.challenge import ChallengeRefused
 from anchorhold.authority.owner.keys import BlobRefused, open_share
+from anchorhold.authority.owner.new_share import Drawn, draw
+from anchorhold.authority.owner.reseal_orders import for_reseal, wants_reseal
 from anchorhold.authority.owner.shares import blob_digest
 from anchorhold.authority.owner.standing import Subject
 from anchorhold.authority.owner.state import Boot, RegisteredModel, Transaction
 from anchorhold.authority.owner.versions import reaches
 
+_OPERATIONS = {Ask.KEY: "owner:Key", Ask.LEASE: "owner:Lease", Ask.SHARE: "owner:NewShare"}
 MAX_DETAIL = 400  # characters of a refusal's detail in the journal
 
 
@@ -62,6 +65,8 @@ class _Proved:
     statement: Release
     expires: Milliseconds
     evidence: Evidence
+    accepted: tuple[dict[int, bytes], ...]
+    """The measurement sets it was verified against."""
 
     @property
     def image(self) -> bytes:
@@ -75,27 +80,30 @@ class ReleaseAnswer:
 
     sealed: bytes | None
     lease: bytes
+    drawn: Drawn | None = None
+    """A new share's copies, where one was asked for."""
 
 
 def release(owner: Owner, request: ReleaseRequest) -> ReleaseAnswer:
     """Decide and answer; journaled either way. Raises ReleaseRefused.
 
     1. the statement is a `release` for this authority, with a challenge it issued that has not expired;
-    2. D is registered;
+    2. D is registered; for class `reseal` a reseal order stands, and only its measurements count (lifecycle.md 3.2);
     3. the document verifies now, under this state's anchors, with registers 0, 1, 2 and 16 of that model and the nonce
        of the challenge;
     4. it vouches for exactly this statement;
     5. the challenge is used for the first time, and the boot's genesis, model and request number fit what is known;
     6. model, image and boot are not revoked, the version is at its floor or over, a purpose at least is granted, and
        the guard allows the use;
-    7. the blob, there if and only if the key was asked for, opens for this model and its purpose class.
+    7. the blob, there if and only if the key was asked for, opens for this model and its purpose class; a new share is
+       for class `reseal` alone.
     """
     now = owner.clock()
     try:
         statement, expires = _addressed(owner, request, now)  # 1
-        model = _registered(owner, statement)  # 2
+        model = _registered(owner, statement, now)  # 2
         evidence = _verified(owner, request, statement, model, now)  # 3, 4
-        return _decided(owner, _Proved(request, statement, expires, evidence), now)  # 5, 6, 7
+        return _decided(owner, _Proved(request, statement, expires, evidence, model.measurements), now)  # 5, 6, 7
     except ReleaseRefused as refusal:
         _journal_refusal(owner, request, refusal, now)
         raise
@@ -115,12 +123,24 @@ def _addressed(owner: Owner, request: ReleaseRequest, now: Milliseconds) -> tupl
         raise ReleaseRefused("challenge", str(error), verified=False) from error
 
 
-def _registered(owner: Owner, statement: Release) -> RegisteredModel:
+def _registered(owner: Owner, statement: Release, now: Milliseconds) -> RegisteredModel:
     with owner.state.transaction() as transaction:
-        model = transaction.model(statement.model)
+        model = _known(transaction, statement, now, verified=False)
     if model is None:
         raise ReleaseRefused("model", "the model is not registered", verified=False)
     return model
+
+
+def _known(
+    transaction: Transaction, statement: Release, now: Milliseconds, *, verified: bool
+) -> RegisteredModel | None:
+    model = transaction.model(statement.model)
+    if model is None or not wants_reseal(statement):
+        return model
+    order = transaction.reseals.of(statement.model, now)
+    if order is None:
+        raise ReleaseRefused("reseal", "no order to seal this model anew stands", verified=verified)
+    return for_reseal(model, order)
 
 
 def _verified(
@@ -151,7 +171,7 @@ def _decided(owner: Owner, proved: "_Proved", now: Milliseconds) -> ReleaseAnswe
             granted = _granted(transaction, statement, model, now)
             decision = _guarded(owner, transaction, proved, granted, now)
             granted = _backed(granted, decision)
-            answer = _answer(owner, proved, model, granted, now)
+            answer = _answer(owner, transaction, proved, model, granted, now)
         except ReleaseRefused as error:
             refusal = error
         else:
@@ -164,6 +184,7 @@ def _decided(owner: Owner, proved: "_Proved", now: Milliseconds) -> ReleaseAnswe
                 "ttl_ms": model.ttl_ms,
                 "not_after_ms": end,
                 "image": proved.image,
+                "purpose_class": model.purpose_class,
                 "granted": encode_grants(granted.grants),
                 "barred": len(granted.barred),
                 "dropped": list(granted.dropped),
@@ -178,9 +199,12 @@ def _decided(owner: Owner, proved: "_Proved", now: Milliseconds) -> ReleaseAnswe
 def _fits(transaction: Transaction, proved: "_Proved", now: Milliseconds) -> RegisteredModel:
     statement, expires = proved.statement, proved.expires
     # Read again under the write lock: a revocation that was answered before now is seen here.
-    model = transaction.model(statement.model)
+    model = _known(transaction, statement, now, verified=True)
     if not transaction.use_challenge(statement.challenge, expires, now):
         raise ReleaseRefused("replayed", "the challenge was used before", verified=True)
+    if model is not None and model.measurements != proved.accepted:
+        # A registration or an order that was answered meanwhile counts: asked again, it is judged by that.
+        raise ReleaseRefused("challenge", "what is accepted for this model has changed meanwhile", verified=True)
     boot = transaction.boot(statement.boot_id)
     if boot is not None and (boot.genesis, boot.model) != (statement.genesis, statement.model):
         raise ReleaseRefused("boot", "this boot id came with another genesis or model before", verified=True)
@@ -229,7 +253,7 @@ def _guarded(
     use = Use(
         Face.OWNER,
         f"enclave:{proved.image.hex()}",
-        "owner:Key" if statement.ask is Ask.KEY else "owner:Lease",
+        _OPERATIONS[statement.ask],
         statement.model.hex(),
         purpose=reasons[0],
         also=tuple(reasons[1:]),
@@ -252,11 +276,17 @@ def _backed(granted: purposes.Granted, decision: Decision) -> purposes.Granted:
 
 
 def _answer(
-    owner: Owner, proved: "_Proved", model: RegisteredModel, granted: purposes.Granted, now: Milliseconds
+    owner: Owner,
+    transaction: Transaction,
+    proved: "_Proved",
+    model: RegisteredModel,
+    granted: purposes.Granted,
+    now: Milliseconds,
 ) -> ReleaseAnswer:
     request, statement = proved.request, proved.statement
     digest = statement_digest(statement)
-    sealed = _sealed_share(owner, request, statement, model, digest)
+    sealed = _sealed_share(owner, transaction, request, statement, model, digest)
+    drawn = _drawn_share(owner, transaction, statement, model, digest)
     lease = Lease(
         source=owner.identity.name,
         boot_id=statement.boot_id,
@@ -269,11 +299,33 @@ def _answer(
         ttl_ms=model.ttl_ms,
         not_after=Milliseconds(now + model.ttl_ms),
     )
-    return ReleaseAnswer(sealed, sign_lease(lease, owner.keys.lease))
+    signed = sign_lease(lease, owner.keys.lease)
+    return ReleaseAnswer(sealed if drawn is None else drawn.sealed, signed, drawn)
+
+
+def _drawn_share(
+    owner: Owner, transaction: Transaction, statement: Release, model: RegisteredModel, digest: StatementDigest
+) -> Drawn | None:
+    if statement.ask is not Ask.SHARE:
+        return None
+    if model.purpose_class != RESEAL:
+        raise ReleaseRefused("ask", "a new share is for an enclave that seals the model anew", verified=True)
+    if statement.release_key is None:
+        raise ReleaseRefused("statement", "expected a hybrid release key, got an RSA key", verified=True)
+    try:
+        info = length_prefixed(labels.RELEASE_SEAL, digest)
+        return draw(owner, transaction, statement, model, statement.release_key, info)
+    except (EvidenceError, ValueError) as error:
+        raise ReleaseRefused("statement", "the release key is no hybrid key", verified=True) from error
 
 
 def _sealed_share(
-    owner: Owner, request: ReleaseRequest, statement: Release, model: RegisteredModel, digest: StatementDigest
+    owner: Owner,
+    transaction: Transaction,
+    request: ReleaseRequest,
+    statement: Release,
+    model: RegisteredModel,
+    digest: StatementDigest,
 ) -> bytes | None:
     if (statement.ask is Ask.KEY) != (request.blob is not None):
         raise ReleaseRefused("blob", "expected a blob if and only if the key is asked for", verified=True)
@@ -284,7 +336,9 @@ def _sealed_share(
     try:
         # After a restore the manifest's blob stands for one that is wrapped under the new key.
         blob = owner.rewrapped.get(blob_digest(request.blob), request.blob)
-        share = open_share(owner.keystore, owner.identity.key_id, blob, model.model, model.purpose_class)
+        share = open_share(
+            owner.keystore, owner.wrapping.active(transaction.connection), blob, model.model, model.purpose_class
+        )
         return seal(share, statement.release_key, info=length_prefixed(labels.RELEASE_SEAL, digest))
     except BlobRefused as error:
         raise ReleaseRefused("blob", str(error), verified=True) from error

@@ -34,6 +34,7 @@ from anchorhold.authority.owner.keys import SigningKeys, make_sealed_keys, open_
 from anchorhold.authority.owner.shares import KeptShare, Shares
 from anchorhold.authority.owner.standing import Floor, Revoked
 from anchorhold.authority.owner.state import SCHEMA, Identity, State
+from anchorhold.authority.owner.wrapping import Wrapping
 from anchorhold.authority.place import has_database
 from anchorhold.authority.tls import make_tls
 
@@ -128,6 +129,7 @@ def make(  # noqa: PLR0913 - a new authority and a restored one, each part by it
     with state.transaction() as transaction:
         Guard.establish(SCHEMA, transaction.connection, state_dir, owner_policy(approving), now)
         enrol(Memory(SCHEMA, transaction.connection), BOOTSTRAP, Role.ADMINISTRATOR, token, now)
+        Wrapping(SCHEMA).add(transaction.connection, identity.key_id, now)
         body: dict[str, canonical.Value] = {**asdict(public), "keystore": store.kind}
         if restored is not None:
             body["restored"] = dict(restored.facts)

@@ -61,6 +61,15 @@ class Shares:
             for row in rows
         )
 
+    def drop(self, connection: Connection, blob: Sha384) -> None:
+        """A share that opens nowhere any more."""
+        connection.execute(sql.delete(self._table).where(self._table.c.blob == blob))
+
+    def classes(self, connection: Connection, model: ModelDigest) -> tuple[str, ...]:
+        """The purpose classes that shares of this model were ever wrapped for, in order."""
+        wanted = sql.select(self._table.c.purpose_class).where(self._table.c.model == model).distinct()
+        return tuple(sorted(connection.execute(wanted).scalars()))
+
     def rewrapped(self, connection: Connection) -> Mapping[bytes, bytes]:
         """Blobs of manifests, by digest, that open as another blob here: those of before a restore."""
         return {one.blob: one.wrapped for one in self.all(connection) if blob_digest(one.wrapped) != one.blob}

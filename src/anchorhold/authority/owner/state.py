@@ -20,8 +20,10 @@ from anchorhold.authority.journal import Journal
 from anchorhold.authority.owner import standing
 from anchorhold.authority.owner.denials import Budget
 from anchorhold.authority.owner.keys import CHALLENGE_USE
+from anchorhold.authority.owner.reseal_table import Reseals
 from anchorhold.authority.owner.shares import Shares
 from anchorhold.authority.owner.standing import Standing
+from anchorhold.authority.owner.wrapping import Wrapping
 from anchorhold.authority.store import Store, new_store
 
 FACE = "owner"
@@ -95,6 +97,8 @@ _heartbeat = sql.Table(
 )
 Journal.define(_TABLES)
 Shares.define(_TABLES)
+Wrapping.define(_TABLES)
+Reseals.define(_TABLES)
 standing.define(_TABLES)
 Guard.define(_TABLES)
 SCHEMA = _TABLES
@@ -102,7 +106,10 @@ SCHEMA = _TABLES
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this authority is. The anchor class is fixed at init: keys made under it never migrate."""
+    """Who this authority is. The anchor class is fixed at init: keys made under it never migrate.
+
+    `key_id` is its first wrapping key; which one is current is `wrapping.py`'s.
+    """
 
     name: str
     custodian: str
@@ -148,6 +155,7 @@ class Transaction:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.standing = Standing(_TABLES, connection)
+        self.reseals = Reseals(_TABLES, connection)
 
     def model(self, model: ModelDigest) -> RegisteredModel | None:
         row = self.connection.execute(sql.select(_models).where(_models.c.model == model)).mappings().first()

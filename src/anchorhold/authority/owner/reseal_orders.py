@@ -1,0 +1,71 @@
+"""Orders to seal a model anew: which enclave may have its share for that, until when (docs/spec/lifecycle.md 3.2).
+
+For that enclave alone the model's own revocation does not count. Everything else that stands in a release's way does.
+"""
+
+from dataclasses import replace
+
+from anchorhold.attestation import canonical
+from anchorhold.attestation.binding import Release
+from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.policy import service_policy
+from anchorhold.attestation.purpose import RESEAL
+from anchorhold.attestation.types import ModelDigest
+from anchorhold.authority.owner.authority import Owner
+from anchorhold.authority.owner.desk import checked_desk_reason
+from anchorhold.authority.owner.desk_refused import DeskRefused
+from anchorhold.authority.owner.reseal_table import ResealOrder
+from anchorhold.authority.owner.state import RegisteredModel
+
+MAX_LIFE_MS = 7 * 86_400_000  # of an order: the largest model takes hours, and a forgotten one is a standing hole
+
+
+def order(owner: Owner, given: ResealOrder) -> None:
+    """From now on that enclave may. In the place of an order before. Raises DeskRefused."""
+    checked_desk_reason(given.reason)
+    try:
+        policy = service_policy(owner.platforms, given.measurements)
+    except EvidenceError as error:
+        raise DeskRefused(error.code, str(error)) from error
+    with owner.state.transaction() as transaction:
+        now = owner.clock()
+        if transaction.model(given.model) is None:
+            raise DeskRefused("model", "the model is not registered")
+        if not now < given.expires <= now + MAX_LIFE_MS:
+            raise DeskRefused("expires", f"expected after {now} and by {now + MAX_LIFE_MS}, got {given.expires}")
+        transaction.reseals.put(given, now)
+        body: dict[str, canonical.Value] = {
+            "model": given.model,
+            "policy": policy.digest,
+            "measurements": [{str(i): v for i, v in accepted.items()} for accepted in policy.measurements],
+            "expires": given.expires,
+            "reason": given.reason,
+        }
+        owner.journal.append(transaction.connection, now, "reseal-order", body)
+
+
+def withdraw(owner: Owner, model: ModelDigest, reason: str) -> None:
+    """No enclave may any more. Raises DeskRefused where there is no order."""
+    checked_desk_reason(reason)
+    with owner.state.transaction() as transaction:
+        if not transaction.reseals.drop(model):
+            raise DeskRefused("model", "no order to seal this model anew stands")
+        body: dict[str, canonical.Value] = {"model": model, "reason": reason}
+        owner.journal.append(transaction.connection, owner.clock(), "reseal-order-end", body)
+
+
+def wants_reseal(statement: Release) -> bool:
+    """Whether a request is for that purpose class: its one reason code, alone."""
+    return tuple(one.reason for one in statement.purposes) == (RESEAL,)
+
+
+def for_reseal(model: RegisteredModel, order: ResealOrder) -> RegisteredModel:
+    """What this model is to the enclave of that order: its share for class `reseal`, revoked or not, for that alone."""
+    return replace(
+        model,
+        measurements=order.measurements,
+        purposes=(RESEAL,),
+        tenants=(),
+        purpose_class=RESEAL,
+        revoked_at=None,
+    )

@@ -1,0 +1,285 @@
+"""`anchorhold authority incident open|contain|reencrypt|report`: a compromised key, from the first word to the report.
+
+The owner's journal is the incident's memory: a command that was cut off is given again, and goes on where it was.
+"""
+
+import argparse
+import json
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anchorhold.attestation import canonical
+from anchorhold.attestation.types import ModelDigest
+from anchorhold.authority.incident.report import as_json, as_markdown
+from anchorhold.authority.incident.silence import Silence, proved
+from anchorhold.authority.kms.client import KmsFailed
+from anchorhold.authority.owner.client import AdminFailed
+from anchorhold.cli.incident_facts import KmsSource, gather, incident_of, last_lease_end, silences
+from anchorhold.cli.main import REFUSED, CommandError
+from anchorhold.cli.page import page
+from anchorhold.cli.revoke import order
+from anchorhold.cli.target import Target, add_target_options, failed
+from anchorhold.cli.times import now_ms
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
+
+TAG = "anchorhold-incident"
+POLL_S = 0.5
+MAX_WAIT_S = 7_200  # two of the longest leases
+GRACE_MS = 1_000  # past the last lease's end: clocks of authority and command
+DELETION_DAYS = 7  # the shortest that AWS allows: until then an auditor may still ask for the old key
+_CODES = "0 done, 1 silence is not proved or an authority refused, 2 cannot run"
+
+
+def add_incident(commands: "Subparsers") -> None:
+    """Adds `incident` with its commands."""
+    group = commands.add_parser(
+        "incident",
+        help="a compromised key: open, contain, reencrypt, report",
+        **page(
+            """Lead an incident from its opening to its report. Every step is in the owner's journal, and where the KMS
+            takes tags, in the KMS's: given again after a crash, a command goes on where it was.""",
+            example="""
+                anchorhold authority incident open --stack .cache/sim --reason 'laptop stolen'
+                anchorhold authority incident contain INC-3f9a12 --stack .cache/sim
+                anchorhold authority incident reencrypt INC-3f9a12 --stack .cache/sim --out resealed
+                anchorhold authority incident report INC-3f9a12 --stack .cache/sim --out report""",
+            codes=_CODES,
+        ),
+    )
+    steps = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    opened = _command(steps, "open", "say that a key or a model is compromised; prints the incident's id", _open)
+    opened.add_argument("--id", metavar="ID", help="by default one is drawn")
+    opened.add_argument("--model", metavar="ID", help="its digest D; with --stack also the model's id")
+    opened.add_argument("--key", default="", metavar="ID", help="KMS key ARN or wrapping key; none: the model as such")
+    contain = _command(steps, "contain", "revoke at both authorities, then wait until silence is proved", _contain)
+    contain.add_argument(
+        "--no-wait", dest="wait", action="store_false", help="judge now, do not wait for leases to end"
+    )
+    again = _command(steps, "reencrypt", "seal the model anew under new keys, end the old ones", _reencrypt)
+    again.add_argument("--out", type=Path, required=True, metavar="DIR", help="the sealed model to make")
+    report = _command(steps, "report", "write every use of the key, and the proof of silence", _report)
+    report.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets report.json and report.md")
+    for parser in (contain, again, report):
+        parser.add_argument("incident", metavar="ID", help="what `incident open` printed")
+        parser.set_defaults(model=None)
+    for parser in (contain, report):
+        parser.add_argument("--kms-state", type=Path, metavar="DIR", help="read the KMS's journal in its state folder")
+        parser.add_argument("--kms-journal", type=Path, metavar="FILE", help="or its export, JSON lines")
+        parser.add_argument("--kms-journal-key", metavar="HEX", help="the key that signs that journal")
+
+
+def _command(
+    steps: "Subparsers", name: str, what: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    example = f"anchorhold authority incident {name} {'--reason lost' if name == 'open' else 'INC-3f9a12'}"
+    parser = steps.add_parser(name, help=what, **page(f"{what[0].upper()}{what[1:]}.", example=example, codes=_CODES))
+    parser.add_argument("--reason", default="incident", metavar="TEXT", help="for the journals, at most 128 bytes")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_target_options(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _open(options: argparse.Namespace) -> int:
+    target = Target.of(options)
+    incident = options.id or f"INC-{secrets.token_hex(4)}"
+    said = {"kms_key": target.key_arn}
+    seq = _note(target, incident, "open", target.model, options.key, options.reason, said)
+    tagged = _tag(target, incident)
+    _show(options, {"incident": incident, "model": target.model.hex(), "owner_entry": seq, "kms": tagged})
+    return 0
+
+
+def _contain(options: argparse.Namespace) -> int:
+    target, source = _target(options)
+    facts = gather(target, options.incident, source)
+    named = _for_model(target, facts.model)
+    ordered = order(named, "both" if named.key_arn else "owner", f"{options.incident}: {options.reason}"[:128])
+    for failure in ordered.failed:
+        sys.stderr.write(f"anchorhold: {failure} (done at the {ordered.at}, which suffices)\n")
+    _note(target, options.incident, "contain", facts.model, facts.key, options.reason, {"at": ordered.at})
+    facts = gather(target, options.incident, source)
+    if options.wait:
+        _wait(last_lease_end(facts) - facts.owner_now + GRACE_MS)
+        facts = gather(target, options.incident, source)
+    found = silences(target, facts)
+    if proved(found):
+        said = {one.authority: one.why for one in found}
+        _note(target, options.incident, "silent", facts.model, facts.key, options.reason, said)
+    if options.json:
+        print(json.dumps({"silent": proved(found), "authorities": [asdict(one) for one in found]}, indent=2))
+    else:
+        print("\n".join(_silence_lines(found)))
+    return 0 if proved(found) else REFUSED
+
+
+def _reencrypt(options: argparse.Namespace) -> int:
+    target = Target.of(options, model=False)
+    facts = gather(target, options.incident, KmsSource(None, None, None))
+    if not any(one.step == "silent" for one in facts.steps):
+        raise CommandError("silence was not proved yet: what runs could be renewed", hint="incident contain", code=1)
+    if options.stack is None:
+        _show(options, {"incident": options.incident, "steps": _steps_by_hand(facts.model)})
+        return 0
+    from anchorhold.cli.reseals import reseal_stack, resealed_facts
+
+    reason = f"{options.incident}: {options.reason}"[:128]
+    resume = options.out.exists()
+    done = resealed_facts(options.stack, options.out) if resume else reseal_stack(options.stack, options.out, reason)
+    ended = _end_old_keys(target, done["old"], reason)
+    said: dict[str, canonical.Value] = {
+        "manifest": str(done["manifest"]),
+        "before": str(done["before"]),
+        **{f"new_{name}": key for name, key in _texts(done["new"]).items()},
+        **{f"old_{name}": key for name, key in _texts(done["old"]).items()},
+        **ended,
+    }
+    _note(target, options.incident, "reencrypt", facts.model, facts.key, options.reason, said)
+    _show(options, {"incident": options.incident, **done, "ended": ended})
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    target, source = _target(options)
+    facts = gather(target, options.incident, source)
+    incident = incident_of(target, options.incident, facts)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, text in (("report.json", as_json(incident)), ("report.md", as_markdown(incident))):
+        (options.out / f".{name}").write_text(text)
+        (options.out / f".{name}").replace(options.out / name)
+    heads = {one.authority: one.digest for one in incident.heads}
+    _note(target, options.incident, "report", facts.model, facts.key, options.reason, dict(heads))
+    _show(
+        options,
+        {
+            "incident": options.incident,
+            "silent": incident.silent,
+            "uses": len(incident.uses),
+            "denials": incident.denials,
+            "report": str(options.out / "report.md"),
+        },
+    )
+    return 0 if incident.silent else REFUSED
+
+
+def _target(options: argparse.Namespace) -> tuple[Target, KmsSource]:
+    target = Target.of(options, model=False)
+    state = options.kms_state
+    if state is None and options.kms_journal is None and options.stack is not None and target.credentials is not None:
+        state = target.credentials.parent  # a simulated stack's KMS is a folder beside its credentials
+    return target, KmsSource(state, options.kms_journal, options.kms_journal_key)
+
+
+def _for_model(target: Target, model: ModelDigest) -> Target:
+    return replace(target, model=model)
+
+
+def _wait(ms: int) -> None:
+    """Until leases have ended; said every few seconds, so that nobody takes it for a hang."""
+    until = time.monotonic() + min(max(ms, 0) / 1000, MAX_WAIT_S)
+    while (left := until - time.monotonic()) > 0:
+        sys.stderr.write(f"waiting for the last lease to end: {left:.0f} s\n")
+        sys.stderr.flush()
+        time.sleep(min(left, 10 * POLL_S))
+
+
+def _note(
+    target: Target,
+    incident: str,
+    step: str,
+    model: ModelDigest,
+    key: str,
+    reason: str,
+    facts: Mapping[str, canonical.Value],
+) -> int:
+    fields: dict[str, canonical.Value] = {
+        "incident": incident,
+        "step": step,
+        "model": model,
+        "key": key,
+        "reason": reason,
+        "facts": dict(facts),
+    }
+    try:
+        seq = target.owner().call("incident", fields)["seq"]
+    except AdminFailed as error:
+        raise failed(f"incident: {error}", error.code) from error
+    assert isinstance(seq, int)
+    return seq
+
+
+def _kms(target: Target, operation: str, members: dict[str, object]) -> str:
+    """`done`, or the KMS's own refusal: what a KMS cannot do is said, and stops no incident."""
+    try:
+        target.kms().call(operation, members, at=datetime.fromtimestamp(now_ms() / 1000, UTC))
+    except KmsFailed as error:
+        return f"{operation}: {error.code}"
+    return "done"
+
+
+def _tag(target: Target, incident: str) -> str:
+    if not target.key_arn:
+        return "no KMS is named"
+    tags = [{"TagKey": TAG, "TagValue": incident}]
+    return _kms(target, "TagResource", {"KeyId": target.key_arn, "Tags": tags})
+
+
+def _end_old_keys(target: Target, old: object, reason: str) -> dict[str, str]:
+    ended: dict[str, str] = {}
+    for name, key in _texts(old).items():
+        if key.startswith("arn:"):
+            members: dict[str, object] = {"KeyId": key, "PendingWindowInDays": DELETION_DAYS}
+            ended[f"end_{name}"] = _kms(target, "ScheduleKeyDeletion", members)
+            continue
+        try:
+            target.owner().call("retire", {"key_id": key, "reason": reason, "lose": False})
+            ended[f"end_{name}"] = "retired"
+        except AdminFailed as error:
+            ended[f"end_{name}"] = str(error)[:256]
+    return ended
+
+
+def _texts(value: object) -> dict[str, str]:
+    return {str(name): str(text) for name, text in value.items()} if isinstance(value, dict) else {}
+
+
+def _steps_by_hand(model: ModelDigest) -> list[str]:
+    """What an operator of a platform that is not simulated does, in order (docs/spec/lifecycle.md 4)."""
+    return [
+        "anchorhold authority rotate --reason ID; CreateKey at the KMS, with nobody allowed to decrypt",
+        "resealing configuration: the deployment's, with purpose_class and purposes `reseal`, and new keys",
+        "new KMS key: GenerateDataKey for enclaves with these registers 0, 1, 2 and 16, Encrypt for the enclave",
+        "old KMS key: Decrypt for the same registers alone, then EnableKey",
+        f"owner face, POST /v1/admin/reseal: model {model.hex()}, these registers, an hour, the reason",
+        "start parent (with `resealed`) and enclave with that configuration; wait for its close record `resealed`",
+        "DisableKey and ScheduleKeyDeletion for the old KMS key; POST /v1/admin/reseal-end",
+        "anchorhold model sign DIR --before OLD --signer S --root PEM --transcript LOG --trust TRUST",
+        "deploy it; anchorhold authority retire --key OLD; anchorhold authority reinstate",
+    ]
+
+
+def _silence_lines(found: tuple[Silence, ...]) -> list[str]:
+    lines = [f"silence      {'PROVED' if proved(found) else 'NOT PROVED'}"]
+    for one in found:
+        at = f"entries 0 to {one.entries - 1} read"
+        lines.append(f"{one.authority:<12} {'proved' if one.proved else 'not proved'}: {one.why} ({at})")
+    return lines
+
+
+def _show(options: argparse.Namespace, fields: Mapping[str, object]) -> None:
+    if options.json:
+        print(json.dumps(dict(fields), indent=2))
+        return
+    for name, value in fields.items():
+        if isinstance(value, list):
+            print("\n".join(f"{number}. {one}" for number, one in enumerate(value, 1)))
+        else:
+            print(f"{name:<12} {value}")

@@ -1,0 +1,215 @@
+"""What an incident's commands read: journals of both authorities, checked from the first entry, and the transcript."""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.journal import JournalEntry, check_journal, entry_digest
+from anchorhold.attestation.transcript.bodies import KeyDeny, KeyRelease
+from anchorhold.attestation.types import Milliseconds, ModelDigest
+from anchorhold.authority.incident.report import Ended, Head, Incident, Step
+from anchorhold.authority.incident.silence import Silence, kms_silence, owner_silence
+from anchorhold.authority.incident.uses import KMS, OWNER, KmsEvent, kms_events, kms_uses, owner_uses
+from anchorhold.authority.owner.client import AdminFailed
+from anchorhold.cli.deaths import TranscriptUnreadable, lives, unverified_entries
+from anchorhold.cli.main import REFUSED, CommandError
+from anchorhold.cli.target import Target, failed
+from anchorhold.cli.times import now_ms
+
+PROPAGATION_MS = 0  # of the KMS face: an answered DisableKey is obeyed by the next call. AWS says "a few seconds"
+PAGE = 512  # entries read at once
+NOT_CHECKED = (
+    "what an attacker did with plaintext taken from elsewhere than through these keys",
+    "that the journals shown are the only ones: heads in a witnessed log tell (anchorhold authority export)",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KmsSource:
+    """Where the KMS's journal is: a state folder, or its export with the journal key."""
+
+    state: Path | None
+    file: Path | None
+    key: str | None
+
+    @property
+    def given(self) -> bool:
+        """Whether there is one."""
+        return self.state is not None or self.file is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A journal whose signatures and chain hold."""
+
+    entries: tuple[JournalEntry, ...]
+    head: Head
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All there is about one incident now."""
+
+    owner: Read
+    kms: Read | None
+    steps: tuple[Step, ...]
+    model: ModelDigest
+    key: str
+    ttl_ms: int
+    owner_now: Milliseconds
+
+
+def gather(target: Target, incident: str, source: KmsSource) -> Facts:
+    """Raises CommandError for an incident that nobody opened, a journal that does not hold, or an authority away."""
+    status = _call(target, "status")
+    key = status["journal_key"]
+    assert isinstance(key, bytes)
+    raw = _call(target, "journal")["entries"]
+    assert isinstance(raw, list)
+    owner = _checked(OWNER, [one for one in raw if isinstance(one, bytes)], key)
+    noted = [one for one in owner.entries if one.type == "incident" and one.body.get("incident") == incident]
+    opened = next((one for one in noted if one.body.get("step") == "open"), None)
+    if opened is None:
+        raise CommandError(f"incident {incident!r} was not opened here", hint="anchorhold authority incident open")
+    model, compromised, now = opened.body["model"], opened.body["key"], status["now"]
+    assert isinstance(model, bytes)
+    assert isinstance(now, int)
+    steps = tuple(_step(one) for one in noted)
+    read = _kms(source) if source.given else None
+    return Facts(owner, read, steps, ModelDigest(model), str(compromised), _ttl(status, model), Milliseconds(now))
+
+
+def silences(target: Target, facts: Facts) -> tuple[Silence, ...]:
+    """What each authority's journal proves."""
+    found = [owner_silence(facts.owner.entries, facts.model, facts.owner_now)]
+    if facts.kms is not None and target.key_arn:
+        events = kms_events(facts.kms.entries)
+        key = _arn(target, facts, events)
+        found.append(
+            kms_silence(events, key, facts.ttl_ms, PROPAGATION_MS, facts.kms.head.entries, Milliseconds(now_ms()))
+        )
+    return tuple(found)
+
+
+def incident_of(target: Target, incident: str, facts: Facts) -> Incident:
+    """Everything a report says."""
+    uses = list(owner_uses(facts.owner.entries, facts.model))
+    not_checked = list(NOT_CHECKED)
+    ends, boots = _transcript(target, facts.model)
+    if ends is None:
+        not_checked.append("the enclaves' own records of their end: no transcript was given")
+    if facts.kms is None:
+        not_checked.append("the KMS's journal: none was given")
+    else:
+        events = kms_events(facts.kms.entries)
+        uses += kms_uses(events, _arn(target, facts, events), boots)
+    return Incident(
+        incident=incident,
+        model=facts.model.hex(),
+        key=facts.key,
+        made=Milliseconds(now_ms()),
+        steps=facts.steps,
+        silences=silences(target, facts),
+        ends=ends or (),
+        uses=sorted(uses, key=lambda one: (one.t, one.authority, one.seq)),
+        heads=[facts.owner.head, *([] if facts.kms is None else [facts.kms.head])],
+        not_checked=not_checked,
+    )
+
+
+def last_lease_end(facts: Facts) -> Milliseconds:
+    """Of the leases that the owner signed for serving."""
+    return owner_silence(facts.owner.entries, facts.model, facts.owner_now).last_lease_end
+
+
+def _arn(target: Target, facts: Facts, events: Sequence[KmsEvent]) -> str:
+    """The KMS key: the one named as compromised, the one of the first step that says, or the target's."""
+    if facts.key.startswith("arn:"):
+        return facts.key
+    said = next((str(one.facts["kms_key"]) for one in facts.steps if one.facts.get("kms_key")), "")
+    known = {key for one in events for key in one.keys}
+    return said if said in known else target.key_arn
+
+
+def _transcript(target: Target, model: ModelDigest) -> tuple[tuple[Ended, ...] | None, Mapping[str, str]]:
+    if target.transcript is None:
+        return None, {}
+    try:
+        found = lives(target.transcript, model)
+        entries = list(unverified_entries(target.transcript))
+    except TranscriptUnreadable as error:
+        raise CommandError(f"transcript: {error}") from error
+    boots = {
+        str(request): entry.boot.hex()
+        for entry in entries
+        if isinstance(entry.body, KeyRelease | KeyDeny)
+        and (request := entry.body.facts.get("kms_request_id")) is not None
+    }
+    ends = [
+        Ended(
+            life.boot.hex(),
+            "closed in order" if life.closed else "" if life.death is None else f"death: {life.death.reason}",
+            None if life.death is None else life.death.wiped_ms,
+        )
+        for life in found
+    ]
+    return tuple(ends), boots
+
+
+def _kms(source: KmsSource) -> Read:
+    if source.state is not None:
+        from anchorhold.authority.export.place import NoAuthority, open_place
+
+        try:
+            place = open_place(source.state)
+        except (NoAuthority, OSError, ValueError) as error:
+            raise CommandError(f"KMS journal: {error}") from error
+        raw: list[bytes] = []
+        while page := place.source.page(len(raw), PAGE):
+            raw += page
+        return _checked(KMS, raw, place.identity.key.public_bytes_raw())
+    assert source.file is not None
+    if source.key is None:
+        raise CommandError("KMS journal: its export needs --kms-journal-key")
+    try:
+        lines = [json.loads(line) for line in source.file.read_text().splitlines() if line.endswith("}")]
+        signed = {int(line["seq"]): base64.b64decode(line["signed"], validate=True) for line in lines}
+        key = bytes.fromhex(source.key)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CommandError(f"KMS journal: {str(source.file)!r} is not in the form: {type(error).__name__}") from error
+    return _checked(KMS, [signed[seq] for seq in sorted(signed)], key)
+
+
+def _checked(authority: str, raw: Sequence[bytes], key: bytes) -> Read:
+    try:
+        entries = check_journal(raw, Ed25519PublicKey.from_public_bytes(key))
+    except EvidenceError as error:
+        raise CommandError(f"the journal of {authority} does not hold: {error}", code=REFUSED) from error
+    digest = entry_digest(raw[-1]).hex() if raw else ""
+    return Read(entries, Head(authority, len(entries), digest, key.hex()))
+
+
+def _step(entry: JournalEntry) -> Step:
+    facts = entry.body["facts"]
+    assert isinstance(facts, dict)
+    return Step(entry.seq, entry.t, str(entry.body["step"]), str(entry.body["reason"]), facts)
+
+
+def _ttl(status: Mapping[str, object], model: bytes) -> int:
+    models = status.get("models")
+    for one in models if isinstance(models, list) else []:
+        if isinstance(one, dict) and one.get("model") == model and isinstance(one.get("ttl_ms"), int):
+            return int(one["ttl_ms"])
+    return 0
+
+
+def _call(target: Target, what: str) -> dict[str, object]:
+    try:
+        return dict(target.owner().call(what, {}))
+    except AdminFailed as error:
+        raise failed(f"owner authority: {error}", error.code) from error

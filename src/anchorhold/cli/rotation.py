@@ -1,0 +1,72 @@
+"""`anchorhold authority rotate|retire`: the owner face's wrapping key."""
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from anchorhold.authority.owner.client import AdminFailed
+from anchorhold.cli.page import page
+from anchorhold.cli.target import Target, add_target_options, failed
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
+
+_CODES = "0 done, 1 the authority refused, 2 cannot run"
+
+
+def add_rotation(commands: "Subparsers") -> None:
+    """Adds `rotate` and `retire`."""
+    rotate = commands.add_parser(
+        "rotate",
+        help="owner face: a new key to wrap shares under; old shares go on opening",
+        **page(
+            """Make a new wrapping key. Shares made from now on are under it; those made before go on opening until
+            their key is retired. A model gets under the new key by `anchorhold model reseal`.""",
+            example="anchorhold authority rotate --stack .cache/sim --reason yearly",
+            codes=_CODES,
+        ),
+    )
+    retire = commands.add_parser(
+        "retire",
+        help="owner face: destroy an old wrapping key, and every share under it, for good",
+        **page(
+            """Destroy a wrapping key. Refused for the current one, and while a model's only shares are under it: seal
+            that model anew first, or say --lose.""",
+            example="anchorhold authority retire --stack .cache/sim --key owner-3f9a... --reason incident-7",
+            codes=_CODES,
+        ),
+    )
+    retire.add_argument("--key", required=True, metavar="ID", help="as `authority status --json` names it")
+    retire.add_argument("--lose", action="store_true", help="also where models lose their only shares with it")
+    for parser, run in ((rotate, _rotate), (retire, _retire)):
+        parser.add_argument("--reason", required=True, metavar="TEXT", help="for the journal, at most 128 bytes")
+        parser.add_argument("--json", action="store_true", help="print JSON")
+        add_target_options(parser)
+        parser.set_defaults(run=run)
+
+
+def _rotate(options: argparse.Namespace) -> int:
+    try:
+        answer = Target.of(options, model=False).owner().call("rotate", {"reason": options.reason})
+    except AdminFailed as error:
+        raise failed(f"rotate: {error}", error.code) from error
+    key = str(answer["key_id"])
+    print(json.dumps({"key_id": key}) if options.json else f"wrapping key {key}: current from now on")
+    return 0
+
+
+def _retire(options: argparse.Namespace) -> int:
+    fields = {"key_id": options.key, "reason": options.reason, "lose": options.lose}
+    try:
+        answer = Target.of(options, model=False).owner().call("retire", fields)
+    except AdminFailed as error:
+        raise failed(f"retire: {error}", error.code) from error
+    given = answer["lost"]
+    lost = [one.hex() for one in given if isinstance(one, bytes)] if isinstance(given, list) else []
+    if options.json:
+        print(json.dumps({"key_id": options.key, "lost": lost}))
+    else:
+        print(f"wrapping key {options.key}: destroyed")
+        for model in lost:
+            print(f"lost         model {model}: its only shares were under that key")
+    return 0
