@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
-from tests.authority.guard.cases import CASES, Case, entries
+from tests.authority.guard.cases import Case, entries
 from tests.authority.guard.conftest import SIGNER, hex_of
+from tests.authority.guard.doors import asked as at_desk
+from tests.authority.guard.doors import at, last_rule
 from tests.authority.kms.conftest import Kms, KmsError
 
 from anchorhold.attestation import canonical
@@ -22,7 +24,6 @@ from anchorhold.attestation.purpose import Purpose
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.guard import Face, Use
 from anchorhold.authority.guard.memory import Memory
-from anchorhold.authority.guard.operators import TOKEN_FILE
 from anchorhold.authority.guard.reading import read_policy
 from anchorhold.authority.guard.switch import KillFile, Latch
 from anchorhold.authority.guard.tickets import Ticket, sign_ticket
@@ -40,10 +41,6 @@ FAULTS = {
     "guard-budget": "ThrottlingException",
     "guard-burst": "ThrottlingException",
 }
-
-
-def at(face: Face) -> list[Case]:
-    return [case for case in CASES if face in case.faces]
 
 
 # A release always has a purpose and no role: those two rules are about orders, below.
@@ -65,20 +62,7 @@ def authority(tmp_path: Path) -> Iterator[Authority]:
 
 def asked(kms: Kms, act: str, token: str | None = None, **fields: canonical.Value) -> dict[str, canonical.Value]:
     """One act at the KMS face's desk."""
-    bearer = token or (kms.folder / TOKEN_FILE).read_text().strip()
-    answer = TestClient(kms.app).post(
-        f"/v1/admin/guard/{act}", content=canonical.encode(fields), headers={"Authorization": f"Bearer {bearer}"}
-    )
-    members = canonical.decode(answer.content, "answer", limit=1 << 20)
-    assert isinstance(members, dict)
-    assert answer.status_code == 200, members
-    return members
-
-
-def last_rule(answer: dict[str, canonical.Value]) -> object:
-    denials = answer["denials"]
-    assert isinstance(denials, list)
-    return denials[0]["rule"] if denials else None
+    return at_desk(kms.app, kms.folder, act, token, **fields)
 
 
 def _ticketed(kms: Kms, policy: dict[str, object], arn: str, purpose: str) -> None:
