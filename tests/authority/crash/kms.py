@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.authority.crash.answered import Answers, Lost, Told
 from tests.authority.crash.face import FaceProcess
+from tests.authority.crash.guarding import desk, latched
 from tests.authority.crash.nursery import ForkedFace
 from tests.authority.crash.seeded import Seeded
 
@@ -27,6 +28,11 @@ REGION = "eu-central-1"
 CONTENT_TYPE = "application/x-amz-json-1.1"
 OUR_FAULT = 500
 MAX_ANSWER = 1 << 20
+# One caller does everything here: what keeps callers apart is not what is killed.
+OPEN = {
+    "version": 1,
+    "allow": [{"name": "all", "faces": ["kms"], "principals": ["*"], "operations": ["*"], "keys": ["*"]}],
+}
 
 
 class NoAnswer(Exception):
@@ -64,7 +70,9 @@ class KmsLoad:
         pki = SimulatedPki.create(datetime.fromtimestamp(now / 1000, UTC))
         state_dir = folder / "kms"
         setup.init(state_dir, "simulated", [pki.anchor], now=now, database=database)
-        return cls(state_dir, FaceProcess(state_dir))
+        process = FaceProcess(state_dir)
+        desk(state_dir, process.port).call("guard/put", {"policy": json.dumps(OPEN)})
+        return cls(state_dir, process)
 
     def client(self, chance: Seeded, stop: threading.Event) -> None:
         """Asks for one thing after the other until it is told to stop, or nobody answers."""
@@ -173,6 +181,8 @@ class KmsLoad:
             # A read of at most so many bytes does not say that the connection broke.
             raise NoAnswer(operation)
         if response.status >= OUR_FAULT:
+            raise OurFault(operation)
+        if b"KMSInvalidStateException" in raw and latched(self.state_dir):
             raise OurFault(operation)
         if response.status != http.HTTPStatus.OK:
             raise Lost(f"{operation} was refused: {raw[:300]!r}")

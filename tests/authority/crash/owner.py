@@ -11,6 +11,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.authority.crash.answered import Answers, Lost, Told
 from tests.authority.crash.face import FaceProcess
+from tests.authority.crash.guarding import GuardLoad, latched, voice
 from tests.authority.crash.seeded import Seeded
 
 from anchorhold.attestation.binding import Ask
@@ -22,10 +23,14 @@ from anchorhold.authority.journal import JournalEntry
 from anchorhold.authority.owner.client import AdminFailed
 from anchorhold.authority.owner.setup import init
 from anchorhold.enclave.keys.source import Refused, SourceUnavailable
-from anchorhold.sim.owner_face import PURPOSE, Authority, Clock, descriptor
+from anchorhold.sim.owner_face import IMAGE, PURPOSE, Authority, Clock, descriptor
 from anchorhold.sim.pki import SimulatedPki
 
-_FIELD = {"register": "ttl_ms", "share": "version", "revoke": "reason", "reinstate": "reason", "tenant": "tenant"}
+_FIELD = {
+    "register": "model", "release": "lease_id", "share": "version", "revoke": "reason", "reinstate": "reason",
+    "tenant": "tenant", "guard-policy": "new", "guard-ticket": "ticket", "guard-kill": "reason", "guard-propose": "id",
+}  # fmt: skip
+PRINCIPAL = "enclave:" + IMAGE[0].hex()
 
 
 class RealClock(Clock):
@@ -64,26 +69,60 @@ class OwnerLoad:
     answers: Answers = field(default_factory=Answers)
     models: dict[bytes, Known] = field(default_factory=dict)
 
+    guard: GuardLoad = field(init=False)
+
+    def __post_init__(self) -> None:
+        at = self.authority
+        self.guard = GuardLoad(at.order, at.client, at.clock.ms, self.answers)
+        self.guard.begin()
+
     def client(self, chance: Seeded, stop: threading.Event) -> None:
         """Asks for one thing after the other until it is told to stop, or nobody answers."""
         mine: list[ModelDigest] = []
-        try:
-            while not stop.is_set():
+        while not stop.is_set():
+            before = self.guard.standing()
+            try:
                 self._once(chance, mine)
-        except (AdminFailed, SourceUnavailable) as error:
-            # A fault said by the authority is one that it noticed; the rest is the kill.
-            if getattr(error, "code", "") == "unavailable":
-                self.answers.fault()
-                time.sleep(0.01)
-                self.client(chance, stop)
+            except SourceUnavailable:
+                return
+            except AdminFailed as error:
+                if error.code in ("unavailable", "guard-log"):
+                    self._noticed(error.code)
+                elif error.code == "guard-kill" and self.guard.may_refuse(before):
+                    time.sleep(0.01)
+                elif error.code.startswith("guard"):
+                    raise Lost(f"an order was refused with {error}") from error
+                else:
+                    return  # the kill
+
+    def _noticed(self, code: str) -> None:
+        """A fault said by the authority is one that it noticed; from then on it serves nothing."""
+        if code != "unavailable" and not latched(self.authority.state_dir):
+            raise Lost(f"refused with {code}, and the latch is open")
+        self.answers.fault()
+        time.sleep(0.01)
 
     def _once(self, chance: Seeded, mine: list[ModelDigest]) -> None:
         if not mine or chance.below(8) == 0:
             mine.append(self._register(descriptor(secrets.token_hex(8)), chance))
             return
         model = mine[chance.below(len(mine))]
+        if chance.below(3) == 0:
+            self._guard(model, chance)
+            return
         deed = (self._release, self._release, self._share, self._revoke, self._reinstate, self._tenant)
         deed[chance.below(len(deed))](model)
+
+    def _guard(self, model: ModelDigest, chance: Seeded) -> None:
+        which = chance.below(7)
+        if which == 0:
+            self.guard.put()
+        elif which < 3:
+            self.guard.kill(rearm=chance.below(2) > 0)
+        elif which == 3:
+            self.guard.ticket(bytes(model), PRINCIPAL, PURPOSE)
+        else:
+            self.guard.approve(both=which > 4)
 
     def _register(self, described: bytes, chance: Seeded) -> ModelDigest:
         ttl, model = 2_000 + chance.below(3_000_000), descriptor_digest(described)
@@ -106,7 +145,12 @@ class OwnerLoad:
     def _switch(self, model: ModelDigest, order: str, *, revoked: bool) -> None:
         reason, known = secrets.token_hex(8), self.models[bytes(model)]
         known.asked = revoked
-        self.authority.order(order, model=model, reason=reason)
+        try:
+            self.authority.order(order, model=model, reason=reason)
+        except AdminFailed as error:
+            if error.code.startswith("guard"):
+                known.asked = None  # refused: nothing was done
+            raise
         known.revoked, known.asked = revoked, None
         self.answers.add(Told(order, reason))
 
@@ -124,22 +168,33 @@ class OwnerLoad:
         self.answers.add(Told("tenant", tenant))
 
     def _release(self, model: ModelDigest) -> None:
-        known = self.models[bytes(model)]
+        known, before = self.models[bytes(model)], self.guard.standing()
         try:
             released = (
                 self.authority.enclave(model=model).source().request(Ask.LEASE, number=1, purposes=(Purpose(PURPOSE),))
             )
         except Refused as error:
-            if error.code != "revoked" or not known.revoked:
+            if error.code == "guard" and self.guard.may_refuse(before):
+                return
+            if error.code == "guard":
+                self._noticed(error.code)
+            elif error.code != "revoked" or not known.revoked:
                 raise Lost(f"a release was refused with {error.code!r}, revoked is {known.revoked}") from error
             return
-        if known.revoked:
-            raise Lost("a release was answered after a revocation was")
+        if known.revoked or self.guard.must_refuse(before):
+            raise Lost("a release was answered after a revocation or a kill was")
         self.answers.add(Told("release", lease_id(released.lease)))
 
     def check_live(self, most: int | None = None) -> None:
-        """What the running authority says of each model is what its client was told. Raises Lost."""
+        """What the running authority says of guard and models is what its clients were told. Raises Lost."""
         del most  # one call shows all
+        self.guard.check_live()
+        if self.guard.killed is not None:
+            for model in [model for model, known in self.models.items() if not known.revoked][-1:]:
+                # A kill that was answered is in force, or this raises.
+                self._release(ModelDigest(model))
+            self.guard.found_killed += 1
+            self.guard.rearm()
         shown = {bytes(model["model"]): model for model in self.authority.order("status")["models"]}  # type: ignore[index,call-overload,union-attr,arg-type]  # the answer of our own desk
         for model, known in self.models.items():
             if model not in shown:
@@ -152,10 +207,10 @@ class OwnerLoad:
 
 def owner_marks(entries: Iterable[JournalEntry]) -> Iterator[Told]:
     for entry in entries:
-        if entry.type == "release":
-            yield Told("release", _text(entry.body["lease_id"]))
-        elif entry.type == "register":
-            yield Told("register", _text(entry.body["model"]))
+        if entry.type == "guard-rearm":
+            yield Told(entry.type, str(entry.body["killed_since"]))
+        elif entry.type == "guard-approve":
+            yield Told(entry.type, voice(bytes(_text(entry.body["id"])), str(entry.body["approver"])))  # type: ignore[arg-type]  # an id is bytes
         elif entry.type in _FIELD:
             yield Told(entry.type, _text(entry.body[_FIELD[entry.type]]))
 

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from pathlib import Path
 from tests.authority.crash import disk
 from tests.authority.crash.answered import Answers, check_answers
 from tests.authority.crash.face import FaceProcess
+from tests.authority.crash.guarding import acknowledge
 from tests.authority.crash.kms import KmsLoad, kms_marks
 from tests.authority.crash.nursery import ForkedFace, Nursery
 from tests.authority.crash.owner import OwnerLoad, made, owner_marks
@@ -52,8 +54,12 @@ class Tally:
     answered: int = 0
     entries: int = 0
     noticed: int = 0
+    latched: int = 0
+    found_killed: int = 0
     unsynced: int = 0
     by_fault: dict[str, int] = field(default_factory=dict)
+    by_kind: dict[str, int] = field(default_factory=dict)
+    """Answers, by what they were about."""
 
 
 class Run:
@@ -94,6 +100,7 @@ class Run:
         shutil.copytree(self.state_dir, before)
         self._start(self._environment(fault, record))
         if fault != "full" or self.server is not None:
+            self._acknowledge()
             self.load.check_live(LOOKED_AT)
         self._under_load(fault)
         self.process.kill()
@@ -105,14 +112,19 @@ class Run:
             outcome = disk.lose_unsynced(before, record, self.state_dir, self.chance, honest=honest)
             self.tally.unsynced += outcome.writes
         check_answers(self.state_dir, self.answers, owner_marks if self.face == "owner" else kms_marks)
+        if isinstance(self.load, OwnerLoad):
+            self.load.guard.check_tickets(self.state_dir)
+            self.tally.found_killed = self.load.guard.found_killed
         self.tally.points += 1
         self.tally.by_fault[fault] = self.tally.by_fault.get(fault, 0) + 1
         self.tally.answered, self.tally.noticed = len(self.answers.told), self.answers.faults
         self.tally.entries = len(self.answers.journal)
+        self.tally.by_kind = dict(Counter(told.kind for told in self.answers.told))
 
     def last_check(self) -> None:
         """A last start: everything that was answered is there."""
         self._start({})
+        self._acknowledge()
         self.load.check_live()
         self.process.kill()
         self.nursery.close()
@@ -123,6 +135,10 @@ class Run:
             self.load.authority.served = process
         else:
             self.load.process = process
+
+    def _acknowledge(self) -> None:
+        """What a full disk has shut an operator opens; before that nothing is served."""
+        self.tally.latched += acknowledge(self.state_dir, self.process.port)
 
     def _environment(self, fault: str, record: Path) -> dict[str, str]:
         if self.shim is None or fault == "kill":
