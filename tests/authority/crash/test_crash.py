@@ -4,20 +4,24 @@ ANCHORHOLD_CRASH=200 runs so many points on each database.
 """
 
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tests.authority.crash import disk
 from tests.authority.crash.answered import Lost, Told, check_answers
 from tests.authority.crash.disk import lose_unsynced
-from tests.authority.crash.owner import owner_marks
+from tests.authority.crash.owner import PRINCIPAL, OwnerLoad, owner_marks
 from tests.authority.crash.program import FAULTS, Run
 from tests.authority.crash.seeded import Seeded
 from tests.authority.postgres import Postgres, binaries, postgres
 
 from anchorhold.attestation.errors import EvidenceError
+from anchorhold.authority.guard.switch import KILL_FILE
 from anchorhold.authority.place import StateRefused
+from anchorhold.sim.owner_face import PURPOSE, descriptor
 
 pytestmark = pytest.mark.slow
 POINTS = int(os.environ.get("ANCHORHOLD_CRASH", "6"))  # on each database, over both faces
@@ -83,6 +87,47 @@ def test_a_journal_that_was_written_anew_is_found_out(on_sqlite: Run) -> None:
     on_sqlite.answers.journal = (*kept[:-1], kept[-1] + b"x")
     with pytest.raises(Lost, match="gone or another"):
         check_answers(on_sqlite.state_dir, on_sqlite.answers, owner_marks)
+
+
+# What is taken away while the face is down, and the word for it.
+LOSSES = {
+    "approval": ("DELETE FROM guard_approvals", "approval"),
+    "voice": ("DELETE FROM guard_signatures", "approval"),
+    "policy": ("DELETE FROM guard_policies WHERE seq = (SELECT max(seq) FROM guard_policies)", "policy"),
+    "kill": ("DELETE FROM guard_switch", "killed"),
+    "ticket": ("DELETE FROM guard_tickets", "tickets are gone"),
+}
+
+
+@pytest.mark.parametrize("lost", LOSSES)
+def test_what_a_guard_has_forgotten_is_found_out(on_sqlite: Run, lost: str) -> None:
+    load = on_sqlite.load
+    assert isinstance(load, OwnerLoad)
+    on_sqlite._start({})
+    load.guard.approve(both=True)
+    load.guard.put()
+    load.guard.ticket(b"\xd1" * 48, PRINCIPAL, PURPOSE)
+    load.guard.kill(rearm=False)
+    on_sqlite.process.kill()
+    statement, word = LOSSES[lost]
+    with closing(sqlite3.connect(on_sqlite.state_dir / "owner.sqlite")) as database, database:
+        assert database.execute(statement).rowcount
+    if lost == "kill":
+        (on_sqlite.state_dir / KILL_FILE).unlink()
+    on_sqlite._start({})
+    check = (lambda: load.guard.check_tickets(on_sqlite.state_dir)) if lost == "ticket" else load.check_live
+    with pytest.raises(Lost, match=word):
+        check()
+
+
+def test_a_release_after_a_kill_is_found_out(on_sqlite: Run) -> None:
+    load = on_sqlite.load
+    assert isinstance(load, OwnerLoad)
+    on_sqlite._start({})
+    model = load._register(descriptor("one"), Seeded(SEED))
+    load.guard.killed = "a kill that nobody obeys"
+    with pytest.raises(Lost, match="after a revocation or a kill"):
+        load._release(model)
 
 
 def test_the_disk_keeps_what_was_synced_and_only_risks_the_rest(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """`serve --workers`: several processes are one authority; one that dies is started again; a signal ends all."""
 
+import json
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -113,6 +115,36 @@ def test_a_worker_that_is_killed_under_load_is_replaced_and_nothing_that_was_ans
     assert {lease_id(one) for one in answered} <= journaled
     log = process(on_either).log.read_text()
     assert log.count("signal 9) and is started again") == WORKERS
+
+
+def asked_at_once(authority: Authority, times: int) -> list[bytes | str]:
+    """A lease or the code of its refusal, for so many enclaves, several at a time."""
+
+    def ask(_: int) -> bytes | str:
+        try:
+            return lease(authority, 1)
+        except Refused as refusal:
+            return refusal.code
+
+    with ThreadPoolExecutor(6) as hands:
+        return list(hands.map(ask, range(times)))
+
+
+def test_workers_of_one_guard_give_out_a_bucket_once_and_obey_one_kill(on_either: Authority) -> None:
+    on_either.register()
+    workers(on_either)
+    policy = json.loads(str(on_either.order("guard/show")["policy"]))
+    bucket = {"name": "b", "per": "key", "operations": ["owner:Lease"], "uses": 5, "seconds": 86_400}
+    on_either.order("guard/put", policy=json.dumps(policy | {"buckets": [bucket]}))
+    answers = asked_at_once(on_either, 24)
+    assert sum(isinstance(one, bytes) for one in answers) == 5
+    assert answers.count("guard") == 19
+    denied = [entry.body["guard"] for entry in on_either.journal() if entry.type == "deny"]
+    assert [one["rule"] for one in denied if isinstance(one, dict)] == ["guard-rate"] * 19
+    on_either.order("guard/put", policy=json.dumps(policy))
+    assert all(isinstance(one, bytes) for one in asked_at_once(on_either, 6))
+    on_either.order("guard/kill", reason="drill")
+    assert asked_at_once(on_either, 12) == ["guard"] * 12
 
 
 def test_a_term_signal_ends_every_worker(several: Authority) -> None:
