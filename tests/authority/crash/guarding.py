@@ -192,8 +192,8 @@ class GuardLoad:
         self.policy = policy
         self.asked_policies.clear()
         if not self._could_be(killed):
-            known = f"{self.killed}, asked for {self.asked_kill or ('re-arming' if self.asked_rearm else 'nothing')}"
-            raise Lost(f"killed: expected {known}, got {killed!r}")
+            expected = f"{self.killed}, asked for {self.asked_kill or ('re-arming' if self.asked_rearm else 'nothing')}"
+            raise Lost(f"killed: expected {expected}, got {killed!r}")
         self.killed, self.asked_kill, self.asked_rearm = None if killed is None else str(killed), None, False
         waiting = cast("list[Fields]", self.order("guard/approvals")["waiting"])
         voices = {cast("bytes", one["id"]): set(cast("list[str]", one["voices"])) for one in waiting}

@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -115,9 +116,9 @@ def test_what_a_guard_has_forgotten_is_found_out(on_sqlite: Run, lost: str) -> N
     if lost == "kill":
         (on_sqlite.state_dir / KILL_FILE).unlink()
     on_sqlite._start({})
-    check = (lambda: load.guard.check_tickets(on_sqlite.state_dir)) if lost == "ticket" else load.check_live
+    tickets = partial(load.guard.check_tickets, on_sqlite.state_dir)
     with pytest.raises(Lost, match=word):
-        check()
+        (tickets if lost == "ticket" else load.check_live)()
 
 
 def test_a_release_after_a_kill_is_found_out(on_sqlite: Run) -> None:
