@@ -189,12 +189,6 @@ class OwnerLoad:
         """What the running authority says of guard and models is what its clients were told. Raises Lost."""
         del most  # one call shows all
         self.guard.check_live()
-        if self.guard.killed is not None:
-            for model in [model for model, known in self.models.items() if not known.revoked][-1:]:
-                # A kill that was answered is in force, or this raises.
-                self._release(ModelDigest(model))
-            self.guard.found_killed += 1
-            self.guard.rearm()
         shown = {bytes(model["model"]): model for model in self.authority.order("status")["models"]}  # type: ignore[index,call-overload,union-attr,arg-type]  # the answer of our own desk
         for model, known in self.models.items():
             if model not in shown:
@@ -203,6 +197,12 @@ class OwnerLoad:
             if revoked not in (known.revoked, known.asked):
                 raise Lost(f"revoked: expected {known.revoked} or {known.asked}, got {revoked}")
             self.models[model] = replace(known, revoked=revoked, asked=None)
+        if self.guard.killed is not None:
+            for model in [model for model, known in self.models.items() if not known.revoked][-1:]:
+                # A kill that was answered is in force, or this raises.
+                self._release(ModelDigest(model))
+            self.guard.found_killed += 1
+            self.guard.rearm()
 
 
 def owner_marks(entries: Iterable[JournalEntry]) -> Iterator[Told]:
