@@ -40,6 +40,8 @@ MIN_TTL_MS = 2_000  # simulation's floor; production policy starts at 30 s
 MIN_PRODUCTION_TTL_MS = 30_000
 MAX_TTL_MS = 3_600_000
 LEASE_ID_BYTES = 16
+NOT_SAID = "not said"
+"""The keystore of an authority that says nothing about it: a KMS signs no lease, and the enclave cannot know."""
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "v": int,
     "source": str,
@@ -52,6 +54,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "release": bytes,
     "ttl": int,
     "not_after": int,
+    "keystore": str,
 }
 
 
@@ -65,7 +68,8 @@ class LeaseExpired(EvidenceError):
 class Lease:
     """What one lease says. `release` is the digest of the `release` statement that asked for it.
 
-    `barred` are the tags of tenants whom no purpose covers, whatever it says.
+    `barred` are the tags of tenants whom no purpose covers, whatever it says. `keystore` is the authority's word on
+    where its keys lie, and nobody proves it.
     """
 
     source: str
@@ -78,6 +82,7 @@ class Lease:
     ttl_ms: int
     not_after: Milliseconds
     barred: tuple[bytes, ...] = ()
+    keystore: str = NOT_SAID
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -119,9 +124,10 @@ def sign_lease(lease: Lease, key: Ed25519PrivateKey, asserted: bool = False) -> 
             "release": lease.release,
             "ttl": lease.ttl_ms,
             "not_after": lease.not_after,
+            "keystore": lease.keystore,
         }
     )
-    _read(payload)
+    _read(payload, asserted)
     return sign1(payload, key, aad=_label(asserted))
 
 
@@ -130,7 +136,7 @@ def verify_lease(raw: bytes, key: Ed25519PublicKey, asserted: bool = False) -> L
     message = parse_sign1(raw, "lease", limit=MAX_LEASE_BYTES)
     if not message.tagged:
         raise NotCanonical("lease: expected COSE tag 18, got none")
-    return _read(message.verify(key, aad=_label(asserted), what="lease"))
+    return _read(message.verify(key, aad=_label(asserted), what="lease"), asserted)
 
 
 def lease_id(raw: bytes) -> bytes:
@@ -142,7 +148,7 @@ def _label(asserted: bool) -> bytes:
     return labels.LEASE_ASSERTED if asserted else labels.LEASE
 
 
-def _read(payload: bytes) -> Lease:
+def _read(payload: bytes, asserted: bool) -> Lease:
     fields = canonical.decode_map(payload, "lease", limit=MAX_LEASE_BYTES, fields=_FIELDS)
     if fields["v"] != LEASE_VERSION:
         raise Mismatch("version of the lease", expected=LEASE_VERSION, actual=fields["v"])
@@ -160,6 +166,9 @@ def _read(payload: bytes) -> Lease:
         raise Malformed(f"lease: expected request and not_after from 0, got {request} and {not_after}")
     if not MIN_TTL_MS <= ttl <= MAX_TTL_MS:
         raise Malformed(f"lease: ttl: expected {MIN_TTL_MS} to {MAX_TTL_MS} ms, got {ttl}")
+    keystore = checked_name(fields["keystore"], "lease: keystore")
+    if asserted and keystore != NOT_SAID:
+        raise Mismatch("keystore of an asserted lease", expected=NOT_SAID, actual=keystore)
     return Lease(
         source=checked_name(fields["source"], "lease: source"),
         boot_id=BootId(cast("bytes", fields["boot"])),
@@ -171,6 +180,7 @@ def _read(payload: bytes) -> Lease:
         release=StatementDigest(cast("bytes", fields["release"])),
         ttl_ms=ttl,
         not_after=Milliseconds(not_after),
+        keystore=keystore,
     )
 
 

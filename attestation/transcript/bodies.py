@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from anchorhold.attestation.canonical import Value, check_map
 from anchorhold.attestation.errors import Malformed
+from anchorhold.attestation.lease import NOT_SAID
 from anchorhold.attestation.transcript.rules import RULES, check_field
 
 
@@ -112,7 +113,10 @@ class KeyDeny(_Body):
 
 @dataclass(frozen=True, slots=True)
 class KeyLease(_Body):
-    """A lease in force: the enclave's own deadline `until_ms` is the moment it sent the request, plus `ttl_ms`."""
+    """A lease in force: the enclave's own deadline `until_ms` is the moment it sent the request, plus `ttl_ms`.
+
+    `keystore` is what the lease says of the authority's keys.
+    """
 
     TYPE: ClassVar[str] = "lease"
     source: str
@@ -123,6 +127,7 @@ class KeyLease(_Body):
     until_ms: int
     statement: bytes
     document: bytes
+    keystore: str = NOT_SAID
     of: str = "key"
 
 

@@ -40,6 +40,7 @@ from anchorhold.attestation.transcript.resealed import Resealed
 from anchorhold.attestation.transcript.trust import AuditTrust, Deployment, EvidenceMissing, EvidenceStore
 from anchorhold.attestation.verify import Evidence
 
+MAX_KEYSTORES = 4  # different words on a source's keystore that one line of a report can hold
 CLOCK_SLACK_MS = 2_000  # DESIGN 5: a disagreement beyond this is clock doubt, so honest times differ by less
 RootAt = Callable[[int], bytes]
 
@@ -99,6 +100,8 @@ class Boot:
     _lease_ids: set[bytes] = field(default_factory=set)
     granted: dict[str, Grant] = field(default_factory=dict)
     """What the latest lease that has a reason granted for it, from an authority where one signs."""
+    keystores: dict[str, list[str]] = field(default_factory=dict)
+    """By source, each different word on its keystore in this boot's key leases, in order."""
     _shares: set[str] = field(default_factory=set)
     _skipped: int = 0
     _model: bool = False
@@ -249,6 +252,9 @@ class Boot:
             self._check_lease(source, body, self._check_release(release))
         self._until[body.source] = body.until_ms
         self._lease_ids.add(body.lease_id)
+        said = self.keystores.setdefault(body.source, [])
+        if body.keystore not in said and len(said) < MAX_KEYSTORES:
+            said.append(body.keystore)
         self.counts.key_leases += 1
 
     def _check_lease(self, source: Source, body: KeyLease, release: Release) -> None:
@@ -269,6 +275,7 @@ class Boot:
                 # Never longer than configured, whatever the authority signs: so the enclave counts it too.
                 ("ttl", min(lease.ttl_ms, source.lease_ttl_ms), body.ttl_ms),
                 ("lease id", lease_id(raw), body.lease_id),
+                ("keystore", lease.keystore, body.keystore),
             ):
                 if expected != actual:
                     raise Mismatch(what, expected=expected, actual=actual)

@@ -8,8 +8,10 @@ authorities' journals (at most 1 KiB each).
 from collections.abc import Mapping, Sequence
 
 from anchorhold.attestation.channel.receipt import verify_receipt
+from anchorhold.attestation.configuration import Source
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.journal import is_head_leaf
+from anchorhold.attestation.lease import NOT_SAID
 from anchorhold.attestation.purpose import Grant
 from anchorhold.attestation.release.signed import is_release_leaf
 from anchorhold.attestation.transcript.bodies import Close, Death
@@ -192,13 +194,19 @@ def _time(subject: str, boot: Boot) -> Finding:
 
 def _custodians(subject: str, boot: Boot) -> Finding:
     sources = boot.configuration.sources
-    named = ", ".join(f"{source.name} by {source.custodian}" for source in sources)
+    named = ", ".join(f"{source.name} by {source.custodian} ({_keystore(source, boot)})" for source in sources)
     if len({source.custodian for source in sources}) == len(sources) > 1:
         return Finding(subject, Status.PASS, Code.KEYS, f"shares: {named}", boot.index)
     words = "same custodian" if len(sources) > 1 else "a single share"
     if boot.evidence.simulated:
         return Finding(subject, Status.SIMULATION, Code.SIMULATED_CUSTODIAN, f"{words}: {named}", boot.index)
     return Finding(subject, Status.LIMIT, Code.CUSTODIAN, f"{words}: {named}", boot.index)
+
+
+def _keystore(source: Source, boot: Boot) -> str:
+    """Where its key lies, on its word alone: no document of an authority's own hardware is checked here."""
+    said = boot.keystores.get(source.name, [NOT_SAID])
+    return "keystore not said" if said == [NOT_SAID] else f"asserted: {'; then '.join(said)}"
 
 
 def _purposes(subject: str, boot: Boot) -> list[Finding]:

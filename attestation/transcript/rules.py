@@ -47,6 +47,7 @@ RULES: Mapping[str, Rule] = {
     "model_id": _NAME,
     "source": _NAME,
     "custodian": _NAME,
+    "keystore": _NAME,
     "ask": _NAME,
     "of": _NAME,
     "purposes": Rule(tuple, 1, MAX_MEMBERS),

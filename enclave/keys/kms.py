@@ -28,7 +28,7 @@ from anchorhold.attestation.binding import (
 )
 from anchorhold.attestation.configuration import Source
 from anchorhold.attestation.errors import EvidenceError
-from anchorhold.attestation.lease import Lease, sign_lease
+from anchorhold.attestation.lease import NOT_SAID, Lease, sign_lease
 from anchorhold.attestation.purpose import Grant, Purpose
 from anchorhold.attestation.sealed.manifest import ShareRole, WrappedShare
 from anchorhold.attestation.sealed.shares import encryption_context
@@ -265,6 +265,7 @@ class KmsSource:
             release=release,
             ttl_ms=self._source.lease_ttl_ms,
             not_after=Milliseconds(sent + self._source.lease_ttl_ms),
+            keystore=NOT_SAID,
         )
         return lease, sign_lease(lease, self._context.receipt_key, asserted=True)
 

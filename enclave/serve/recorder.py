@@ -175,5 +175,6 @@ class Recorder:
             until_ms=max(until_ms, 0),
             statement=statement,
             document=document,
+            keystore=released.granted.keystore,
         )
         return [(release, evidence), (in_force, evidence)]

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from anchorhold.attestation import canonical, labels
 from anchorhold.attestation.channel.tenant import TenantCredential, issue_credential, verify_credential
-from anchorhold.attestation.cose import sign1
+from anchorhold.attestation.cose import parse_sign1, sign1
 from anchorhold.attestation.errors import EvidenceError, Malformed, Mismatch, NotCanonical, SignatureInvalid, TooLarge
 from anchorhold.attestation.lease import Lease, LeaseExpired, lease_id, sign_lease, verify_lease
 from anchorhold.attestation.purpose import Grant, Purpose
@@ -54,6 +54,20 @@ def test_an_enclave_s_own_word_does_not_pass_for_an_authority_s() -> None:
         verify_lease(issue_credential(CREDENTIAL, KEY), PUBLIC)
 
 
+def test_a_lease_says_where_the_authority_s_keys_lie_and_an_enclave_cannot() -> None:
+    said = replace(LEASE, keystore="pkcs11 vault")
+    assert verify_lease(sign_lease(said, KEY), PUBLIC).keystore == "pkcs11 vault"
+    assert verify_lease(sign_lease(LEASE, KEY, asserted=True), PUBLIC, asserted=True).keystore == "not said"
+    with pytest.raises(Mismatch, match="keystore of an asserted lease"):
+        sign_lease(said, KEY, asserted=True)
+    forged = parse_sign1(sign_lease(said, KEY), "lease", limit=4_096).payload
+    with pytest.raises(Mismatch, match="keystore of an asserted lease"):
+        verify_lease(sign1(forged, KEY, aad=labels.LEASE_ASSERTED), PUBLIC, asserted=True)
+    for bad in ("", "two\nlines", "x" * 129):
+        with pytest.raises(Malformed, match="keystore"):
+            sign_lease(replace(LEASE, keystore=bad), KEY)
+
+
 def test_every_flipped_bit_is_refused() -> None:
     raw = sign_lease(LEASE, KEY)
     for at in range(len(raw) * 8):
@@ -96,6 +110,7 @@ FIELDS: dict[str, canonical.Value] = {
     "release": LEASE.release,
     "ttl": 600_000,
     "not_after": 1_800_000_000_000,
+    "keystore": LEASE.keystore,
 }
 
 
@@ -135,6 +150,8 @@ FIELDS: dict[str, canonical.Value] = {
         {"ttl": 1_999},
         {"ttl": 3_600_001},
         {"not_after": -1},
+        {"keystore": ""},
+        {"keystore": 1},
         {"more": 1},
     ],
 )

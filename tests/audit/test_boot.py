@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from anchorhold.attestation.canonical import encode
-from anchorhold.attestation.lease import lease_id, sign_lease, verify_lease
+from anchorhold.attestation.lease import NOT_SAID, lease_id, sign_lease, verify_lease
 from anchorhold.attestation.purpose import Grant, Purpose
 from anchorhold.attestation.transcript.bodies import Anomaly, Batch, Death, Heartbeat, KeyDeny, LogLease
 from anchorhold.attestation.transcript.entry import Entry, parse_record, sign_record
@@ -93,7 +93,7 @@ def _for_another_boot(story: Story, got: Released) -> Released:
 def _asserted(story: Story, got: Released) -> Released:
     """An owner's lease in the enclave's own word."""
     lease = verify_lease(got.lease, OWNER_KEY.public_key())
-    return replace(got, lease=sign_lease(lease, story.receipt_key, asserted=True))
+    return replace(got, lease=sign_lease(replace(lease, keystore=NOT_SAID), story.receipt_key, asserted=True))
 
 
 def _without_the_purpose(story: Story, got: Released) -> Released:
@@ -213,9 +213,17 @@ def test_a_death_under_a_lease_nobody_logged_is_refused(story: Story, tmp_path: 
 @pytest.mark.parametrize(
     ("custodians", "code", "words"),
     [
-        (("Cloud Ltd", "Owner Ltd"), Code.KEYS, "kms by Cloud Ltd, owner by Owner Ltd"),
-        (("One Ltd", "One Ltd"), Code.SIMULATED_CUSTODIAN, "same custodian: kms by One Ltd, owner by One Ltd"),
-        (("One Ltd",), Code.SIMULATED_CUSTODIAN, "a single share: kms by One Ltd"),
+        (
+            ("Cloud Ltd", "Owner Ltd"),
+            Code.KEYS,
+            "kms by Cloud Ltd (keystore not said), owner by Owner Ltd (keystore not said)",
+        ),
+        (
+            ("One Ltd", "One Ltd"),
+            Code.SIMULATED_CUSTODIAN,
+            "same custodian: kms by One Ltd (keystore not said), owner by One Ltd (keystore not said)",
+        ),
+        (("One Ltd",), Code.SIMULATED_CUSTODIAN, "a single share: kms by One Ltd (keystore not said)"),
     ],
 )
 def test_the_verdict_names_the_custodians_and_says_where_they_are_one(
@@ -229,6 +237,31 @@ def test_the_verdict_names_the_custodians_and_says_where_they_are_one(
     findings = judged(story, tmp_path).report.findings
     assert any(one.code is code and one.detail.endswith(words) for one in findings)
     assert any("same custodian" in one.detail for one in findings) is words.startswith("same custodian")
+
+
+def test_the_verdict_says_where_an_owner_s_keys_lie_on_its_word(story: Story, tmp_path: Path) -> None:
+    story.serving()
+    got = story.released("owner", 2, "lease")
+    moved = replace(verify_lease(got.lease, OWNER_KEY.public_key()), keystore="pkcs11 vault")
+    got = replace(got, lease=sign_lease(moved, OWNER_KEY))
+    story.request("owner", 2, "lease")
+    story.key_release(got, "lease")
+    story.key_lease(got, keystore="pkcs11 vault")
+    story.close()
+    said = [one.detail for one in judged(story, tmp_path).report.findings if one.detail.startswith("shares:")]
+    assert len(said) == 1
+    assert "(asserted: software, key beside it; then pkcs11 vault)" in said[0]
+    assert "kms by Cloud Ltd (keystore not said)" in said[0]
+
+
+def test_a_log_that_says_another_keystore_than_the_lease_is_refused(story: Story, tmp_path: Path) -> None:
+    story.genesis()
+    story.request("owner", 1)
+    got = story.released("owner", 1)
+    story.key_release(got)
+    story.key_lease(got, keystore="pkcs11 vault")
+    story.close()
+    assert refused(story, tmp_path) is Code.LEASE_REFUSED
 
 
 @pytest.mark.parametrize(("backed", "word"), [(False, "asserted by the operator"), (True, "backed by a signed ticket")])

@@ -148,7 +148,20 @@ def test_ask_says_where_one_party_holds_both_shares(
     parties = {source.custodian for source in link.enclave.configuration.sources}
     assert ("same custodian" in capsys.readouterr().err) is (len(parties) == 1)
     assert main(["ask", "hi", "--trust", str(pinned), "--json"]) == 0
-    assert {held["custodian"] for held in json.loads(capsys.readouterr().out)["custodians"]} == parties
+    said = json.loads(capsys.readouterr().out)["custodians"]
+    assert {held["custodian"] for held in said} == parties
+
+
+def test_ask_says_where_each_share_s_key_lies_and_on_whose_word(
+    link: Link, pinned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ask", "hi", "--trust", str(pinned)]) == 0
+    said = capsys.readouterr().err
+    assert "share owner by b (asserted: software, key beside it)" in said
+    assert "share kms by a (keystore not said)" in said
+    assert main(["ask", "hi", "--trust", str(pinned), "--json"]) == 0
+    held = {one["source"]: one["keystore"] for one in json.loads(capsys.readouterr().out)["custodians"]}
+    assert held == {"owner": "software, key beside it", "kms": "not said"}
 
 
 def test_ask_json_is_one_object(link: Link, pinned: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import jsonschema
@@ -77,6 +78,16 @@ def test_the_status_is_of_its_schema_and_says_simulated(proxy: Proxying) -> None
     proxy.chat()
     assert status(proxy)["counters"]["answered"] == 1  # type: ignore[index]  # JSON
     assert "hi" not in {str(one) for one in said.values()}
+
+
+def test_the_status_says_where_each_key_lies_and_that_it_is_asserted(proxy: Proxying) -> None:
+    said: Any = until(proxy, "verified-simulated")
+    held = {one["source"]: one["keystore"] for one in said["session"]["leases"]}
+    assert held == {"owner": "software, key beside it", "kms": "not said"}
+    claims = [one for one in said["asserted"] if one["code"] == "keystore"]
+    assert len(claims) == 1
+    assert "software, key beside it" in str(claims[0])
+    assert "keystore" not in {one["code"] for one in said["proved"]}
 
 
 def test_the_page_is_there(quiet: Proxying) -> None:

@@ -76,8 +76,20 @@ def _session(*, simulated: bool) -> Status:
         "lease_end": NOW + 9 * MINUTE,
         "purposes": ["inference"],
         "leases": [
-            {"source": "owner", "custodian": "Hospital trust", "asserted": False, "not_after": NOW + 9 * MINUTE},
-            {"source": "kms", "custodian": "Cloud operator", "asserted": True, "not_after": NOW + 14 * MINUTE},
+            {
+                "source": "owner",
+                "custodian": "Hospital trust",
+                "asserted": False,
+                "keystore": "pkcs11 vault",
+                "not_after": NOW + 9 * MINUTE,
+            },
+            {
+                "source": "kms",
+                "custodian": "Cloud operator",
+                "asserted": True,
+                "keystore": "not said",
+                "not_after": NOW + 14 * MINUTE,
+            },
         ],
     }
 

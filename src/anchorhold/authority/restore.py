@@ -17,6 +17,7 @@ from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority import migrations
 from anchorhold.authority.backup import BackupRefused, Summary, check_backup, read_rows
 from anchorhold.authority.faces import Face, face_named, face_of, open_store_key
+from anchorhold.authority.guard import Guard
 from anchorhold.authority.journal import Journal, check_journal
 from anchorhold.authority.keystore.secret_file import Ask
 from anchorhold.authority.mark import Head, MarkFailed, RolledBack
@@ -24,6 +25,7 @@ from anchorhold.authority.place import DatabaseRefused, has_database
 from anchorhold.authority.store import Store, digest_at, last_head, new_store
 
 RESTORED, ACCEPTED = "restore", "accept-rollback"
+KILLED = "a rollback was accepted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ def loss(state_dir: Path) -> Loss:
 def accept_rollback(state_dir: Path, reason: str, now: Milliseconds, ask: Ask | None = None) -> int:
     """Close everything, journal what is missing, and let the mark begin anew there; how many uses were closed.
 
+    Where the policy names approvers the kill switch is set, so that their quorum alone has it serve again.
+
     Nobody may be serving the state meanwhile. Raises DatabaseRefused where nothing is missing, or what a start does.
     """
     face = face_of(state_dir)
@@ -99,12 +103,14 @@ def accept_rollback(state_dir: Path, reason: str, now: Milliseconds, ask: Ask | 
             if not lost.words:
                 raise DatabaseRefused("nothing is missing: there is no rollback to accept")
             closed = face.close_all(connection, now)
+            killed = _guard(face, state_dir, connection, now)
             body: dict[str, canonical.Value] = {
                 "reason": _reason(reason),
                 "lost": lost.words,
                 "first": lost.first,
                 "last": lost.last,
                 "closed": closed,
+                "killed": killed,
             }
             Journal(face.tables, key).append(connection, now, ACCEPTED, body)
             head = last_head(connection)
@@ -112,6 +118,21 @@ def accept_rollback(state_dir: Path, reason: str, now: Milliseconds, ask: Ask | 
         return closed
     finally:
         store.close()
+
+
+def _guard(face: Face, state_dir: Path, connection: Connection, now: Milliseconds) -> bool:
+    """Void what was approved, and set the kill switch where a quorum can end it; whether that was done.
+
+    Uses of approvals and tickets that were among the lost entries would otherwise come back.
+    """
+    for name in ("guard_signatures", "guard_approvals", "guard_tickets"):
+        connection.execute(sql.delete(face.tables.tables[name]))
+    guard = Guard(face.tables, state_dir)
+    policy = guard.policy(connection)
+    if policy is None or not policy.approvers:
+        return False
+    guard.kill(connection, KILLED, now)
+    return True
 
 
 def _loss(store: Store, connection: Connection) -> Loss:

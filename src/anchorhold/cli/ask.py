@@ -206,7 +206,12 @@ def _summary(text: str, finished: Finished, session: Session, held: SessionSet, 
         "refused": [{"enclave": one.enclave, "code": one.code, "why": one.why} for one in held.refused],
         "lease_end": session.lease_end,
         "custodians": [
-            {"source": held.lease.source, "custodian": held.custodian, "asserted": held.asserted}
+            {
+                "source": held.lease.source,
+                "custodian": held.custodian,
+                "asserted": held.asserted,
+                "keystore": held.lease.keystore,
+            }
             for held in session.leases
         ],
         "receipt": {
@@ -245,5 +250,8 @@ def _say(finished: Finished, session: Session, held: SessionSet, resealed: int) 
         sys.stderr.write(f"anchorhold: release {session.release}, accepted by the signers in the trust file\n")
     if resealed:
         sys.stderr.write(f"anchorhold: sealed again {resealed} times after an unauthenticated hint\n")
+    for lease in session.leases:
+        said = "keystore not said" if lease.asserted else f"asserted: {lease.lease.keystore}"
+        sys.stderr.write(f"anchorhold: share {lease.lease.source} by {lease.custodian} ({said})\n")
     if len({held.custodian for held in session.leases}) < len(session.leases):
         sys.stderr.write("anchorhold: same custodian: one party holds more than one share of the model key\n")

@@ -79,7 +79,8 @@ def _add_restore(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         **page(
             """Accept that entries of the journal are lost, and with them perhaps revocations, stops and version floors.
             Every model is revoked and every key disabled, for an operator to open again one by one; the entry that
-            says so names what is missing. Without --yes it only shows it.""",
+            says so names what is missing. Approvals and tickets are void, and where the guard's policy names approvers
+            the kill switch is set: their quorum alone has it serve again. Without --yes it only shows it.""",
             example="anchorhold authority accept-rollback --state /var/lib/owner --reason 'disk lost' --yes",
             codes=_CODES,
         ),

@@ -22,7 +22,7 @@ from anchorhold.attestation.configuration import (
     configuration_digest,
     encode_configuration,
 )
-from anchorhold.attestation.lease import Lease, sign_lease, verify_lease
+from anchorhold.attestation.lease import NOT_SAID, Lease, sign_lease, verify_lease
 from anchorhold.attestation.purpose import Grant, Purpose
 from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, StatementDigest
 from anchorhold.enclave.keys.gate import Gate
@@ -51,6 +51,7 @@ GENESIS = StatementDigest(bytes([0x6E]) * 48)
 IMAGE = {0: bytes([0xA0]) * 48, 1: bytes([0xA1]) * 48, 2: bytes([0xA2]) * 48}
 PURPOSE = "customer-chat"
 OWNER, KMS = "owner", "kms"
+KEYSTORE = "software, key beside it"  # what the owner of these tests says of its own
 
 
 class ManualClock:
@@ -238,6 +239,7 @@ class LoopbackEnclave:
             ttl_ms=ttl,
             not_after=Milliseconds(self.clock.ms() + ttl),
             barred=self.barred,
+            keystore=NOT_SAID if source == KMS else KEYSTORE,
         )
         asserted = source == KMS
         return sign_lease(lease, self.receipt_key if asserted else self.owner_key, asserted=asserted)

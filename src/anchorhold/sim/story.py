@@ -31,7 +31,7 @@ from anchorhold.attestation.configuration import (
     encode_configuration,
     pcr16,
 )
-from anchorhold.attestation.lease import Lease, lease_id, sign_lease
+from anchorhold.attestation.lease import NOT_SAID, Lease, lease_id, sign_lease
 from anchorhold.attestation.purpose import Grant, Purpose
 from anchorhold.attestation.transcript import bodies, tree
 from anchorhold.attestation.transcript.append import AppendRequest
@@ -50,6 +50,7 @@ from anchorhold.sim.stage import BOOT, MODULE, Clock
 ORIGIN = "log.example/sim"
 LOG_KEY = Ed25519PrivateKey.generate()
 OWNER_KEY = Ed25519PrivateKey.generate()
+KEYSTORE = "software, key beside it"
 MODEL = ModelDigest(Sha384(b"D" * 48))
 TTL_MS = 600_000
 LOG_LEASE_MS = 300_000
@@ -189,6 +190,7 @@ class Story:
             statement_digest(statement),
             TTL_MS,
             Milliseconds(self.clock.ms() + TTL_MS),
+            keystore=_keystore(source),
         )
         key = OWNER_KEY if source.kind == "owner" else self.receipt_key
         return Released(source, number, raw, document, sign_lease(lease, key, asserted=source.kind == "kms"))
@@ -219,6 +221,7 @@ class Story:
             self.clock.ms() + TTL_MS,
             sha256(got.statement),
             sha256(got.document),
+            _keystore(got.source),
         )
         self.write(replace(body, **changes), (got.lease,))  # type: ignore[arg-type] # a test names real fields
 
@@ -316,3 +319,7 @@ class Story:
         head = Checkpoint(ORIGIN, len(records), tree.root_of(leaves))
         (path / "log" / "checkpoint").write_bytes(sign_checkpoint(head, LOG_KEY))
         return path
+
+
+def _keystore(source: Source) -> str:
+    return KEYSTORE if source.kind == "owner" else NOT_SAID

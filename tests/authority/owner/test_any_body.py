@@ -28,6 +28,7 @@ ADMIN = (
     "revoke",
     "reinstate",
     "floor",
+    "lower-floor",
     "heartbeat",
     "heartbeat-kept",
     "tenants",
@@ -66,6 +67,7 @@ GOOD: dict[str, dict[str, Value]] = {
     "revoke": {"model": bytes(MODEL), "reason": "drill"},
     "reinstate": {"tenant": "acme", "reason": "drill"},
     "floor": {"model_id": "tiny", "version": "1", "reason": "drill"},
+    "lower-floor": {"model_id": "tiny", "version": "1", "reason": "drill"},
     "heartbeat": {"heartbeat": b"\x83"},
     "heartbeat-kept": {},
     "tenants": {

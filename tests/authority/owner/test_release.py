@@ -36,6 +36,7 @@ def test_the_share_of_the_sealing_comes_back_with_a_lease_for_exactly_this_reque
         assert bytes(view) == share
     lease = verify_lease(released.lease, source._lease_key)
     assert (lease.boot_id, lease.model, lease.request) == (enclave.context.boot_id, MODEL, 1)
+    assert lease.keystore == authority.order("status")["keystore"] == "software, key beside it"
     assert lease.not_after == authority.clock.ms() + TTL_MS
     renewed = source.request(Ask.LEASE, number=2, purposes=(Purpose(PURPOSE),))
     assert renewed.share is None

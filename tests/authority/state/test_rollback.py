@@ -1,7 +1,6 @@
 """A database that was put back to an earlier day is not served: by its mark, at start and while it runs."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,19 +14,9 @@ from anchorhold.authority.place import DatabaseRefused
 from anchorhold.authority.restore import accept_rollback, loss, restore
 from anchorhold.authority.store import add_mark, mark_file, read_mark
 from anchorhold.cli.main import main
-from anchorhold.sim.owner_face import MODEL, OTHER_MODEL, Authority, descriptor, owner_face
+from anchorhold.sim.owner_face import MODEL, OTHER_MODEL, Authority, owner_face
 
 DATABASE = "owner.sqlite"
-
-
-@pytest.fixture
-def stopped(tmp_path: Path) -> Iterator[Authority]:
-    """An authority with two models, the server stopped."""
-    with owner_face(tmp_path) as authority:
-        authority.register()
-        authority.register(descriptor=descriptor("other"), alias="other")
-        authority.served.stop()
-        yield authority
 
 
 def copied(authority: Authority, name: str) -> Path:

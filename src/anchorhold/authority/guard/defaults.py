@@ -36,14 +36,14 @@ KMS_READ = (
 OWNER_USE = ("owner:Key", "owner:Lease", "owner:NewShare")
 OWNER_ADMINISTER = (
     "owner:Register", "owner:Share", "owner:Reinstate", "owner:Tenant", "owner:Backup", "owner:Floor", "owner:Reseal",
-    "owner:Rotate", "owner:Retire",
+    "owner:Rotate", "owner:Retire", "owner:LowerFloor",
 )  # fmt: skip
 OWNER_OTHER = (
     "owner:Revoke", "owner:Heartbeat", "owner:HeartbeatKept", "owner:Status", "owner:Journal", "owner:ResealEnd",
     "owner:Incident",
 )  # fmt: skip
-OWNER_GRAVE = ("owner:Reinstate", "owner:Reseal", "owner:Retire")
-"""What opens a revoked model to somebody, or destroys a key: with approvers, their quorum's alone."""
+OWNER_GRAVE = ("owner:Reinstate", "owner:Reseal", "owner:Retire", "owner:Backup", "owner:LowerFloor")
+"""What opens something again, takes every share out, or destroys a key: with approvers, their quorum's alone."""
 
 
 def kms_policy(partition: str, region: str, principals: Mapping[str, str], approving: Approving = NOBODY_YET) -> str:

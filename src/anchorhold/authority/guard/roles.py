@@ -34,6 +34,7 @@ _ADMINISTER = frozenset(
         "owner:Tenant",
         "owner:Backup",
         "owner:Floor",
+        "owner:LowerFloor",
         "owner:Reseal",
         "owner:Rotate",
         "owner:Retire",

@@ -73,12 +73,13 @@ def make_app(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None
         "/v1/admin/revoke": ("owner:Revoke", _revoke),
         "/v1/admin/reinstate": ("owner:Reinstate", _reinstate),
         "/v1/admin/floor": ("owner:Floor", _floor),
+        "/v1/admin/lower-floor": (operators.LOWER_FLOOR, _lower_floor),
         "/v1/admin/heartbeat": ("owner:Heartbeat", _put_heartbeat),
         "/v1/admin/heartbeat-kept": ("owner:HeartbeatKept", _heartbeat),
         "/v1/admin/tenants": ("owner:Tenant", _tenant),
         "/v1/admin/status": ("owner:Status", _status),
         "/v1/admin/journal": ("owner:Journal", _journal),
-        "/v1/admin/backup": ("owner:Backup", _backup),
+        "/v1/admin/backup": (operators.BACKUP, _backup),
         "/v1/admin/reseal": ("owner:Reseal", _reseal),
         "/v1/admin/reseal-end": ("owner:ResealEnd", _reseal_end),
         "/v1/admin/rotate": ("owner:Rotate", _rotate),
@@ -193,6 +194,11 @@ def _reinstate(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
 
 def _floor(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
     floor = ending.raise_floor(owner, *read_floor(body))
+    return {"at": floor.at}
+
+
+def _lower_floor(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    floor = ending.raise_floor(owner, *read_floor(body), approved=True)
     return {"at": floor.at}
 
 

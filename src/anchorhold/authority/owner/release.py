@@ -298,6 +298,7 @@ def _answer(
         release=digest,
         ttl_ms=model.ttl_ms,
         not_after=Milliseconds(now + model.ttl_ms),
+        keystore=owner.keystore.kind,
     )
     signed = sign_lease(lease, owner.keys.lease)
     return ReleaseAnswer(sealed if drawn is None else drawn.sealed, signed, drawn)

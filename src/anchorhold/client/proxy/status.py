@@ -106,6 +106,7 @@ def session_object(session: Session) -> Object:
                 "source": held.lease.source,
                 "custodian": held.custodian,
                 "asserted": held.asserted,
+                "keystore": held.lease.keystore,
                 "not_after": held.lease.not_after,
             }
             for held in session.leases
@@ -145,6 +146,11 @@ def asserted(session: Session) -> list[Object]:
         )
         for held in session.leases
         if held.asserted
+    ]
+    claims += [
+        _claim("keystore", f"{held.custodian} says that its key lies in this keystore: {held.lease.keystore}.")
+        for held in session.leases
+        if not held.asserted
     ]
     if len({held.custodian for held in session.leases}) < len(session.leases):
         claims.append(_claim("same-custodian", "One party holds more than one share of the model's key."))

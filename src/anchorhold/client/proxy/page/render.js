@@ -70,7 +70,7 @@ function facts(box, { deployment, session, verified_at: verified, counters }) {
       ...pair("Release", session.release ?? "none named: measurements are pinned by hand in the trust file"),
       ...pair("Channel key", ends(session.epoch_end, now)),
       ...pair("Leave to serve", ...session.leases.map((one) => el("span", { class: "line" },
-        `${one.source}, held by ${one.custodian}: ${ends(one.not_after, now)}${one.asserted ? ", by the enclave’s own word" : ""}`))),
+        `${one.source}, held by ${one.custodian}: ${ends(one.not_after, now)}${one.asserted ? ", by the enclave’s own word" : ""}; keystore ${one.keystore}${one.asserted ? "" : " (asserted)"}`))),
       ...pair("Purposes", session.purposes.join(", ")));
   }
   box.append(

@@ -55,7 +55,7 @@ export const GROUPS = [
 export const CLAIMS = {
   "enclave": "Evidence, signed and fresh", "software": "The software you accept", "configuration": "The configuration you pinned",
   "model": "The model you pinned", "channel": "A channel to it alone", "enclaves": "Several enclaves", "release": "An accepted release", "lease": "Leave to serve",
-  "kms-lease": "Leave to serve, by its own word", "same-custodian": "One custodian, not two", "answers": "Whether answers are true",
+  "kms-lease": "Leave to serve, by its own word", "keystore": "Where its key lies", "same-custodian": "One custodian, not two", "answers": "Whether answers are true",
   "this-machine": "This machine", "traffic": "That you are using it", "simulated": "Simulated", "nothing-verified": "Nothing is verified",
 };
 

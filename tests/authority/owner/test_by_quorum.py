@@ -1,0 +1,140 @@
+"""What gives back what was taken away, or takes every share out, waits for the quorum of the policy in force."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.authority.guard.conftest import ANN, BEN, hex_of
+
+from anchorhold.attestation import canonical
+from anchorhold.authority.escrow.recipient import make_recipient, read_recipient
+from anchorhold.authority.guard.defaults import Approving, owner_policy
+from anchorhold.authority.guard.memory import Memory
+from anchorhold.authority.guard.reading import read_policy
+from anchorhold.authority.guard.requests import decode_request, sign_request
+from anchorhold.authority.owner.authority import DATABASE, TOKEN_FILE
+from anchorhold.authority.owner.client import AdminFailed
+from anchorhold.authority.owner.state import SCHEMA, State
+from anchorhold.authority.tls import TlsFiles
+from anchorhold.cli.main import main
+from anchorhold.sim.owner_face import MODEL, MODEL_ID, Authority, owner_face
+
+PEOPLE = Approving({"ann": hex_of(ANN), "ben": hex_of(BEN)}, 2)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Iterator[Authority]:
+    """An authority whose policy is what `init` writes with two approvers, who must both agree."""
+    with owner_face(tmp_path) as running:
+        state = State.load(running.state_dir / DATABASE)
+        with state.connection() as connection:
+            read = read_policy(owner_policy(PEOPLE))
+            Memory(SCHEMA, connection).put_policy(read.digest, read.raw, running.clock.ms())
+        state.close()
+        yield running
+
+
+def refused(authority: Authority, act: str, **body: canonical.Value) -> str:
+    with pytest.raises(AdminFailed) as refusal:
+        authority.order(act, **body)
+    return refusal.value.code
+
+
+def agreed(authority: Authority) -> dict[str, str]:
+    """Both approvers sign the one request that waits; what they read in it."""
+    waiting = authority.order("guard/approvals")["waiting"]
+    assert isinstance(waiting, list)
+    assert len(waiting) == 1
+    one = waiting[0]
+    assert isinstance(one, dict)
+    raw = one["request"]
+    assert isinstance(raw, bytes)
+    for voice in (ANN, BEN):
+        authority.order("guard/approve", id=one["id"], signature=sign_request(raw, voice))
+    return dict(decode_request(raw).details)
+
+
+def recipients(folder: Path, *names: str) -> list[canonical.Value]:
+    folder.mkdir(exist_ok=True)
+    return [read_recipient(make_recipient(folder / name)) for name in names]
+
+
+def test_a_backup_takes_the_quorum_once_and_for_these_recipients_alone(authority: Authority, tmp_path: Path) -> None:
+    authority.register()
+    authority.share()
+    wanted: dict[str, canonical.Value] = {"recipients": recipients(tmp_path / "safe", "ada", "bob"), "threshold": 2}
+    assert refused(authority, "backup", **wanted) == "guard-approval"
+    read = agreed(authority)
+    assert read["operation"] == "owner:Backup"
+    assert read["key"].startswith(f"{authority.public.key_id} 2 of ")
+    # Whoever hands in the order cannot have the shares sealed to keys of his own, or to fewer.
+    own = recipients(tmp_path / "own", "eve", "mal")
+    assert refused(authority, "backup", recipients=own, threshold=2) == "guard-approval"
+    assert refused(authority, "backup", **(wanted | {"threshold": 1})) == "guard-approval"
+    assert authority.order("backup", **wanted)["file"]
+    last = authority.journal()[-1]
+    assert last.type == "backup"
+    guard = last.body["guard"]
+    assert isinstance(guard, dict)
+    assert guard["approval"] is not None
+    assert refused(authority, "backup", **wanted) == "guard-approval"
+    assert [entry.type for entry in authority.journal()].count("backup") == 1
+
+
+def test_a_floor_goes_down_by_the_quorum_and_to_the_version_they_read(authority: Authority) -> None:
+    authority.order("floor", model_id=MODEL_ID, version="2", reason="CVE-1")
+    assert refused(authority, "floor", model_id=MODEL_ID, version="1.5", reason="back") == "floor"
+    assert refused(authority, "lower-floor", model_id=MODEL_ID, version="1.5", reason="back") == "guard-approval"
+    assert agreed(authority)["key"] == f"{MODEL_ID} 1.5"
+    assert refused(authority, "lower-floor", model_id=MODEL_ID, version="1", reason="back") == "guard-approval"
+    authority.order("lower-floor", model_id=MODEL_ID, version="1.5", reason="back")
+    floors = authority.order("status")["floors"]
+    assert floors == [{"model_id": MODEL_ID, "version": "1.5", "at": authority.clock.ms()}]
+    last = authority.journal()[-1]
+    assert (last.type, last.body["before"], last.body["approved"]) == ("floor", "2", True)
+    assert refused(authority, "lower-floor", model_id=MODEL_ID, version="1.5", reason="back") == "guard-approval"
+
+
+def test_a_policy_without_approvers_lowers_no_floor(tmp_path: Path) -> None:
+    with owner_face(tmp_path) as authority:
+        authority.order("floor", model_id=MODEL_ID, version="2", reason="CVE-1")
+        assert refused(authority, "lower-floor", model_id=MODEL_ID, version="1", reason="back") == "guard-quorum"
+        last = authority.journal()[-1]
+        assert (last.type, last.body["operation"]) == ("order-deny", "owner:LowerFloor")
+        guard = last.body["guard"]
+        assert isinstance(guard, dict)
+        assert (guard["allowed"], guard["rule"]) == (False, "guard-quorum")
+        floors = authority.order("status")["floors"]
+        assert isinstance(floors, list)
+        assert [one["version"] for one in floors if isinstance(one, dict)] == ["2"]
+
+
+def test_an_operator_lowers_no_floor(authority: Authority) -> None:
+    token = str(authority.order("guard/operator-add", name="olga", role="operator")["token"])
+    body: dict[str, canonical.Value] = {"model_id": MODEL_ID, "version": "1", "reason": "back"}
+    status, raw = authority.call("/v1/admin/lower-floor", body, token)
+    assert (status, b"guard-role" in raw) == (403, True)
+
+
+def test_the_command_says_that_it_waits_and_does_it_once_they_have_signed(
+    authority: Authority, capsys: pytest.CaptureFixture[str]
+) -> None:
+    authority.order("floor", model_id=MODEL_ID, version="2", reason="CVE-1")
+    ca = TlsFiles.within(authority.state_dir).authority
+    command = ["authority", "floor", "--owner-url", f"https://localhost:{authority.served.port}", "--owner-ca", str(ca)]
+    command += ["--token-file", str(authority.state_dir / TOKEN_FILE)]
+    command += ["--model-id", MODEL_ID, "--version", "1", "--reason", "back"]
+    assert main([*command, "--lower"]) == 1
+    assert "held for approval" in capsys.readouterr().err
+    agreed(authority)
+    assert main(command) == 1
+    assert main([*command, "--lower"]) == 0
+    assert "version 1 or later" in capsys.readouterr().out
+
+
+def test_a_model_is_reinstated_by_the_quorum(authority: Authority) -> None:
+    authority.register()
+    authority.order("revoke", model=MODEL, reason="incident-1")
+    assert refused(authority, "reinstate", model=MODEL, reason="checked") == "guard-approval"
+    assert agreed(authority)["key"] == MODEL.hex()
+    authority.order("reinstate", model=MODEL, reason="checked")
