@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.authority import hsm
+from tests.authority.kms.conftest import OPEN, guard_by
 from tests.authority.xks.conftest import KEYS, PATIENCE_S, PREFIX, REGION, Stage, make_stage, now_ms, policy, running
 
 from anchorhold.authority.guard.switch import KILL_FILE
@@ -123,6 +124,8 @@ def both(folder: Path, guard_policy: str, choice: Choice | None = None) -> Itera
     pki = SimulatedPki.create(moment)
     kms_folder = folder / "kms"
     kms_setup.init(kms_folder, "simulated", [pki.anchor], now=now_ms(), region=REGION)
+    # Which principal may do what is the guard's own tests' affair; here it is the store's guard that decides.
+    guard_by(kms_folder, OPEN, now_ms())
     client = kms_folder / FOLDER
     client.mkdir()
     for name in ("client.pem", "client.key", "ca.pem"):
