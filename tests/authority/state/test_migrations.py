@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -231,3 +232,18 @@ def test_a_folder_that_names_two_databases_is_refused(tmp_path: Path) -> None:
     url_file(path).write_text("postgresql://anchorhold@/postgres")
     with pytest.raises(DatabaseRefused, match="one database"):
         place_of(path)
+
+
+def test_states_that_are_made_at_once_in_one_process_are_each_whole(tmp_path: Path) -> None:
+    def make(at: int) -> list[object]:
+        face = list(SCHEMAS)[at % len(SCHEMAS)]
+        path = tmp_path / f"{at}.db"
+        with new_store(path, face):
+            pass
+        store = Store.load(path, face)
+        found = drift(store.engine, SCHEMAS[face])
+        store.close()
+        return found
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(make, range(12))) == [[]] * 12

@@ -4,6 +4,7 @@ A database is made by running every revision, and serves at the last one only. A
 done whole, or the database stays as it was.
 """
 
+import threading
 from pathlib import Path
 
 from alembic.operations import Operations
@@ -15,6 +16,7 @@ from sqlalchemy.engine import Connection
 from anchorhold.authority.place import StateRefused
 
 FIRST = "0001"
+_ONE_AT_A_TIME = threading.Lock()  # Alembic's `op` is one for the whole process: two threads would share a connection
 JOURNAL = "journal"  # the table that every face has had from the first
 
 
@@ -61,7 +63,7 @@ def upgrade(connection: Connection, face: str, to: str | None = None) -> tuple[s
     if at is not None and at not in {script.revision for script in scripts.walk_revisions()}:
         raise StateTooNew(f"the {face} state is of revision {at!r:.40}, this version knows up to {head(face)}")
     context = MigrationContext.configure(connection)
-    with Operations.context(context):
+    with _ONE_AT_A_TIME, Operations.context(context):
         for script in reversed(list(scripts.iterate_revisions(target, at or "base"))):
             script.module.upgrade()
             context.stamp(scripts, script.revision)
