@@ -77,8 +77,8 @@ def proxy() -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    """A page that must not have complained, nor asked anybody but its own proxy."""
+def page(chromium: Browser, proxy: Proxy) -> Iterator[Page]:
+    """A page that must not have complained, nor asked anybody but its own proxy, which outlives it."""
     context = chromium.new_context(viewport={"width": 1200, "height": 900}, accept_downloads=True)
     page = context.new_page()
     page.clock.set_fixed_time(NOW / 1000)

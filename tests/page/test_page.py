@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from .conftest import RECEIPT, Proxy
 from .statuses import MINUTE, NOW, STATES, receipt, status
@@ -159,6 +159,22 @@ def test_a_page_that_is_looked_at_again_asks_at_once(page: Page, proxy: Proxy) -
         page.clock.pause_at(NOW / 1000 + 60)  # asks a last time: no timer runs from here on
     proxy.status = status("lease-ended")
     page.evaluate("() => { document.dispatchEvent(new Event('visibilitychange', {bubbles: true})) }")
+    expect(page.locator("#headline")).to_have_text("Lease ended")
+
+
+def test_an_answer_that_a_later_one_overtook_is_not_shown(page: Page, proxy: Proxy) -> None:
+    open_page(page, proxy, status("verified"))
+    held: list[Route] = []
+    page.route("**/status", lambda route: held.append(route) if not held else route.fallback())
+    with page.expect_request("**/status") as late:
+        pass
+    proxy.status = status("lease-ended")
+    page.evaluate("() => { document.dispatchEvent(new Event('visibilitychange', {bubbles: true})) }")
+    expect(page.locator("#headline")).to_have_text("Lease ended")
+    page.route("**/status", lambda _: None)  # nobody answers from here on: what stands next is of the late answer
+    with page.expect_event("requestfinished", lambda one: one == late.value):
+        held[0].fulfill(json=status("verified"))
+    page.wait_for_timeout(500)
     expect(page.locator("#headline")).to_have_text("Lease ended")
 
 

@@ -35,9 +35,14 @@ async function ask() {
 }
 
 let timer = 0;
+let asked = 0;
 
+// Two may be asking at once (see below): an answer that a later question has overtaken is not shown.
 async function follow() {
+  asked += 1;
+  const mine = asked;
   const { about, status } = await ask();
+  if (mine !== asked) return;
   try {
     show(about, status);
   } catch {
