@@ -144,6 +144,25 @@ def test_what_nobody_takes_lies_in_the_dead_letter_until_it_is_taken(journal: Jo
     assert (tmp_path / "one.dead.jsonl").read_text() == ""
 
 
+def test_what_is_buried_while_dead_letters_are_offered_again_is_not_lost(journal: Journal, tmp_path: Path) -> None:
+    dead = tmp_path / "one.dead.jsonl"
+    with receiver([500]) as (url, _):
+        drained(journal, tmp_path, webhook(url, tmp_path))
+    (tmp_path / "beside").mkdir()
+
+    def buries_beside() -> Milliseconds:
+        if len(dead.read_bytes().splitlines()) == 1:
+            drained(journal, tmp_path / "beside", webhook(url, tmp_path))  # its receiver is gone by now
+        return NOW
+
+    with receiver([200]) as (again, got):
+        offering = Webhook(again, SECRET, dead, ca=None, clock=buries_beside, pause=lambda _: False)
+        assert offering.resend() == (1, 1)
+    assert len(got) == 1
+    (line,) = dead.read_text().splitlines()
+    assert "refused" in json.loads(line)["reason"]
+
+
 LOG_KEY = Ed25519PrivateKey.generate()
 
 

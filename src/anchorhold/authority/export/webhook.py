@@ -4,13 +4,15 @@ The body names the journal's entry by number and digest and carries the event; n
 `Anchorhold-Signature: t=SECONDS,v1=HEX` where HEX is HMAC-SHA-256 over `SECONDS.BODY` under the shared secret.
 """
 
+import fcntl
 import hashlib
 import hmac
 import http.client
 import json
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -67,13 +69,23 @@ class Webhook:
         """Whatever was taken was answered for, or lies in the dead letter."""
 
     def resend(self) -> tuple[int, int]:
-        """Offers every dead letter once more; how many were taken, and how many are left. Raises OSError."""
-        if not self._dead.exists():
-            return 0, 0
-        lines = self._dead.read_bytes().splitlines(keepends=True)
-        left = [line for line in lines if not self._taken_again(line)]
-        write_whole(self._dead, b"".join(left))
-        return len(lines) - len(left), len(left)
+        """Offers every dead letter once more; how many were taken, and how many are left. Raises OSError.
+
+        What an exporter that runs beside it buries meanwhile is left.
+        """
+        taken = {line for line in self._letters() if self._taken_again(line)}
+        if not taken:
+            return 0, len(self._letters())
+        with _alone(self._dead.parent):
+            left = [line for line in self._letters() if line not in taken]
+            write_whole(self._dead, b"".join(left))
+        return len(taken), len(left)
+
+    def _letters(self) -> list[bytes]:
+        try:
+            return self._dead.read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
 
     def _taken_again(self, line: bytes) -> bool:
         try:
@@ -112,13 +124,25 @@ class Webhook:
     def _bury(self, body: bytes, reason: str) -> None:
         line = json.dumps({"reason": reason, "tries": TRIES, "at": self._clock(), "body": body.decode()}) + "\n"
         try:
-            descriptor = os.open(self._dead, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(line.encode())
-                file.flush()
-                os.fsync(file.fileno())
+            with _alone(self._dead.parent):
+                descriptor = os.open(self._dead, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(line.encode())
+                    file.flush()
+                    os.fsync(file.fileno())
         except OSError as error:
             raise SinkAway(f"{self._dead}: {error.strerror}") from error
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else buries or takes out in this folder meanwhile. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _body(event: Event) -> dict[str, object]:
