@@ -7,7 +7,7 @@ learns policies and principals' names; who changes it is found out.
 import hashlib
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -36,6 +36,9 @@ _HEADER_FIELDS: dict[str, type | tuple[type, ...]] = {
 }  # fmt: skip
 _ROW_FIELDS: dict[str, type | tuple[type, ...]] = {"table": str, "row": dict}
 _END_FIELDS: dict[str, type | tuple[type, ...]] = {"digest": bytes, "rows": int}
+
+
+Put = Callable[[str, dict[str, canonical.Value]], None]
 
 
 class BackupRefused(Exception):
@@ -74,8 +77,12 @@ def write_backup(state_dir: Path, file: Path, now: Milliseconds, ask: Ask | None
         store.close()
 
 
-def check_backup(file: Path, key: Ed25519PublicKey) -> Summary:
-    """What the file is of, once its signature holds over all of it. Raises BackupRefused."""
+def check_backup(file: Path, key: Ed25519PublicKey, put: Put | None = None) -> Summary:
+    """What the file is of, once its signature holds over all of it. Raises BackupRefused.
+
+    `put` gets each row with the name of its table, in the order in which they can be inserted, before the signature is
+    seen: what it did counts only if this returns.
+    """
     running = hashlib.sha384()
     header: dict[str, canonical.Value] | None = None
     rows = 0
@@ -96,18 +103,16 @@ def check_backup(file: Path, key: Ed25519PublicKey) -> Summary:
                     header = canonical.decode_map(body, "backup header", limit=MAX_FRAME, fields=_HEADER_FIELDS)
                 else:
                     rows += 1
+                    if put is not None:
+                        put(*_row(body))
     except EvidenceError as error:
         raise BackupRefused(str(error)) from error
     raise BackupRefused("backup: it ends before its signature")
 
 
-def read_rows(file: Path) -> Iterator[tuple[str, dict[str, canonical.Value]]]:
-    """Each row with the name of its table, in the order in which they can be inserted. Check the file first."""
-    with file.open("rb") as source:
-        for kind, body in _frames(source):
-            if kind == _ROW:
-                fields = canonical.decode_map(body, "backup row", limit=MAX_FRAME, fields=_ROW_FIELDS)
-                yield cast("str", fields["table"]), cast("dict[str, canonical.Value]", fields["row"])
+def _row(body: bytes) -> tuple[str, dict[str, canonical.Value]]:
+    fields = canonical.decode_map(body, "backup row", limit=MAX_FRAME, fields=_ROW_FIELDS)
+    return cast("str", fields["table"]), cast("dict[str, canonical.Value]", fields["row"])
 
 
 def _write_rows(face: Face, connection: Connection, out: BinaryIO, now: Milliseconds) -> tuple[Summary, bytes]:

@@ -15,7 +15,7 @@ from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.lease import checked_name
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority import migrations
-from anchorhold.authority.backup import BackupRefused, Summary, check_backup, read_rows
+from anchorhold.authority.backup import BackupRefused, Put, Summary, check_backup
 from anchorhold.authority.faces import Face, face_named, face_of, open_store_key
 from anchorhold.authority.guard import Guard
 from anchorhold.authority.journal import Journal, check_journal
@@ -62,7 +62,9 @@ def restore(
     if has_database(path):
         raise FileExistsError(f"{str(state_dir)!r} has a database")
     with new_store(path, face.name, database, revision=summary.revision, marked=False) as connection:
-        _fill(connection, file)
+        # Checked again in the pass that fills it in: the file may have changed since.
+        if check_backup(file, key, _filler(connection)) != summary:
+            raise BackupRefused("the backup has changed while it was read")
         if last_head(connection) != summary.head:
             raise BackupRefused("the journal in the backup does not end where its header says")
         try:
@@ -164,16 +166,19 @@ def _first_frame(raw: bytes) -> bytes:
     return raw[5 : 5 + int.from_bytes(raw[1:5], "big")]
 
 
-def _fill(connection: Connection, file: Path) -> None:
+def _filler(connection: Connection) -> Put:
     tables = sql.MetaData()
     tables.reflect(connection)
-    for name, row in read_rows(file):
+
+    def put(name: str, row: dict[str, canonical.Value]) -> None:
         if name not in tables.tables:
             raise BackupRefused(f"it has a table {name!r:.40} that its revision does not")
         try:
-            connection.execute(sql.insert(tables.tables[name]).values(dict(row)))
+            connection.execute(sql.insert(tables.tables[name]).values(row))
         except (sql.exc.SQLAlchemyError, ValueError) as error:
             raise BackupRefused(f"a row of table {name} does not fit: {type(error).__name__}") from error
+
+    return put
 
 
 def _signed(connection: Connection) -> list[bytes]:

@@ -255,9 +255,25 @@ def test_a_latch_that_is_lost_or_unreadable_is_shut(serving: Stage) -> None:
 
 
 def test_a_process_whose_disk_takes_nothing_remembers_that_it_is_shut(tmp_path: Path) -> None:
-    latch = Latch(tmp_path / "no such folder")
+    place = tmp_path / LATCH_FILE
+    place.mkdir()  # takes no word, and cannot be removed as a file is
+    latch = Latch(tmp_path)
     latch.shut("disk full")
+    place.rmdir()
+    place.write_bytes(b"open\n")
     assert latch.reason() == "disk full"
+    latch.open()
+    assert latch.reason() is None
+
+
+def test_one_acknowledgement_opens_the_latch_of_every_worker(tmp_path: Path) -> None:
+    Latch.create(tmp_path)
+    workers = Latch(tmp_path), Latch(tmp_path)
+    for worker in workers:
+        worker.shut("disk full")
+    assert [worker.reason() for worker in workers] == ["disk full"] * 2
+    workers[0].open()
+    assert [worker.reason() for worker in workers] == [None, None]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,13 @@
 """A database that was put back to an earlier day is not served: by its mark, at start and while it runs."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy.engine import Connection
 
 from anchorhold.authority.backup import BackupRefused, write_backup
 from anchorhold.authority.faces import face_of
@@ -12,7 +16,7 @@ from anchorhold.authority.owner.client import AdminFailed
 from anchorhold.authority.owner.state import State
 from anchorhold.authority.place import DatabaseRefused
 from anchorhold.authority.restore import accept_rollback, loss, restore
-from anchorhold.authority.store import add_mark, mark_file, read_mark
+from anchorhold.authority.store import add_mark, mark_file, new_store, read_mark
 from anchorhold.cli.main import main
 from anchorhold.sim.owner_face import MODEL, OTHER_MODEL, Authority, owner_face
 
@@ -256,6 +260,28 @@ def test_a_backup_with_a_changed_byte_is_refused_and_nothing_is_made(
     file.write_bytes(raw)
     moved_away(stopped)
     with pytest.raises(BackupRefused):
+        restore(stopped.state_dir, file, stopped.clock.ms())
+    with pytest.raises(FileNotFoundError):
+        face_of(stopped.state_dir)
+
+
+def test_a_backup_that_changes_after_it_was_checked_is_refused_and_nothing_is_made(
+    stopped: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "backup"
+    write_backup(stopped.state_dir, file, stopped.clock.ms())
+    moved_away(stopped)
+
+    @contextmanager
+    def changing(*given: Any, **named: Any) -> Iterator[Connection]:
+        with new_store(*given, **named) as connection:
+            raw = file.read_bytes()
+            assert raw.count(b"dnameeadmin") == 1, "an operator's row: the journal alone would not tell"
+            file.write_bytes(raw.replace(b"dnameeadmin", b"dnameenimda"))
+            yield connection
+
+    monkeypatch.setattr("anchorhold.authority.restore.new_store", changing)
+    with pytest.raises(BackupRefused, match="digest"):
         restore(stopped.state_dir, file, stopped.clock.ms())
     with pytest.raises(FileNotFoundError):
         face_of(stopped.state_dir)

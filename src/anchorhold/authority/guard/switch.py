@@ -14,6 +14,7 @@ from anchorhold.attestation.types import Milliseconds
 KILL_FILE, LATCH_FILE = "guard.kill", "guard.latch"
 MAX_REASON = 200  # characters
 _OPEN, _SHUT = b"open\n", b"shut\n"
+_FAILED = "a journal write failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +62,12 @@ class KillFile:
 
 
 class Latch:
-    """Shut by a failed journal write; opened by an operator once the journal works."""
+    """Shut by a failed journal write; opened by an operator once the journal works. Its file is for every worker."""
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / LATCH_FILE
-        self._reason: str | None = None
+        self._why = _FAILED
+        self._unwritten = False  # shut by this process, and the disk took neither word nor removal
 
     @staticmethod
     def create(state_dir: Path) -> None:
@@ -74,16 +76,18 @@ class Latch:
 
     def reason(self) -> str | None:
         """Why it is shut, or None while it is open."""
-        if self._reason is not None:
-            return self._reason
+        if self._unwritten:
+            return self._why
         try:
-            return None if self._path.read_bytes() == _OPEN else "a journal write failed"
+            return None if self._path.read_bytes() == _OPEN else self._why
+        except FileNotFoundError:
+            return self._why
         except OSError as error:
             return f"the latch cannot be read: {error.strerror}"
 
     def shut(self, reason: str) -> None:
         """Never raises: where the disk does not take it, this process remembers, and an absent file is a shut one."""
-        self._reason = first_line(reason) or "a journal write failed"
+        self._why, self._unwritten = first_line(reason) or _FAILED, True
         try:
             self._overwrite(_SHUT)
         except OSError:
@@ -91,13 +95,14 @@ class Latch:
                 self._path.unlink(missing_ok=True)
             except OSError:
                 return
+        self._unwritten = False
 
     def open(self) -> None:
         """Once an operator has acknowledged. Raises OSError, and then it stays shut."""
         if not self._path.exists():
             self._path.write_bytes(_SHUT)
         self._overwrite(_OPEN)
-        self._reason = None
+        self._why, self._unwritten = _FAILED, False
 
     def _overwrite(self, content: bytes) -> None:
         descriptor = os.open(self._path, os.O_WRONLY)
