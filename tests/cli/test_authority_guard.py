@@ -80,6 +80,38 @@ def test_a_kill_in_the_folder_needs_no_network_and_the_running_face_obeys(stack:
     assert re.search(r"guard-kill +operator:admin owner:Tenant", capsys.readouterr().out)
 
 
+def test_a_kill_in_a_folder_of_no_authority_says_that_nothing_was_stopped(tmp_path: Path, capsys: Capture) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        assert main(["authority", "kill", "--state", str(folder), "--reason", "fire"]) == 2
+        assert "nothing was stopped" in capsys.readouterr().err
+        assert not (folder / KILL_FILE).exists()
+
+
+def test_what_is_signed_is_shown_before_it_is_signed(stack: Stack, capsys: Capture) -> None:
+    folder = _named(stack, capsys, "owner")
+    said(stack, capsys, "kill", "--reason", "incident 7")
+    identity = said(stack, capsys, "rearm", "--propose")["waiting"]
+    stranger = folder / "stranger.pem"
+    approver(capsys, stranger)
+    told = said(stack, capsys, "approve", identity, "--key", str(stranger), code=1)
+    shown, _, refused = told.partition("error:")
+    assert re.search(rf"signing +{identity}\n(.*\n)*kind +rearm", shown)
+    assert refused
+
+
+def test_a_token_file_that_is_there_already_adds_nobody(stack: Stack, capsys: Capture) -> None:
+    token = stack.folder / "olga.token"
+    token.write_text("mine")
+    assert "there already" in said(
+        stack, capsys, "operator", "add", "olga", "--role", "operator", "--out", str(token), code=2
+    )
+    assert [one["name"] for one in said(stack, capsys, "operator", "list")["operators"]] == ["admin"]
+    assert token.read_text() == "mine"
+    other = stack.folder / "other.token"
+    said(stack, capsys, "operator", "add", "admin", "--role", "operator", "--out", str(other), code=1)
+    assert not other.exists(), "nothing is left where nobody was added"
+
+
 def test_an_operator_runs_the_service_and_cannot_administer_keys(stack: Stack, capsys: Capture) -> None:
     folder = _named(stack, capsys, "owner")
     token = folder / "olga.token"

@@ -45,7 +45,9 @@ def test_a_backup_is_made_and_restored_from_the_command_line(
     assert backup(owner, tmp_path, "--threshold", 2, "--json") == 0
     assert json.loads(capsys.readouterr().out)["opens"] == "2 of 3"
     assert owner.journal()[-1].type == "backup"
+    entries = len(owner.journal())
     assert backup(owner, tmp_path, "--threshold", 2) == 2  # never overwritten
+    assert len(owner.journal()) == entries, "nor asked for: an order spends its approvals"
     assert (tmp_path / "owner.backup").stat().st_mode & 0o077 == 0
 
     shutil.rmtree(owner.state_dir)

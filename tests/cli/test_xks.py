@@ -56,6 +56,29 @@ def test_the_suite_passes_against_a_served_face_over_mtls(tmp_path: Path, capsys
     assert "BROKEN" not in told
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--face", "xks", "--approver", f"ann={'11' * 32}"), "takes its approvers from --guard-policy"),
+        (("--face", "owner", "--guard-policy", "policy.json"), "only an XKS face takes one"),
+        (("--face", "kms", "--guard-policy", "policy.json"), "only an XKS face takes one"),
+    ],
+)
+def test_what_a_face_does_not_take_at_init_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    made = ["authority", "init", "--state", str(tmp_path / "s"), "--anchor-class", "simulated"]
+    assert main([*made, *words]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
+
+
+def test_more_than_one_worker_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _made(tmp_path / "state", tmp_path / "policy.json")
+    assert main(["authority", "serve", "--state", str(tmp_path / "state"), "--workers", "2"]) == 2
+    assert "serves in one process, got 2" in capsys.readouterr().err
+
+
 def test_keys_and_credentials_are_changed_and_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state = tmp_path / "state"
     _made(state, tmp_path / "policy.json")

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from anchorhold.sim.deploy import Settings
+from anchorhold.sim.reseal import adopt
 from anchorhold.sim.stack import down
 
 from .conftest import TINY, Running, bring_up
@@ -147,10 +148,24 @@ def test_the_report_lists_every_use_in_both_journals_and_proves_silence(running:
     assert report["heads"][0]["entries"] == len(entries) - 1, "the step `report` itself came after"
 
 
-def test_a_renewal_after_the_containment_is_told_and_ends_the_proof(running: Running) -> None:
-    """Somebody reinstates the model at the owner: the report says so from then on."""
+def test_a_reinstatement_at_the_owner_ends_its_proof_and_leaves_that_of_the_kms(running: Running) -> None:
+    """The report says so from then on. One authority's silence is enough: an enclave needs a lease from each."""
     stack = ("--stack", str(running.state), "--reason", "mistake")
     assert running.cli("authority", "reinstate", "--at", "owner", *stack).returncode == 0
-    _, _, said = incident(running, "report", "--out", str(running.state / "after"))
+    code, told, said = incident(running, "report", "--out", str(running.state / "after"))
+    assert (code, told["silent"]) == (0, True), said
     text = (running.state / "after/report.md").read_text()
     assert "owner: not proved: no revocation stands" in text, said
+
+
+def test_keys_that_the_stack_has_taken_over_are_not_ended(running: Running) -> None:
+    """Once the sealed model is adopted its keys are the stack's own: `reencrypt` again would end what serves."""
+    out = running.state.parent / "resealed"
+    down(running.state)
+    adopt(running.state, out)
+    again = Running(running.stack, running.stack.up())
+    code, _, said = incident(again, "reencrypt", "--out", str(out))
+    assert code == 1
+    assert "nothing was ended" in said
+    answered = ask(again)
+    assert answered.returncode == 0, answered.stderr

@@ -1,8 +1,8 @@
 """`anchorhold authority approvals|approve|approver|ticket|operator`: the people of a guard, and what they sign."""
 
 import argparse
-import os
 import secrets
+import sys
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -14,8 +14,9 @@ from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.guard.requests import decode_request, request_id, sign_request
 from anchorhold.authority.guard.roles import Role
 from anchorhold.authority.guard.tickets import MAX_TICKET_USES, NONCE_BYTES, Ticket, sign_ticket
-from anchorhold.cli.face import CODES, add_face_options, call, show, signing_key
+from anchorhold.cli.face import CODES, add_face_options, call, plain, show, signing_key
 from anchorhold.cli.main import CommandError
+from anchorhold.cli.new_file import new_file
 from anchorhold.cli.page import page
 from anchorhold.cli.times import moment_text, now_ms
 from anchorhold.cli.values import whole
@@ -184,6 +185,10 @@ def _approve(options: argparse.Namespace) -> int:
         raise CommandError(f"id: expected one request that begins so, got {len(found)}", code=1)
     identity, raw = found[0]
     described = _described(raw)
+    sys.stderr.write(
+        "".join(f"{name:<18}{plain(value)}\n" for name, value in {"signing": identity, **described}.items())
+    )
+    sys.stderr.flush()
     signature = sign_request(raw, signing_key(options.key))
     answer = call(options, "approve", {"id": bytes.fromhex(identity), "signature": signature})
     show(options, {"signed": identity, **described, **answer})
@@ -192,7 +197,8 @@ def _approve(options: argparse.Namespace) -> int:
 
 def _approver(options: argparse.Namespace) -> int:
     key = Ed25519PrivateKey.generate()
-    _write_private(options.out, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    with new_file(options.out) as file:
+        file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     show(options, {"file": str(options.out), "key": key.public_key().public_bytes_raw()})
     return 0
 
@@ -232,11 +238,10 @@ def _list(options: argparse.Namespace) -> int:
 
 def _add(options: argparse.Namespace) -> int:
     fields: dict[str, canonical.Value] = {"name": options.name, "role": options.role}
-    if options.out.exists():
-        raise CommandError(f"{str(options.out)!r} is there already: a token is never written over another")
-    token = call(options, "operator-add", fields)["token"]
-    assert isinstance(token, str)
-    _write_private(options.out, f"{token}\n".encode())
+    with new_file(options.out) as file:
+        token = call(options, "operator-add", fields)["token"]
+        assert isinstance(token, str)
+        file.write(f"{token}\n".encode())
     show(options, {**fields, "token_file": str(options.out)})
     return 0
 
@@ -244,12 +249,3 @@ def _add(options: argparse.Namespace) -> int:
 def _remove(options: argparse.Namespace) -> int:
     show(options, call(options, "operator-remove", {"name": options.name}))
     return 0
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError as error:
-        raise CommandError(f"{str(path)!r} is there already: a key is never overwritten") from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anchorhold.cli.keystore import ask
+from anchorhold.cli.journal_place import opened_place
 from anchorhold.cli.main import CANNOT_RUN, REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.times import now_ms
@@ -57,7 +57,7 @@ def _export(options: argparse.Namespace) -> int:
     from anchorhold.authority.export.run import FOLDER
     from anchorhold.authority.export.settings import FILE, ExportsInvalid, read_exports
 
-    place = _place(options.state)
+    place = opened_place(options.state)
     if options.to is not None:
         return _whole(options, place)
     folder = options.state / FOLDER
@@ -128,20 +128,6 @@ def _whole(options: argparse.Namespace, place: "Place") -> int:
     said = {"entries": count, "file": str(options.to), "journal_key": identity.key.public_bytes_raw().hex()}
     print(json.dumps(said) if options.json else "\n".join(f"{name:<14}{value}" for name, value in said.items()))
     return 0
-
-
-def _place(state: Path) -> "Place":
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from anchorhold.authority.export.place import NoAuthority, open_place
-    from anchorhold.authority.keystore import CannotOpen, KeystoreError
-
-    try:
-        return open_place(state, ask)
-    except NoAuthority as error:
-        raise CommandError(str(error), hint="anchorhold authority init --face owner|kms --state DIR") from error
-    except (SQLAlchemyError, KeystoreError, CannotOpen, KeyError, ValueError) as error:
-        raise CommandError(f"authority in {str(state)!r} is damaged: {type(error).__name__}") from error
 
 
 def _show(options: argparse.Namespace, progress: "dict[str, Progress]") -> None:

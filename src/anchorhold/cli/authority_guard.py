@@ -5,7 +5,7 @@ from pathlib import Path
 
 from anchorhold.authority.guard.defaults import Approving
 from anchorhold.authority.guard.policy import MAX_POLICY
-from anchorhold.authority.guard.switch import KillFile
+from anchorhold.authority.guard.switch import LATCH_FILE, KillFile
 from anchorhold.cli.face import CODES, add_face_options, call, plain, show
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
@@ -244,8 +244,13 @@ def _kill(options: argparse.Namespace) -> int:
     if options.state is None:
         show(options, call(options, "kill", {"reason": options.reason}))
         return 0
-    if not options.state.is_dir():
-        raise CommandError(f"no state folder {str(options.state)!r}")
+    from anchorhold.authority.faces import face_of
+
+    if not (options.state / LATCH_FILE).exists():  # its own file first: nothing else need be in order
+        try:
+            face_of(options.state)
+        except FileNotFoundError as error:
+            raise CommandError(f"nothing was stopped: {error}", hint="the folder `authority init` made") from error
     KillFile(options.state).set(options.reason)
     show(options, {"killed": options.reason, "state": str(options.state)})
     return 0

@@ -67,6 +67,7 @@ def _init(options: argparse.Namespace) -> int:
     from anchorhold.authority.owner import setup as owner
     from anchorhold.authority.place import StateRefused
 
+    _fit(options)
     roots = tuple(_root(path) for path in options.root)
     chosen, people = choice_of(options), approving(options)
     made: dict[str, object]
@@ -110,6 +111,16 @@ def _init(options: argparse.Namespace) -> int:
     else:
         print("\n".join(f"{name:<18}{value}" for name, value in made.items()))
     return 0
+
+
+def _fit(options: argparse.Namespace) -> None:
+    """What the face does not take is refused, not passed over."""
+    xks = options.face == "xks"
+    if xks and options.approver:
+        raise CommandError("--approver: an XKS face takes its approvers from --guard-policy FILE")
+    if not xks and options.guard_policy is not None:
+        hint = "`authority guard put FILE` once it serves"
+        raise CommandError(f"--guard-policy: only an XKS face takes one at init, got {options.face}", hint=hint)
 
 
 def _root(path: Path) -> Anchor:

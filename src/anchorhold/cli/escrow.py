@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from anchorhold.cli.keystore import add_keystore_options, choice_of
 from anchorhold.cli.main import REFUSED, CommandError
+from anchorhold.cli.new_file import new_file
 from anchorhold.cli.page import page
 from anchorhold.cli.target import Target, add_target_options, failed
 from anchorhold.cli.times import moment_text, now_ms
@@ -100,27 +101,20 @@ def _recipient(options: argparse.Namespace) -> int:
 def _backup(options: argparse.Namespace) -> int:
     from anchorhold.authority.escrow.recipient import read_recipient
     from anchorhold.authority.escrow.sealed import BackupRefused
-    from anchorhold.authority.keystore.locked import write_new
     from anchorhold.authority.owner.client import AdminFailed
 
     try:
         publics = [read_recipient(path) for path in options.recipient]
     except BackupRefused as error:
         raise CommandError(f"authority backup: {error}") from error
-    try:
-        answer = (
-            Target.of(options, model=False)
-            .owner()
-            .call("backup", {"recipients": publics, "threshold": options.threshold})
-        )
-    except AdminFailed as error:
-        raise failed(f"owner authority: {error}", error.code) from error
-    file = answer["file"]
-    assert isinstance(file, bytes)
-    try:
-        write_new(options.out, file)
-    except FileExistsError as error:
-        raise CommandError(f"{str(options.out)!r} is there already: a backup is never overwritten") from error
+    owner = Target.of(options, model=False).owner()
+    with new_file(options.out) as out:  # before the order: that spends an approval
+        try:
+            file = owner.call("backup", {"recipients": publics, "threshold": options.threshold})["file"]
+        except AdminFailed as error:
+            raise failed(f"owner authority: {error}", error.code) from error
+        assert isinstance(file, bytes)
+        out.write(file)
     _show(options, {"backup": str(options.out), "opens": f"{options.threshold} of {len(publics)}", "bytes": len(file)})
     return 0
 

@@ -43,7 +43,7 @@ def add_heartbeat(commands: "Subparsers") -> None:
         ),
     )
     sign.add_argument("--list", type=Path, required=True, metavar="FILE", help="the release list it is about")
-    sign.add_argument("--signer", type=Path, required=True, metavar="DIR", help="what `release signer` made")
+    sign.add_argument("--signer", type=Path, required=True, metavar="DIR", help="what `release keygen` made")
     sign.add_argument("--out", type=Path, required=True, metavar="FILE", help="where it is, or is to be")
     sign.add_argument("--new", action="store_true", help="begin a new one, with today's date, whatever is in --out")
     put = acts.add_parser(

@@ -79,7 +79,8 @@ def add_incident(commands: "Subparsers") -> None:
 def _command(
     steps: "Subparsers", name: str, what: str, run: Callable[[argparse.Namespace], int]
 ) -> argparse.ArgumentParser:
-    example = f"anchorhold authority incident {name} {'--reason lost' if name == 'open' else 'INC-3f9a12'}"
+    given = {"open": "--reason lost", "contain": "INC-3f9a12"}.get(name, "INC-3f9a12 --out DIR")
+    example = f"anchorhold authority incident {name} {given}"
     parser = steps.add_parser(name, help=what, **page(f"{what[0].upper()}{what[1:]}.", example=example, codes=_CODES))
     parser.add_argument("--reason", default="incident", metavar="TEXT", help="for the journals, at most 128 bytes")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -108,7 +109,7 @@ def _contain(options: argparse.Namespace) -> int:
     _note(target, options.incident, "contain", facts.model, facts.key, options.reason, {"at": ordered.at})
     facts = gather(target, options.incident, source)
     if options.wait:
-        _wait(last_lease_end(facts) - facts.owner_now + GRACE_MS)
+        _wait(last_lease_end(facts) - facts.owner.until + GRACE_MS)
         facts = gather(target, options.incident, source)
     found = silences(target, facts)
     if proved(found):
@@ -126,20 +127,27 @@ def _reencrypt(options: argparse.Namespace) -> int:
     facts = gather(target, options.incident, KmsSource(None, None, None))
     if not any(one.step == "silent" for one in facts.steps):
         raise CommandError("silence was not proved yet: what runs could be renewed", hint="incident contain", code=1)
-    if options.stack is None:
+    if target.stack is None:
         _show(options, {"incident": options.incident, "steps": _steps_by_hand(facts.model)})
         return 0
     from anchorhold.cli.reseals import reseal_stack, resealed_facts
 
     reason = f"{options.incident}: {options.reason}"[:128]
     resume = options.out.exists()
-    done = resealed_facts(options.stack, options.out) if resume else reseal_stack(options.stack, options.out, reason)
-    ended = _end_old_keys(target, done["old"], reason)
+    done = resealed_facts(target.stack, options.out) if resume else reseal_stack(target.stack, options.out, reason)
+    old, new = _texts(done["old"]), _texts(done["new"])
+    if kept := set(old.values()) & set(new.values()):
+        raise CommandError(
+            f"{str(options.out)!r} has keys that the stack's model has: {', '.join(sorted(kept))}; nothing was ended",
+            hint="was it adopted already? Old keys are ended by `authority retire`, and at the KMS by hand",
+            code=REFUSED,
+        )
+    ended = _end_old_keys(target, old, reason)
     said: dict[str, canonical.Value] = {
         "manifest": str(done["manifest"]),
         "before": str(done["before"]),
-        **{f"new_{name}": key for name, key in _texts(done["new"]).items()},
-        **{f"old_{name}": key for name, key in _texts(done["old"]).items()},
+        **{f"new_{name}": key for name, key in new.items()},
+        **{f"old_{name}": key for name, key in old.items()},
         **ended,
     }
     _note(target, options.incident, "reencrypt", facts.model, facts.key, options.reason, said)
@@ -173,7 +181,7 @@ def _report(options: argparse.Namespace) -> int:
 def _target(options: argparse.Namespace) -> tuple[Target, KmsSource]:
     target = Target.of(options, model=False)
     state = options.kms_state
-    if state is None and options.kms_journal is None and options.stack is not None and target.credentials is not None:
+    if state is None and options.kms_journal is None and target.stack is not None and target.credentials is not None:
         state = target.credentials.parent  # a simulated stack's KMS is a folder beside its credentials
     return target, KmsSource(state, options.kms_journal, options.kms_journal_key)
 
@@ -232,9 +240,9 @@ def _tag(target: Target, incident: str) -> str:
     return _kms(target, "TagResource", {"KeyId": target.key_arn, "Tags": tags})
 
 
-def _end_old_keys(target: Target, old: object, reason: str) -> dict[str, str]:
+def _end_old_keys(target: Target, old: Mapping[str, str], reason: str) -> dict[str, str]:
     ended: dict[str, str] = {}
-    for name, key in _texts(old).items():
+    for name, key in old.items():
         if key.startswith("arn:"):
             members: dict[str, object] = {"KeyId": key, "PendingWindowInDays": DELETION_DAYS}
             ended[f"end_{name}"] = _kms(target, "ScheduleKeyDeletion", members)

@@ -17,6 +17,7 @@ from anchorhold.authority.incident.silence import Silence, kms_silence, owner_si
 from anchorhold.authority.incident.uses import KMS, OWNER, KmsEvent, kms_events, kms_uses, owner_uses
 from anchorhold.authority.owner.client import AdminFailed
 from anchorhold.cli.deaths import TranscriptUnreadable, lives, unverified_entries
+from anchorhold.cli.journal_place import opened_place
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.target import Target, failed
 from anchorhold.cli.times import now_ms
@@ -45,10 +46,11 @@ class KmsSource:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A journal whose signatures and chain hold."""
+    """A journal whose signatures and chain hold. It says nothing about what came after `until`."""
 
     entries: tuple[JournalEntry, ...]
     head: Head
+    until: Milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,38 +63,36 @@ class Facts:
     model: ModelDigest
     key: str
     ttl_ms: int
-    owner_now: Milliseconds
 
 
 def gather(target: Target, incident: str, source: KmsSource) -> Facts:
     """Raises CommandError for an incident that nobody opened, a journal that does not hold, or an authority away."""
     status = _call(target, "status")
     key = status["journal_key"]
+    now = status["now"]  # by its own clock, before its journal is asked for
     assert isinstance(key, bytes)
+    assert isinstance(now, int)
     raw = _call(target, "journal")["entries"]
     assert isinstance(raw, list)
-    owner = _checked(OWNER, [one for one in raw if isinstance(one, bytes)], key)
+    owner = _checked(OWNER, [one for one in raw if isinstance(one, bytes)], key, Milliseconds(now))
     noted = [one for one in owner.entries if one.type == "incident" and one.body.get("incident") == incident]
     opened = next((one for one in noted if one.body.get("step") == "open"), None)
     if opened is None:
         raise CommandError(f"incident {incident!r} was not opened here", hint="anchorhold authority incident open")
-    model, compromised, now = opened.body["model"], opened.body["key"], status["now"]
+    model, compromised = opened.body["model"], opened.body["key"]
     assert isinstance(model, bytes)
-    assert isinstance(now, int)
     steps = tuple(_step(one) for one in noted)
     read = _kms(source) if source.given else None
-    return Facts(owner, read, steps, ModelDigest(model), str(compromised), _ttl(status, model), Milliseconds(now))
+    return Facts(owner, read, steps, ModelDigest(model), str(compromised), _ttl(status, model))
 
 
 def silences(target: Target, facts: Facts) -> tuple[Silence, ...]:
     """What each authority's journal proves."""
-    found = [owner_silence(facts.owner.entries, facts.model, facts.owner_now)]
+    found = [owner_silence(facts.owner.entries, facts.model, facts.owner.until)]
     if facts.kms is not None and target.key_arn:
         events = kms_events(facts.kms.entries)
         key = _arn(target, facts, events)
-        found.append(
-            kms_silence(events, key, facts.ttl_ms, PROPAGATION_MS, facts.kms.head.entries, Milliseconds(now_ms()))
-        )
+        found.append(kms_silence(events, key, facts.ttl_ms, PROPAGATION_MS, facts.kms.head.entries, facts.kms.until))
     return tuple(found)
 
 
@@ -124,7 +124,7 @@ def incident_of(target: Target, incident: str, facts: Facts) -> Incident:
 
 def last_lease_end(facts: Facts) -> Milliseconds:
     """Of the leases that the owner signed for serving."""
-    return owner_silence(facts.owner.entries, facts.model, facts.owner_now).last_lease_end
+    return owner_silence(facts.owner.entries, facts.model, facts.owner.until).last_lease_end
 
 
 def _arn(target: Target, facts: Facts, events: Sequence[KmsEvent]) -> str:
@@ -162,36 +162,37 @@ def _transcript(target: Target, model: ModelDigest) -> tuple[tuple[Ended, ...] |
 
 
 def _kms(source: KmsSource) -> Read:
+    """A state folder's journal is whole up to now; an export of it up to its last entry, whenever that was made."""
     if source.state is not None:
-        from anchorhold.authority.export.place import NoAuthority, open_place
-
-        try:
-            place = open_place(source.state)
-        except (NoAuthority, OSError, ValueError) as error:
-            raise CommandError(f"KMS journal: {error}") from error
+        place, now = opened_place(source.state), Milliseconds(now_ms())
         raw: list[bytes] = []
-        while page := place.source.page(len(raw), PAGE):
-            raw += page
-        return _checked(KMS, raw, place.identity.key.public_bytes_raw())
+        try:
+            while page := place.source.page(len(raw), PAGE):
+                raw += page
+        except OSError as error:
+            raise CommandError(f"KMS journal: {error.strerror}") from error
+        return _checked(KMS, raw, place.identity.key.public_bytes_raw(), now)
     assert source.file is not None
     if source.key is None:
         raise CommandError("KMS journal: its export needs --kms-journal-key")
     try:
-        lines = [json.loads(line) for line in source.file.read_text().splitlines() if line.endswith("}")]
+        lines = [json.loads(line) for line in source.file.read_text().splitlines()]
         signed = {int(line["seq"]): base64.b64decode(line["signed"], validate=True) for line in lines}
         key = bytes.fromhex(source.key)
+        Ed25519PublicKey.from_public_bytes(key)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CommandError(f"KMS journal: {str(source.file)!r} is not in the form: {type(error).__name__}") from error
-    return _checked(KMS, [signed[seq] for seq in sorted(signed)], key)
+    return _checked(KMS, [signed[seq] for seq in sorted(signed)], key, None)
 
 
-def _checked(authority: str, raw: Sequence[bytes], key: bytes) -> Read:
+def _checked(authority: str, raw: Sequence[bytes], key: bytes, now: Milliseconds | None) -> Read:
     try:
         entries = check_journal(raw, Ed25519PublicKey.from_public_bytes(key))
     except EvidenceError as error:
         raise CommandError(f"the journal of {authority} does not hold: {error}", code=REFUSED) from error
     digest = entry_digest(raw[-1]).hex() if raw else ""
-    return Read(entries, Head(authority, len(entries), digest, key.hex()))
+    until = now if now is not None else entries[-1].t if entries else Milliseconds(0)
+    return Read(entries, Head(authority, len(entries), digest, key.hex()), until)
 
 
 def _step(entry: JournalEntry) -> Step:

@@ -124,7 +124,11 @@ def _adopt(options: argparse.Namespace) -> dict[str, object]:
             f"a stack is running in {options.stack}", hint=f"anchorhold sim down --state {options.stack}"
         )
     verified = verify_sealed(options.sealed, (load_root(options.stack / "signer"),))
-    return {"model": verified.manifest.digest.hex(), "before": str(adopt(options.stack, options.sealed))}
+    try:
+        before = adopt(options.stack, options.sealed)
+    except StackError as error:
+        raise CommandError(f"adopt: {error}", hint=error.hint, code=REFUSED) from error
+    return {"model": verified.manifest.digest.hex(), "before": str(before)}
 
 
 def sign(options: argparse.Namespace) -> dict[str, object]:

@@ -37,11 +37,14 @@ class Target:
     transcript: Path | None
     manifest: Path | None = None
     """The sealed model's, where a stack knows it."""
+    stack: Path | None = None
+    """The simulated stack that all this was taken from."""
 
     @classmethod
     def of(cls, options: argparse.Namespace, *, model: bool = True) -> "Target":
         """An option given by hand goes before the stack's word. Raises CommandError, also where `model` has no D."""
-        stack = _stack(_folder(options))
+        folder = _folder(options)
+        stack = _stack(folder)
         owner, kms = _group(stack, "owner"), _group(stack, "kms")
         key_arn = options.key_arn or kms.get("key_arn") or ""
         return cls(
@@ -56,6 +59,7 @@ class Target:
             region=options.region or kms.get("region") or _region(key_arn),
             transcript=options.transcript or _path(stack.get("transcript")),
             manifest=_path(stack.get("manifest")),
+            stack=folder,
         )
 
     def owner(self) -> AdminClient:

@@ -92,6 +92,8 @@ def serve_xks(options: argparse.Namespace) -> int:
     from anchorhold.authority.xks.state import DATABASE, State
 
     host, port = address(options.listen)
+    if options.workers != 1:
+        raise CommandError(f"--workers: an XKS face serves in one process, got {options.workers}")
     try:
         if options.guard_desk:
             desk = make_server(make_desk_app(options.state, now_ms, ask), TlsFiles.within(options.state))
