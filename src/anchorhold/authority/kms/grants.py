@@ -48,11 +48,15 @@ def create_grant(call: Call) -> Answer:
         reason = "because a grant made under a grant can only be as wide as that grant"
         raise denied(call.principal.arn, "kms:CreateGrant", call.realm.key_arn(key.key_id), reason)
     key_states.usable(call, key)
+    grant = _made(call, wanted)
     if call.fields.flag("DryRun"):
         raise dry_run()
-    grant = _made(call, wanted)
+    # The keystore first: no grant stays of a call that had no token to answer.
+    token = make_token(call.around.keystore, grant.grant_id)
+    if grant is wanted:
+        call.transaction.grants.add(grant)
     call.draft.response = {"grantId": grant.grant_id, "keyId": call.realm.key_arn(key.key_id)}
-    return {"GrantToken": make_token(call.around.keystore, grant.grant_id), "GrantId": grant.grant_id}
+    return {"GrantToken": token, "GrantId": grant.grant_id}
 
 
 def list_grants(call: Call) -> Answer:
@@ -162,14 +166,16 @@ def _constraints(fields: Fields) -> Constraints:
 
 
 def _made(call: Call, wanted: Grant) -> Grant:
-    """The grant, or the one of that name that is the same in everything: CreateGrant can be repeated."""
+    """The grant, or the one of that name that is the same in everything: CreateGrant can be repeated.
+
+    Raises LimitExceededException where there is no room for one more.
+    """
     rows = call.transaction.grants
     for known in rows.named(wanted.key_id, wanted.name) if wanted.name is not None else ():
         if _terms(known) == _terms(wanted):
             return known
     if rows.count(wanted.key_id) >= MAX_GRANTS:
         raise limit_exceeded(f"expected at most {MAX_GRANTS} grants of a key")
-    rows.add(wanted)
     return wanted
 
 

@@ -17,19 +17,14 @@ from anchorhold.authority.kms.specs import ECDH, algorithms, published
 MAX_PUBLIC_KEY = 8_192  # bytes of an SPKI; the KMS model's limit
 
 
-def make_pair(call: Call, key: Key) -> None:
+def make_pair(call: Call, key: Key) -> Material:
     """The pair of a key to be, before anything is written of it: a token may not make this spec."""
+    identifier, handle = material_id(key.key_id, FIRST), handle_of(key.key_id, FIRST)
     try:
-        call.around.keystore.create_pair(handle_of(key.key_id, FIRST), key.spec)
+        call.around.keystore.create_pair(handle, key.spec)
     except NotSupported as error:
         raise unsupported(f"KeySpec: this keystore makes no {key.spec}") from error
-
-
-def add_pair(call: Call, key: Key) -> None:
-    """The row of a pair that was made."""
-    identifier, handle = material_id(key.key_id, FIRST), handle_of(key.key_id, FIRST)
-    row = Material(key.key_id, FIRST, identifier, handle, MaterialState.CURRENT, call.now)
-    call.transaction.keys.add_material(row)
+    return Material(key.key_id, FIRST, identifier, handle, MaterialState.CURRENT, call.now)
 
 
 def get_public_key(call: Call) -> Answer:
