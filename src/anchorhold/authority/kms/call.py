@@ -83,7 +83,7 @@ class Call:
             return None
         recipient = verify_recipient(info.unverified_document, self.around.anchors, self.now)
         self.draft.recipient = recipient.journal_fields()
-        self.draft.registers = {f"PCR{index}": value.hex() for index, value in recipient.document.pcrs.items()}
+        self.draft.registers = recipient.registers()
         return recipient
 
     def context(self, member: str = "EncryptionContext") -> dict[str, str]:
