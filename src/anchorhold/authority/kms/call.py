@@ -1,7 +1,7 @@
 """One authenticated call: who asks, for which key, with which recipient, and whether the policies allow it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from anchorhold.attestation.anchors import Anchor
@@ -103,8 +103,10 @@ class Call:
     def asked(self, values: Values) -> Asked:
         return Asked(values=values)
 
-    def authorise(self, key: Key, operation: str, asked: Asked = _NOTHING) -> Grant | None:
-        """The key's policy, with the caller's, allows this call, or the grant that is answered does.
+    def authorise(
+        self, key: Key, operation: str, asked: Asked = _NOTHING, *, under: Callable[[Grant], bool] = lambda _grant: True
+    ) -> None:
+        """The key's policy, with the caller's, allows this call, or one of the grants does that `under` admits too.
 
         Raises AccessDeniedException.
         """
@@ -112,14 +114,14 @@ class Call:
         verdict = self.judge(key.policy, question)
         if verdict is policy.Verdict.DENIED:
             raise self._denied_by_statement(question)
-        grant = None
         if verdict is policy.Verdict.SILENT:
-            grant = self._grant(key, question, asked)
-            if grant is None:
+            grants = self._grants(key, question, asked)
+            if not grants:
                 self.draft.unmet = self._unmet(key.policy, question)
                 raise self._denied(question, f"because no resource-based policy allows the {question.action} action")
+            if not any(map(under, grants)):
+                raise self._denied(question, "because no grant that allows the action reaches as far as this call")
         self._guard(question, asked)
-        return grant
 
     def authorise_account(self, operation: str, resource: str = "*", asked: Asked = _NOTHING) -> None:
         """The caller's own policy allows an operation on what is no key. Raises AccessDeniedException."""
@@ -174,14 +176,14 @@ class Call:
         """The VPC that the call comes from, as far as the state names it."""
         return network_of(self.draft.source_address, self.transaction.networks())
 
-    def _grant(self, key: Key, question: policy.Call, asked: Asked) -> Grant | None:
-        """A grant of this key that admits the call: to the caller, or to the account and its own policy allows it."""
+    def _grants(self, key: Key, question: policy.Call, asked: Asked) -> Sequence[Grant]:
+        """Grants of this key that admit the call: to the caller, or to the account and its own policy allows it."""
         identity = self._identity_policy()
         delegated = identity is not None and identity.judge(question, ("*",)) is policy.Verdict.ALLOWED
         grantees = (self.principal.arn, self.realm.root_arn) if delegated else (self.principal.arn,)
         held = self.transaction.grants.held(key.key_id, grantees)
         operation = question.action.removeprefix("kms:")
-        return next((grant for grant in held if grant.admits(operation, asked.context or {})), None)
+        return [grant for grant in held if grant.admits(operation, asked.context or {})]
 
     def _unmet(self, key_policy: str, question: policy.Call) -> tuple[Mapping[str, object], ...]:
         """What the document would have had to show, and what it showed: for the journal alone."""

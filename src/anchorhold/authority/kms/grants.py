@@ -7,7 +7,6 @@ from anchorhold.authority.kms import key_states, policy
 from anchorhold.authority.kms.call import Answer, Call
 from anchorhold.authority.kms.faults import (
     KmsFault,
-    denied,
     dry_run,
     limit_exceeded,
     not_found,
@@ -41,12 +40,7 @@ def create_grant(call: Call) -> Answer:
     key = call.key()
     call.grant_tokens()
     wanted = _wanted(call, key)
-    under = call.authorise(key, "CreateGrant", call.asked(_values(wanted)))
-    if under is not None and not (
-        wanted.operations <= under.operations and under.constraints.cover(wanted.constraints)
-    ):
-        reason = "because a grant made under a grant can only be as wide as that grant"
-        raise denied(call.principal.arn, "kms:CreateGrant", call.realm.key_arn(key.key_id), reason)
+    call.authorise(key, "CreateGrant", call.asked(_values(wanted)), under=lambda held: held.covers(wanted))
     key_states.usable(call, key)
     grant = _made(call, wanted)
     if call.fields.flag("DryRun"):
@@ -125,9 +119,8 @@ def _authorise_retirement(call: Call, key: Key, grant: Grant) -> None:
     question = call.question("RetireGrant", call.realm.key_arn(key.key_id), call.values(key))
     if own and call.judge(key.policy, question) is not policy.Verdict.DENIED:
         return
-    if call.authorise(key, "RetireGrant") not in (None, grant):
-        # RetireGrant in another grant is leave to retire that one.
-        raise denied(call.principal.arn, question.action, question.resource, "because that grant is another's")
+    # RetireGrant in another grant is leave to retire that one.
+    call.authorise(key, "RetireGrant", under=lambda held: held.grant_id == grant.grant_id)
 
 
 def _wanted(call: Call, key: Key) -> Grant:
