@@ -97,7 +97,7 @@ def test_a_grant_made_under_a_grant_is_no_wider(kms: Kms, arn: str) -> None:
 
 
 def test_every_grant_that_allows_the_call_is_considered_whichever_was_made_first(kms: Kms, arn: str) -> None:
-    """Ids are random, and grants are looked at in their order: whatever it is, most calls need another than the first."""
+    """Ids are random, and grants come in their order: whatever it is, most calls need another than the first."""
     kinds = ("Decrypt", "Encrypt", "GenerateDataKey", "DescribeKey", "ReEncryptFrom")
     made = {one: grant(kms, arn, one, "CreateGrant", "RetireGrant") for one in kinds}
     for one in kinds:

@@ -25,6 +25,8 @@ from anchorhold.authority.kms.xks_proxy import ProxyTls
 Answer = Mapping[str, object]
 MAX_UNMET = 32  # conditions in one journal entry; ours have four
 ALIAS = "alias/"
+ALIAS_FORM = r"[a-zA-Z0-9:/_-]+"
+_ALIAS = re.compile(ALIAS + ALIAS_FORM)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NOTHING = Asked()
 
@@ -65,7 +67,7 @@ class Call:
         """An ARN of another partition, Region or account names nothing here."""
         key_id = name.removeprefix(self.realm.key_arn(""))
         alias = name.removeprefix(self.realm.alias_arn(""))
-        if by_alias and alias.startswith(ALIAS) and (pointed := self.transaction.aliases.get(alias)) is not None:
+        if by_alias and _ALIAS.fullmatch(alias) and (pointed := self.transaction.aliases.get(alias)) is not None:
             key_id = pointed.key_id
             self.draft.named[key_id] = alias
         key = self.transaction.keys.get(key_id) if _UUID.fullmatch(key_id) else None

@@ -4,7 +4,6 @@ Material that was made elsewhere may be kept elsewhere: a policy on this KMS doe
 has an id of key and bytes, so the same bytes, imported again, open what they sealed; other bytes are another material.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -174,12 +173,12 @@ def _expires(call: Call, model: str) -> Milliseconds | None:
         return None
     if model == NEVER:
         raise validation(f"A validTo date must not be set if the ExpirationModel is {NEVER}")
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise KmsFault("SerializationException", "ValidTo: not of the type this operation takes")
-    expires = round(seconds * 1_000)
+    expires = seconds * 1_000  # compared before it is made an int: 1e308 is none then, and 10**400 is no float
     if not call.now < expires <= call.now + MAX_VALID_MS:
         raise validation("ValidTo: expected a time in the future and within 365 days")
-    return Milliseconds(expires)
+    return Milliseconds(round(expires))
 
 
 def _values(model: str, expires: Milliseconds | None) -> dict[str, str]:
