@@ -46,8 +46,8 @@ def test_a_time_out_of_all_bounds_is_no_time_to_expire(kms: Kms, when: float) ->
     "host",
     [
         "exa mple.org", "a" * 70 + ".org", "a" * 64, "example.org.", ".org", "a..b", "-a.org", "a-.org",
-        "b\u00fccher.org", "\u212aey.org", "example.org:", "example.org:0", "example.org:65536", "example.org:08443", "example.org/",
-        "user@example.org", "[::1]", "example.org?a", "example.org\n",
+        "b\u00fccher.org", "\u212aey.org", "example.org:", "example.org:0", "example.org:65536", "example.org:08443",
+        "example.org/", "user@example.org", "[::1]", "example.org?a", "example.org\n",
     ],
 )  # fmt: skip
 def test_an_endpoint_that_no_host_can_have_is_refused_before_it_is_called(kms: Kms, host: str) -> None:
