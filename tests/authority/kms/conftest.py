@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -103,12 +103,14 @@ class Kms:
         *,
         at: int | None = None,
         region: str | None = None,
+        changed: Mapping[str, str] | None = None,
     ) -> sigv4.Request:
-        headers = (
-            ("Host", "localhost"),
-            ("Content-Type", "application/x-amz-json-1.1"),
-            ("X-Amz-Target", f"TrentService.{operation}"),
-        )
+        named = {
+            "Host": "localhost",
+            "Content-Type": "application/x-amz-json-1.1",
+            "X-Amz-Target": f"TrentService.{operation}",
+        }
+        headers = tuple((named | (changed or {})).items())
         request = sigv4.Request("POST", "/", "", headers, body)
         moment = datetime.fromtimestamp((self.now if at is None else at) / 1000, UTC)
         added = sigv4.sign(request, caller, region=region or self.region, service="kms", at=moment)
