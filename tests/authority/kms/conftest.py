@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -103,7 +103,7 @@ class Kms:
         *,
         at: int | None = None,
         region: str | None = None,
-        changed: Mapping[str, str] | None = None,
+        changed: dict[str, str] | None = None,
     ) -> sigv4.Request:
         named = {
             "Host": "localhost",

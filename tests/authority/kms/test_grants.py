@@ -105,8 +105,8 @@ def test_every_grant_that_allows_the_call_is_considered_whichever_was_made_first
     both = {"KeyId": arn, "GranteePrincipal": kms.arn("admin"), "Operations": ["Decrypt", "Encrypt"]}
     error = refused("AccessDeniedException", lambda: kms.call("enclave", "CreateGrant", **both))
     assert error.message.endswith("because no grant that allows the action reaches as far as this call")
-    for one in made.values():
-        kms.call("enclave", "RetireGrant", GrantToken=one["GrantToken"])
+    for own in made.values():
+        kms.call("enclave", "RetireGrant", GrantToken=own["GrantToken"])
 
 
 def test_each_of_the_account_s_grants_is_retired_by_whom_his_own_policy_lets(kms: Kms, arn: str) -> None:

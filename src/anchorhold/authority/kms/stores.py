@@ -174,7 +174,6 @@ def _changed(call: Call, store: CustomKeyStore, *, needed: bool) -> CustomKeySto
     name = fields.text("CustomKeyStoreName" if needed else "NewCustomKeyStoreName", least=1, most=256)
     endpoint = fields.text("XksProxyUriEndpoint", least=10, most=128)
     path = fields.text("XksProxyUriPath", least=10, most=128, form=_PATH)
-    service = fields.text("XksProxyVpcEndpointServiceName", least=20, most=64)
     wanted = fields.choice("XksProxyConnectivity", *(one.value for one in Connectivity))
     if needed and (name is None or endpoint is None or path is None or wanted is None):
         raise validation("expected CustomKeyStoreName, XksProxyUriEndpoint, XksProxyUriPath and XksProxyConnectivity")
@@ -184,16 +183,29 @@ def _changed(call: Call, store: CustomKeyStore, *, needed: bool) -> CustomKeySto
         endpoint=store.endpoint if endpoint is None else _endpoint(endpoint),
         path=store.path if path is None else path,
         connectivity=store.connectivity if wanted is None else Connectivity(wanted),
-        vpc_service=store.vpc_service if service is None else stored(service, "XksProxyVpcEndpointServiceName"),
+        vpc_service=_vpc_service(fields, store),
     )
     if (changed.connectivity is Connectivity.VPC_ENDPOINT_SERVICE) is (changed.vpc_service is None):
-        raise validation("expected XksProxyVpcEndpointServiceName with VPC_ENDPOINT_SERVICE and with nothing else")
+        words = "with VPC_ENDPOINT_SERVICE, and null or an empty one with PUBLIC_ENDPOINT"
+        raise validation(f"(simulated) expected XksProxyVpcEndpointServiceName {words}")
+    if not needed and changed.connectivity is not store.connectivity and changed.endpoint == store.endpoint:
+        raise validation("(simulated) expected another XksProxyUriEndpoint with another XksProxyConnectivity")
     others = [one for one in call.transaction.stores.all() if one.store_id != store.store_id]
     if any(one.name == changed.name for one in others):
         raise KmsFault("CustomKeyStoreNameInUseException", "a custom key store has this name already")
     if any((one.endpoint, one.path) == (changed.endpoint, changed.path) for one in others):
         raise KmsFault("XksProxyUriInUseException", "a custom key store has this proxy already")
     return _with_credential(call, changed, fields.structure("XksProxyAuthenticationCredential"))
+
+
+def _vpc_service(fields: Fields, store: CustomKeyStore) -> str | None:
+    """What the request leaves of it. With AWS null and the empty string are none; an absent member is no change."""
+    name = "XksProxyVpcEndpointServiceName"
+    if name not in fields.members:
+        return store.vpc_service
+    if fields.members[name] in (None, ""):
+        return None
+    return stored(fields.needed_text(name, least=20, most=64), name)
 
 
 def _with_credential(call: Call, store: CustomKeyStore, credential: Fields | None) -> CustomKeyStore:
