@@ -103,12 +103,14 @@ class Kms:
         *,
         at: int | None = None,
         region: str | None = None,
+        changed: dict[str, str] | None = None,
     ) -> sigv4.Request:
-        headers = (
-            ("Host", "localhost"),
-            ("Content-Type", "application/x-amz-json-1.1"),
-            ("X-Amz-Target", f"TrentService.{operation}"),
-        )
+        named = {
+            "Host": "localhost",
+            "Content-Type": "application/x-amz-json-1.1",
+            "X-Amz-Target": f"TrentService.{operation}",
+        }
+        headers = tuple((named | (changed or {})).items())
         request = sigv4.Request("POST", "/", "", headers, body)
         moment = datetime.fromtimestamp((self.now if at is None else at) / 1000, UTC)
         added = sigv4.sign(request, caller, region=region or self.region, service="kms", at=moment)

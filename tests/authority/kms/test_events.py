@@ -76,3 +76,25 @@ def test_a_refused_calls_event_answers_nothing_and_names_the_error(kms: Kms) -> 
     assert event["requestParameters"] == {"keyId": arn}
     kms.call("admin", "ScheduleKeyDeletion", KeyId=arn, PendingWindowInDays=7)
     assert kms.events()[-1]["responseElements"]["keyState"] == "PendingDeletion"
+
+
+@pytest.mark.parametrize(
+    ("changed", "body", "name"),
+    [
+        ({"X-Amz-Target": "TrentService.Nonsense"}, b"{}", "Nonsense"),
+        ({"X-Amz-Target": "TrentService." + "N" * 300}, b"{}", "N" * 256),
+        ({"X-Amz-Target": "DynamoDB_20120810.ListTables"}, b"{}", "unknown"),
+        ({"X-Amz-Target": "DynamoDB_20120810.ListTables"}, b"no json", "unknown"),
+        ({"X-Amz-Target": "TrentService."}, b"{}", "unknown"),
+        ({"X-Amz-Target": ""}, b"{}", "unknown"),
+        ({"Content-Type": "application/json"}, b"{}", "unknown"),
+    ],
+)
+def test_who_asks_for_no_operation_of_ours_is_journaled_too(
+    kms: Kms, changed: dict[str, str], body: bytes, name: str
+) -> None:
+    request = kms.signed(kms.caller("admin"), "ListKeys", body, changed=changed)
+    refused("UnknownOperationException", lambda: kms.send(request))
+    (event,) = kms.events()
+    assert (event["eventName"], event["errorCode"]) == (name, "UnknownOperation")
+    assert event["userIdentity"]["arn"] == kms.arn("admin")

@@ -96,6 +96,29 @@ def test_a_grant_made_under_a_grant_is_no_wider(kms: Kms, arn: str) -> None:
     assert len(kms.call("publisher", "ListGrants", KeyId=arn)["Grants"]) == 2
 
 
+def test_every_grant_that_allows_the_call_is_considered_whichever_was_made_first(kms: Kms, arn: str) -> None:
+    """Ids are random, and grants come in their order: whatever it is, most calls need another than the first."""
+    kinds = ("Decrypt", "Encrypt", "GenerateDataKey", "DescribeKey", "ReEncryptFrom")
+    made = {one: grant(kms, arn, one, "CreateGrant", "RetireGrant") for one in kinds}
+    for one in kinds:
+        kms.call("enclave", "CreateGrant", KeyId=arn, GranteePrincipal=kms.arn("admin"), Operations=[one])
+    both = {"KeyId": arn, "GranteePrincipal": kms.arn("admin"), "Operations": ["Decrypt", "Encrypt"]}
+    error = refused("AccessDeniedException", lambda: kms.call("enclave", "CreateGrant", **both))
+    assert error.message.endswith("because no grant that allows the action reaches as far as this call")
+    for own in made.values():
+        kms.call("enclave", "RetireGrant", GrantToken=own["GrantToken"])
+
+
+def test_each_of_the_account_s_grants_is_retired_by_whom_his_own_policy_lets(kms: Kms, arn: str) -> None:
+    kms.identity("enclave", "kms:RetireGrant")
+    root = kms.arn("admin").replace("user/admin", "root")
+    made = [grant(kms, arn, "Decrypt", "RetireGrant", GranteePrincipal=root) for _ in range(3)]
+    other = grant(kms, arn, "Decrypt", GranteePrincipal=root)
+    refused("AccessDeniedException", lambda: kms.call("enclave", "RetireGrant", GrantToken=other["GrantToken"]))
+    for one in made:
+        kms.call("enclave", "RetireGrant", GrantToken=one["GrantToken"])
+
+
 def test_a_grant_is_listed_with_its_terms_and_made_once_under_one_name(kms: Kms, arn: str) -> None:
     terms = {
         "Name": "serving",

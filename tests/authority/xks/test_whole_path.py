@@ -53,7 +53,8 @@ class Whole:
     pki: SimulatedPki
     credentials: dict[str, dict[str, str]]
 
-    def boto(self, name: str) -> Any:
+    def boto(self, name: str, *, checked: bool = True) -> Any:
+        """A client; not `checked` sends what botocore's own model would not let through."""
         who = self.credentials[name]
         return boto3.client(
             "kms",
@@ -62,7 +63,7 @@ class Whole:
             verify=str(TlsFiles.within(self.kms_folder).authority),
             aws_access_key_id=who["access_key_id"],
             aws_secret_access_key=who["secret_access_key"],
-            config=Config(retries={"max_attempts": 1}),
+            config=Config(retries={"max_attempts": 1}, parameter_validation=checked),
         )
 
     def create(self, **changes: Any) -> dict[str, Any]:
@@ -308,6 +309,40 @@ def test_a_stores_life(whole: Whole) -> None:
     assert _code(caught) == "CustomKeyStoreHasCMKsException"
     admin.connect_custom_key_store(CustomKeyStoreId=store)
     assert admin.decrypt(CiphertextBlob=blob)["Plaintext"] == b"x"
+
+
+@pytest.mark.parametrize("none", [None, ""])
+def test_a_store_goes_to_a_vpc_endpoint_service_and_back(whole: Whole, none: str | None) -> None:
+    admin, service = whole.boto("admin", checked=False), "com.amazonaws.vpce.eu-central-1.vpce-svc-0123456789abcdef0"
+    store = str(whole.create()["CustomKeyStoreId"])
+    names = [f"https://localhost:{whole.xks_port}", f"https://127.0.0.1:{whole.xks_port}"]
+    there = {"XksProxyConnectivity": "VPC_ENDPOINT_SERVICE", "XksProxyVpcEndpointServiceName": service}
+    back = {"XksProxyConnectivity": "PUBLIC_ENDPOINT", "XksProxyVpcEndpointServiceName": none}
+
+    def update(**changes: Any) -> None:
+        admin.update_custom_key_store(CustomKeyStoreId=store, **changes)
+
+    def refused(**changes: Any) -> None:
+        with pytest.raises(ClientError) as caught:
+            update(**changes)
+        assert _code(caught) == "ValidationException"
+
+    def shown() -> tuple[str, str, str | None]:
+        (found,) = admin.describe_custom_key_stores(CustomKeyStoreId=store)["CustomKeyStores"]
+        proxy = found["XksProxyConfiguration"]
+        return proxy["Connectivity"], proxy["UriEndpoint"], proxy.get("VpcEndpointServiceName")
+
+    refused(**there)
+    refused(XksProxyConnectivity="VPC_ENDPOINT_SERVICE", XksProxyUriEndpoint=names[1])
+    update(XksProxyUriEndpoint=names[1], **there)
+    assert shown() == ("VPC_ENDPOINT_SERVICE", names[1], service)
+    refused(**back)
+    refused(XksProxyConnectivity="PUBLIC_ENDPOINT", XksProxyUriEndpoint=names[0])
+    refused(XksProxyVpcEndpointServiceName=none)
+    update(NewCustomKeyStoreName="renamed")
+    assert shown() == ("VPC_ENDPOINT_SERVICE", names[1], service)
+    update(XksProxyUriEndpoint=names[0], **back)
+    assert shown() == ("PUBLIC_ENDPOINT", names[0], None)
 
 
 def test_credentials_rotate_under_a_connected_store(whole: Whole) -> None:

@@ -6,7 +6,7 @@ The caller's own policy must allow the operation on the alias, and the policies 
 import re
 
 from anchorhold.authority.kms import key_states
-from anchorhold.authority.kms.call import ALIAS, Answer, Call
+from anchorhold.authority.kms.call import ALIAS, ALIAS_FORM, Answer, Call
 from anchorhold.authority.kms.faults import KmsFault, limit_exceeded, not_found, validation
 from anchorhold.authority.kms.fields import MAX_KEY_ID
 from anchorhold.authority.kms.key import Alias, Key, KeyState
@@ -15,7 +15,6 @@ from anchorhold.authority.kms.request_values import Asked
 
 MAX_ALIASES = 50  # of one key, AWS's quota
 MAX_NAME = 256
-_FORM = r"[a-zA-Z0-9:/_-]+"
 _RESERVED = "alias/aws/"
 
 
@@ -87,9 +86,9 @@ def _authorise(call: Call, operation: str, name: str, *keys: Key) -> None:
 
 
 def _name(call: Call) -> str:
-    name = call.fields.needed_text("AliasName", least=1, most=MAX_NAME, form=_FORM)
+    name = call.fields.needed_text("AliasName", least=1, most=MAX_NAME, form=ALIAS_FORM)
     call.draft.parameters["aliasName"] = name
-    if not re.fullmatch(ALIAS + _FORM, name, re.ASCII) or name.startswith(_RESERVED):
+    if not re.fullmatch(ALIAS + ALIAS_FORM, name, re.ASCII) or name.startswith(_RESERVED):
         raise KmsFault("InvalidAliasNameException", "expected a name that begins alias/, and not alias/aws/")
     return name
 

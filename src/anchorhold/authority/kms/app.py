@@ -88,14 +88,15 @@ class KmsFace:
         answer: Answer = {}
         with self._state.transaction() as transaction:
             principal = authenticate(request, transaction, around.realm, around.keystore, now)
-            name = _operation(request)
-            draft.name = name[:MAX_LOGGED]
+            asked = _target(request)
+            draft.name = (asked or draft.name)[:MAX_LOGGED]
             for event, carry_out in _DUE.items():
                 for key in carry_out(transaction, around.keystore, now):
                     gone = journal.service_entry(around.realm, event, key.key_id, now)
                     around.journal.append(transaction.connection, now, journal.ENTRY, gone)
             try:
                 # An operation refuses before it writes: what a guard counted for a denial is committed with it.
+                name = _operation(asked)
                 fields = parse_body(request.body)
                 _note(draft, fields)
                 answer = _operate(name, Call(around, transaction, principal, fields, draft, now))
@@ -184,11 +185,18 @@ async def _read(request: Request) -> sigv4.Request:
     return sigv4.Request(request.method, request.url.path, request.url.query, headers, bytes(body))
 
 
-def _operation(request: sigv4.Request) -> str:
+def _target(request: sigv4.Request) -> str | None:
+    """The operation that is asked for, whether there is one of this name or not; None for what asks for none."""
     target = request.header("x-amz-target") or ""
     if not target.startswith(TARGET) or (request.header("content-type") or "").split(";")[0] != CONTENT_TYPE:
-        raise KmsFault("UnknownOperationException", "expected an operation of TrentService in JSON 1.1")
+        return None
     return target.removeprefix(TARGET)
+
+
+def _operation(asked: str | None) -> str:
+    if asked is None:
+        raise KmsFault("UnknownOperationException", "expected an operation of TrentService in JSON 1.1")
+    return asked
 
 
 def _operate(name: str, call: Call) -> Answer:

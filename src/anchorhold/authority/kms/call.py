@@ -1,7 +1,7 @@
 """One authenticated call: who asks, for which key, with which recipient, and whether the policies allow it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from anchorhold.attestation.anchors import Anchor
@@ -25,6 +25,8 @@ from anchorhold.authority.kms.xks_proxy import ProxyTls
 Answer = Mapping[str, object]
 MAX_UNMET = 32  # conditions in one journal entry; ours have four
 ALIAS = "alias/"
+ALIAS_FORM = r"[a-zA-Z0-9:/_-]+"
+_ALIAS = re.compile(ALIAS + ALIAS_FORM)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NOTHING = Asked()
 
@@ -65,7 +67,7 @@ class Call:
         """An ARN of another partition, Region or account names nothing here."""
         key_id = name.removeprefix(self.realm.key_arn(""))
         alias = name.removeprefix(self.realm.alias_arn(""))
-        if by_alias and alias.startswith(ALIAS) and (pointed := self.transaction.aliases.get(alias)) is not None:
+        if by_alias and _ALIAS.fullmatch(alias) and (pointed := self.transaction.aliases.get(alias)) is not None:
             key_id = pointed.key_id
             self.draft.named[key_id] = alias
         key = self.transaction.keys.get(key_id) if _UUID.fullmatch(key_id) else None
@@ -83,7 +85,7 @@ class Call:
             return None
         recipient = verify_recipient(info.unverified_document, self.around.anchors, self.now)
         self.draft.recipient = recipient.journal_fields()
-        self.draft.registers = {f"PCR{index}": value.hex() for index, value in recipient.document.pcrs.items()}
+        self.draft.registers = recipient.registers()
         return recipient
 
     def context(self, member: str = "EncryptionContext") -> dict[str, str]:
@@ -103,8 +105,10 @@ class Call:
     def asked(self, values: Values) -> Asked:
         return Asked(values=values)
 
-    def authorise(self, key: Key, operation: str, asked: Asked = _NOTHING) -> Grant | None:
-        """The key's policy, with the caller's, allows this call, or the grant that is answered does.
+    def authorise(
+        self, key: Key, operation: str, asked: Asked = _NOTHING, *, under: Callable[[Grant], bool] = lambda _grant: True
+    ) -> None:
+        """The key's policy, with the caller's, allows this call, or one of the grants does that `under` admits too.
 
         Raises AccessDeniedException.
         """
@@ -112,14 +116,14 @@ class Call:
         verdict = self.judge(key.policy, question)
         if verdict is policy.Verdict.DENIED:
             raise self._denied_by_statement(question)
-        grant = None
         if verdict is policy.Verdict.SILENT:
-            grant = self._grant(key, question, asked)
-            if grant is None:
+            grants = self._grants(key, question, asked)
+            if not grants:
                 self.draft.unmet = self._unmet(key.policy, question)
                 raise self._denied(question, f"because no resource-based policy allows the {question.action} action")
+            if not any(map(under, grants)):
+                raise self._denied(question, "because no grant that allows the action reaches as far as this call")
         self._guard(question, asked)
-        return grant
 
     def authorise_account(self, operation: str, resource: str = "*", asked: Asked = _NOTHING) -> None:
         """The caller's own policy allows an operation on what is no key. Raises AccessDeniedException."""
@@ -174,14 +178,14 @@ class Call:
         """The VPC that the call comes from, as far as the state names it."""
         return network_of(self.draft.source_address, self.transaction.networks())
 
-    def _grant(self, key: Key, question: policy.Call, asked: Asked) -> Grant | None:
-        """A grant of this key that admits the call: to the caller, or to the account and its own policy allows it."""
+    def _grants(self, key: Key, question: policy.Call, asked: Asked) -> Sequence[Grant]:
+        """Grants of this key that admit the call: to the caller, or to the account and its own policy allows it."""
         identity = self._identity_policy()
         delegated = identity is not None and identity.judge(question, ("*",)) is policy.Verdict.ALLOWED
         grantees = (self.principal.arn, self.realm.root_arn) if delegated else (self.principal.arn,)
         held = self.transaction.grants.held(key.key_id, grantees)
         operation = question.action.removeprefix("kms:")
-        return next((grant for grant in held if grant.admits(operation, asked.context or {})), None)
+        return [grant for grant in held if grant.admits(operation, asked.context or {})]
 
     def _unmet(self, key_policy: str, question: policy.Call) -> tuple[Mapping[str, object], ...]:
         """What the document would have had to show, and what it showed: for the journal alone."""

@@ -1,11 +1,11 @@
 """Encrypt, Decrypt and ReEncrypt under symmetric keys; what names an RSA algorithm goes to `oaep`."""
 
-from anchorhold.authority.kms import key_states, material, oaep
+from anchorhold.authority.kms import material, oaep
 from anchorhold.authority.kms.call import Answer, Call
 from anchorhold.authority.kms.faults import KmsFault, dry_run, invalid_ciphertext, validation
 from anchorhold.authority.kms.fields import MAX_CIPHERTEXT, MAX_KEY_ID, MAX_PLAINTEXT
 from anchorhold.authority.kms.key import SYMMETRIC, Key
-from anchorhold.authority.kms.outcome import base64_text, for_recipient, permit, symmetric_only
+from anchorhold.authority.kms.outcome import WRAPS, base64_text, check_use, end_dry_run, for_recipient, permit_use
 from anchorhold.authority.kms.request_values import Asked
 
 _OTHER_ALGORITHMS = ("RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256", "SM2PKE")
@@ -20,8 +20,7 @@ def encrypt(call: Call) -> Answer:
     _algorithm(call, "EncryptionAlgorithm")
     plaintext = fields.blob("Plaintext", most=MAX_PLAINTEXT)
     key, context = call.key(by_alias=True), call.context()
-    permit(call, key, "Encrypt", _asked(context))
-    symmetric_only(call, key)
+    permit_use(call, key, "Encrypt", _asked(context), WRAPS)
     blob, _ = material.seal(call, key, context, plaintext)
     return {
         "CiphertextBlob": base64_text(blob),
@@ -44,10 +43,9 @@ def decrypt(call: Call) -> Answer:
     key = _key_of(call, blob, "KeyId")
     recipient = call.recipient()
     asked = _asked(context)
-    permit(call, key, "Decrypt", Asked(recipient, asked.context, asked.values))
+    permit_use(call, key, "Decrypt", Asked(recipient, asked.context, asked.values), WRAPS)
     if blob is None:
         raise dry_run()
-    symmetric_only(call, key)
     plaintext, used = material.open_(call, key, context, blob)
     answer: dict[str, object] = {"KeyId": call.realm.key_arn(key.key_id), "EncryptionAlgorithm": SYMMETRIC}
     if recipient is not None:
@@ -67,13 +65,12 @@ def re_encrypt(call: Call) -> Answer:
     source, target = _key_of(call, blob, "SourceKeyId"), call.key("DestinationKeyId", by_alias=True)
     opened_by, sealed_by = call.context("SourceEncryptionContext"), call.context("DestinationEncryptionContext")
     same = {"kms:reencryptonsamekey": str(source.key_id == target.key_id).lower()}
-    call.authorise(source, "ReEncryptFrom", _asked(opened_by, same))
-    key_states.usable(call, source)
-    permit(call, target, "ReEncryptTo", _asked(sealed_by, same))
+    call.grant_tokens()
+    check_use(call, source, "ReEncryptFrom", _asked(opened_by, same), WRAPS)
+    check_use(call, target, "ReEncryptTo", _asked(sealed_by, same), WRAPS)
+    end_dry_run(call)
     if blob is None:
         raise dry_run()
-    symmetric_only(call, source)
-    symmetric_only(call, target)
     plaintext, opened = material.open_(call, source, opened_by, blob)
     moved, sealed = material.seal(call, target, sealed_by, plaintext)
     return {

@@ -10,9 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from anchorhold.authority.kms import material
 from anchorhold.authority.kms.call import Answer, Call
 from anchorhold.authority.kms.faults import unsupported
-from anchorhold.authority.kms.key import SYMMETRIC, Usage
-from anchorhold.authority.kms.outcome import base64_text
-from anchorhold.authority.kms.pairs import for_caller, needed_choice, permit_use
+from anchorhold.authority.kms.outcome import WRAPS, base64_text, check_use, end_dry_run
+from anchorhold.authority.kms.pairs import for_caller, needed_choice
 from anchorhold.authority.kms.request_values import Asked
 from anchorhold.authority.kms.specs import EDWARDS, RSA_BITS
 
@@ -44,9 +43,11 @@ def _pair(call: Call, operation: str, *, plain: bool) -> Answer:
     key, context = call.key(by_alias=True), call.context()
     recipient = call.recipient() if plain else None
     asked = Asked(recipient, context, {"kms:datakeypairspec": spec})
-    permit_use(call, key, operation, asked, (Usage.ENCRYPT_DECRYPT, SYMMETRIC))
+    call.grant_tokens()
+    check_use(call, key, operation, asked, WRAPS)
     if key.custom_key_store_id is not None:
         raise unsupported(f"{call.realm.key_arn(key.key_id)} is in a custom key store")
+    end_dry_run(call)
     private, public = _generate(spec)
     blob, used = material.seal(call, key, context, private)
     answer: dict[str, object] = {

@@ -5,7 +5,7 @@ import secrets
 from anchorhold.authority.kms import material
 from anchorhold.authority.kms.call import Answer, Call
 from anchorhold.authority.kms.faults import unsupported, validation
-from anchorhold.authority.kms.outcome import base64_text, for_recipient, permit, symmetric_only
+from anchorhold.authority.kms.outcome import WRAPS, base64_text, for_recipient, permit_use
 from anchorhold.authority.kms.request_values import Asked
 
 MAX_BYTES = 1_024
@@ -46,8 +46,7 @@ def _data_key(call: Call, operation: str, *, plain: bool) -> Answer:
         raise validation("Please specify either number of bytes or key spec.")
     key, context = call.key(by_alias=True), call.context()
     recipient = call.recipient() if plain else None
-    permit(call, key, operation, Asked(recipient, context))
-    symmetric_only(call, key)
+    permit_use(call, key, operation, Asked(recipient, context), WRAPS)
     plaintext = secrets.token_bytes(size or _SPECS[spec or "AES_256"])
     blob, used = material.seal(call, key, context, plaintext)
     answer: dict[str, object] = {"CiphertextBlob": base64_text(blob), "KeyId": call.realm.key_arn(key.key_id)}

@@ -21,6 +21,7 @@ from anchorhold.authority.kms.xks_proxy import Proxy, ProxyFailed
 from anchorhold.wire import sigv4
 
 _LENGTH_BYTES = 2
+_ENCLAVE = "PCR"  # and not NitroTPMPCR
 _PARTS = ("initializationVector", "authenticationTag", "ciphertextMetadata", "ciphertext")
 
 
@@ -69,7 +70,10 @@ def proxy_of(call: Call, store: CustomKeyStore) -> Proxy:
 
 
 def request_metadata(call: Call, key_arn: str | None) -> dict[str, object]:
-    """What the proxy is told of this call, with the registers of a document that was verified here (appendix B)."""
+    """What the proxy is told of this call, with the registers of an enclave's document that was verified here.
+
+    Appendix B has names for an enclave's registers alone: a NitroTPM's, told by them, would pass for an enclave's.
+    """
     network = call.network()
     said: dict[str, object] = {
         "awsPrincipalArn": call.principal.arn,
@@ -81,7 +85,8 @@ def request_metadata(call: Call, key_arn: str | None) -> dict[str, object]:
     if network is not None:
         said |= {"awsSourceVpc": network.vpc} | ({"awsSourceVpce": network.vpce} if network.vpce else {})
     for name, value in call.draft.registers.items():
-        said[f"kmsRecipientAttestation{name}"] = value
+        if name.startswith(_ENCLAVE):
+            said[f"kmsRecipientAttestation{name}"] = value
     if (image := call.draft.registers.get("PCR0")) is not None:
         said["kmsRecipientAttestationImageSha384"] = image
     return said

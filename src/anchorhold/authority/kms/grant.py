@@ -41,7 +41,7 @@ class Constraints:
         return self.subset is None or self.subset.items() <= context.items()
 
     def cover(self, other: "Constraints") -> bool:
-        """Whether whatever `other` admits, these admit: what a grant made under a grant must keep to."""
+        """Whether whatever `other` admits, these admit."""
         if self.equals is not None and (other.equals is None or dict(other.equals) != dict(self.equals)):
             return False
         if self.subset is None:
@@ -69,3 +69,7 @@ class Grant:
 
     def admits(self, operation: str, context: Mapping[str, str]) -> bool:
         return operation in self.operations and self.constraints.admit(operation, context)
+
+    def covers(self, other: "Grant") -> bool:
+        """Whether whatever `other` allows, this one allows: a grant made under a grant is no wider."""
+        return other.operations <= self.operations and self.constraints.cover(other.constraints)

@@ -7,7 +7,6 @@ from anchorhold.authority.kms import key_states, policy
 from anchorhold.authority.kms.call import Answer, Call
 from anchorhold.authority.kms.faults import (
     KmsFault,
-    denied,
     dry_run,
     limit_exceeded,
     not_found,
@@ -41,18 +40,17 @@ def create_grant(call: Call) -> Answer:
     key = call.key()
     call.grant_tokens()
     wanted = _wanted(call, key)
-    under = call.authorise(key, "CreateGrant", call.asked(_values(wanted)))
-    if under is not None and not (
-        wanted.operations <= under.operations and under.constraints.cover(wanted.constraints)
-    ):
-        reason = "because a grant made under a grant can only be as wide as that grant"
-        raise denied(call.principal.arn, "kms:CreateGrant", call.realm.key_arn(key.key_id), reason)
+    call.authorise(key, "CreateGrant", call.asked(_values(wanted)), under=lambda held: held.covers(wanted))
     key_states.usable(call, key)
+    grant = _made(call, wanted)
     if call.fields.flag("DryRun"):
         raise dry_run()
-    grant = _made(call, wanted)
+    # The keystore first: no grant stays of a call that had no token to answer.
+    token = make_token(call.around.keystore, grant.grant_id)
+    if grant is wanted:
+        call.transaction.grants.add(grant)
     call.draft.response = {"grantId": grant.grant_id, "keyId": call.realm.key_arn(key.key_id)}
-    return {"GrantToken": make_token(call.around.keystore, grant.grant_id), "GrantId": grant.grant_id}
+    return {"GrantToken": token, "GrantId": grant.grant_id}
 
 
 def list_grants(call: Call) -> Answer:
@@ -121,9 +119,8 @@ def _authorise_retirement(call: Call, key: Key, grant: Grant) -> None:
     question = call.question("RetireGrant", call.realm.key_arn(key.key_id), call.values(key))
     if own and call.judge(key.policy, question) is not policy.Verdict.DENIED:
         return
-    if call.authorise(key, "RetireGrant") not in (None, grant):
-        # RetireGrant in another grant is leave to retire that one.
-        raise denied(call.principal.arn, question.action, question.resource, "because that grant is another's")
+    # RetireGrant in another grant is leave to retire that one.
+    call.authorise(key, "RetireGrant", under=lambda held: held.grant_id == grant.grant_id)
 
 
 def _wanted(call: Call, key: Key) -> Grant:
@@ -162,14 +159,16 @@ def _constraints(fields: Fields) -> Constraints:
 
 
 def _made(call: Call, wanted: Grant) -> Grant:
-    """The grant, or the one of that name that is the same in everything: CreateGrant can be repeated."""
+    """The grant, or the one of that name that is the same in everything: CreateGrant can be repeated.
+
+    Raises LimitExceededException where there is no room for one more.
+    """
     rows = call.transaction.grants
     for known in rows.named(wanted.key_id, wanted.name) if wanted.name is not None else ():
         if _terms(known) == _terms(wanted):
             return known
     if rows.count(wanted.key_id) >= MAX_GRANTS:
         raise limit_exceeded(f"expected at most {MAX_GRANTS} grants of a key")
-    rows.add(wanted)
     return wanted
 
 

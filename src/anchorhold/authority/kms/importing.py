@@ -4,7 +4,6 @@ Material that was made elsewhere may be kept elsewhere: a policy on this KMS doe
 has an id of key and bytes, so the same bytes, imported again, open what they sealed; other bytes are another material.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -53,11 +52,16 @@ def import_key_material(call: Call) -> Answer:
     material = unwrapped(call, parameters_of(call, key, token), wrapped)
     if len(material) != KEY_BYTES:
         raise _incorrect(f"expected {KEY_BYTES} bytes of key material")
-    known = _row(call, key, _material_id(key, material))
+    known, added = _row(call, key, _material_id(key, material))
     row = replace(known, imported=True, expires=expires)
+    # The keystore first: if it cannot, or not now, no row says that it has the material.
     if not (known.imported and call.around.keystore.has(row.handle)):
         _keep(call.around.keystore, row.handle, material)
-    call.transaction.keys.put_material(row)
+    rows = call.transaction.keys
+    if added:
+        rows.add_material(row)
+    else:
+        rows.put_material(row)
     settle(call.transaction, key)
     return {"KeyId": call.realm.key_arn(key.key_id), "KeyMaterialId": row.material_id}
 
@@ -94,8 +98,11 @@ def carry_out(transaction: Transaction, keystore: Keystore, now: Milliseconds) -
         yield key
 
 
-def _row(call: Call, key: Key, identifier: str) -> Material:
-    """The row these bytes belong to, made where they are new. Raises IncorrectKeyMaterialException among others."""
+def _row(call: Call, key: Key, identifier: str) -> tuple[Material, bool]:
+    """The row these bytes belong to, and whether it is a new one, which is not written yet.
+
+    Raises IncorrectKeyMaterialException among others.
+    """
     fields, rows = call.fields, call.transaction.keys
     before, known = rows.materials(key.key_id), _known(call, key, identifier)
     kind = fields.choice("ImportType", NEW, EXISTING) or (EXISTING if before else NEW)
@@ -110,14 +117,11 @@ def _row(call: Call, key: Key, identifier: str) -> Material:
             raise invalid_state(f"{call.realm.key_arn(key.key_id)} has key material that waits for rotation.")
         version = before[-1].version + 1 if before else FIRST
         state = MaterialState.PENDING_ROTATION if before else MaterialState.CURRENT
-        row = Material(
-            key.key_id, version, identifier, handle_of(key.key_id, version), state, call.now, description=text
-        )
-        rows.add_material(row)
-        return row
+        handle = handle_of(key.key_id, version)
+        return Material(key.key_id, version, identifier, handle, state, call.now, description=text), True
     if known is None or named not in (None, identifier):
         raise _incorrect("this is not the key material that was imported before")
-    return known if text is None else replace(known, description=text)
+    return (known if text is None else replace(known, description=text)), False
 
 
 def _keep(keystore: FullKeystore, handle: str, material: bytes) -> None:
@@ -169,12 +173,12 @@ def _expires(call: Call, model: str) -> Milliseconds | None:
         return None
     if model == NEVER:
         raise validation(f"A validTo date must not be set if the ExpirationModel is {NEVER}")
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise KmsFault("SerializationException", "ValidTo: not of the type this operation takes")
-    expires = round(seconds * 1_000)
+    expires = seconds * 1_000  # compared before it is made an int: 1e308 is none then, and 10**400 is no float
     if not call.now < expires <= call.now + MAX_VALID_MS:
         raise validation("ValidTo: expected a time in the future and within 365 days")
-    return Milliseconds(expires)
+    return Milliseconds(round(expires))
 
 
 def _values(model: str, expires: Milliseconds | None) -> dict[str, str]:

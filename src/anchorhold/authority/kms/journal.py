@@ -46,7 +46,7 @@ class Draft:
     guard: list[Mapping[str, canonical.Value]] = field(default_factory=list)
     """What the guard decided, one record a question. Not in CloudTrail."""
     registers: Mapping[str, str] = field(default_factory=dict)
-    """Every register of the recipient's verified document, for an external key store."""
+    """Every register of the recipient's verified document, by the guard's names, for an external key store."""
     proxy: str | None = None
     """What an external key store proxy answered instead of doing it. Not in CloudTrail."""
     unmet: tuple[Mapping[str, object], ...] = ()

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from anchorhold.authority.kms.call import Call
 from anchorhold.authority.kms.faults import unsupported, validation
-from anchorhold.authority.kms.key import SYMMETRIC, Key, KeyState, Origin, Usage
+from anchorhold.authority.kms.key import SYMMETRIC, Key, KeyState, Material, Origin, Usage
 from anchorhold.authority.kms.material import make_material
-from anchorhold.authority.kms.pairs import add_pair, make_pair
+from anchorhold.authority.kms.pairs import make_pair
 from anchorhold.authority.kms.specs import OTHER_SPECS, PAIR_SPECS, usages
 
 _USAGES = tuple(usage.value for usage in (Usage.ENCRYPT_DECRYPT, Usage.SIGN_VERIFY, Usage.KEY_AGREEMENT))
@@ -45,18 +45,14 @@ def asked_kind(call: Call) -> Kind:
     return kind
 
 
-def prepare(call: Call, key: Key) -> None:
-    """What can be refused of a key's beginning, before a row of it is written."""
-    if not key.symmetric:
-        make_pair(call, key)
+def first_material(call: Call, key: Key) -> Material | None:
+    """What a new key begins with, if with any: in the keystore, before a row of key or material is written.
 
-
-def begin(call: Call, key: Key) -> None:
-    """The material that a new key begins with, if it begins with any."""
-    if key.symmetric and key.origin is not Origin.EXTERNAL:
-        make_material(call, key)
-    elif key.origin is Origin.AWS_KMS:
-        add_pair(call, key)
+    Raises NotSupported, KeystoreBusy or UnsupportedOperationException.
+    """
+    if key.origin is Origin.EXTERNAL:
+        return None
+    return make_material(call, key) if key.symmetric else make_pair(call, key)
 
 
 def _origin(call: Call) -> Origin:

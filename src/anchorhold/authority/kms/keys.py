@@ -10,7 +10,8 @@ from anchorhold.authority.kms.faults import KmsFault, limit_exceeded, unsupporte
 from anchorhold.authority.kms.fields import stored
 from anchorhold.authority.kms.importing import settle
 from anchorhold.authority.kms.key import Key, KeyState, Origin
-from anchorhold.authority.kms.key_kinds import Kind, asked_kind, begin, prepare
+from anchorhold.authority.kms.key_kinds import Kind, asked_kind, first_material
+from anchorhold.authority.kms.material import add_material
 from anchorhold.authority.kms.metadata import metadata
 from anchorhold.authority.kms.paging import Listing
 from anchorhold.authority.kms.request_values import Asked
@@ -45,10 +46,11 @@ def create_key(call: Call) -> Answer:
     policies.check_policy(call, key, key.policy)
     if place is not None:
         stores.check_external_key(call, *place)
-    prepare(call, key)
+    material = first_material(call, key)
     call.transaction.keys.add(key)
     call.transaction.tags.put(key.key_id, tags)
-    begin(call, key)
+    if material is not None:
+        add_material(call, material)
     call.draft.touch(call.realm.key_arn(key.key_id))
     call.draft.response = {"keyMetadata": {"keyId": key.key_id, "arn": call.realm.key_arn(key.key_id)}}
     return {"KeyMetadata": metadata(call, key)}

@@ -20,13 +20,12 @@ FIRST = 1
 
 
 def make_material(call: Call, key: Key) -> Material:
-    """A fresh material, current from now on; the one before stays for what it sealed."""
-    rows = call.transaction.keys
-    before = rows.materials(key.key_id)
+    """A fresh material in the keystore, and no row of it yet: a keystore that cannot, or not now, leaves all as it was.
+
+    Raises NotSupported or KeystoreBusy.
+    """
+    before = call.transaction.keys.materials(key.key_id)
     version = before[-1].version + 1 if before else FIRST
-    for old in before:
-        if old.state is MaterialState.CURRENT:
-            rows.put_material(replace(old, state=MaterialState.NON_CURRENT))
     material = Material(
         key.key_id,
         version,
@@ -40,8 +39,16 @@ def make_material(call: Call, key: Key) -> Material:
         # A transaction that was not committed left it behind: nothing was ever sealed under it.
         call.around.keystore.destroy(material.handle)
     call.around.keystore.create(material.handle)
-    rows.add_material(material)
     return material
+
+
+def add_material(call: Call, material: Material) -> None:
+    """The row of what was made: current from now on; the one before stays for what it sealed."""
+    rows = call.transaction.keys
+    for old in rows.materials(material.key_id):
+        if old.state is MaterialState.CURRENT:
+            rows.put_material(replace(old, state=MaterialState.NON_CURRENT))
+    rows.add_material(material)
 
 
 def material_id(key_id: str, version: int) -> str:

@@ -13,8 +13,8 @@ from anchorhold.authority.kms.faults import invalid_ciphertext, validation
 from anchorhold.authority.kms.fields import MAX_CIPHERTEXT, MAX_PLAINTEXT
 from anchorhold.authority.kms.key import Key, Usage
 from anchorhold.authority.kms.material import current
-from anchorhold.authority.kms.outcome import base64_text
-from anchorhold.authority.kms.pairs import for_caller, needed_choice, permit_use, public_key
+from anchorhold.authority.kms.outcome import base64_text, check_use, end_dry_run
+from anchorhold.authority.kms.pairs import for_caller, needed_choice, public_key
 from anchorhold.authority.kms.recipient import Recipient
 from anchorhold.authority.kms.request_values import Asked
 from anchorhold.authority.kms.specs import OAEP_SHA_1, OAEP_SHA_256, RSA_BITS
@@ -34,11 +34,12 @@ def encrypt(call: Call) -> Answer:
     algorithm = needed_choice(call, "EncryptionAlgorithm", *ALGORITHMS)
     plaintext = call.fields.blob("Plaintext", most=MAX_PLAINTEXT)
     key = call.key(by_alias=True)
-    _permit(call, key, algorithm, "Encrypt", None)
+    _check(call, key, algorithm, "Encrypt", None)
     function = _HASHES[algorithm]
     most = RSA_BITS[key.spec] // 8 - 2 * function.digest_size - 2  # RFC 8017 7.1.1
     if len(plaintext) > most:
         raise validation(f"Algorithm {algorithm} and key spec {key.spec} cannot encrypt data larger than {most} bytes.")
+    end_dry_run(call)
     public = load_der_public_key(public_key(call, key))
     if not isinstance(public, rsa.RSAPublicKey):
         raise TypeError(f"key {key.key_id}: expected an RSA pair in the keystore")
@@ -55,7 +56,8 @@ def decrypt(call: Call) -> Answer:
     ciphertext = call.fields.blob("CiphertextBlob", most=MAX_CIPHERTEXT)
     key = call.key(by_alias=True)
     recipient = call.recipient()
-    _permit(call, key, algorithm, "Decrypt", recipient)
+    _check(call, key, algorithm, "Decrypt", recipient)
+    end_dry_run(call)
     try:
         plaintext = call.around.keystore.open_oaep(current(call, key).handle, ciphertext, algorithm)
     except CannotOpen as error:
@@ -63,11 +65,12 @@ def decrypt(call: Call) -> Answer:
     return _answer(call, key, algorithm) | for_caller("Plaintext", plaintext, recipient)
 
 
-def _permit(call: Call, key: Key, algorithm: str, operation: str, recipient: Recipient | None) -> None:
+def _check(call: Call, key: Key, algorithm: str, operation: str, recipient: Recipient | None) -> None:
     if call.context():
         raise validation("EncryptionContext: only a symmetric key has one")
     values = Asked(recipient, values={"kms:encryptionalgorithm": algorithm})
-    permit_use(call, key, operation, values, (Usage.ENCRYPT_DECRYPT, algorithm))
+    call.grant_tokens()
+    check_use(call, key, operation, values, (Usage.ENCRYPT_DECRYPT, algorithm))
 
 
 def _answer(call: Call, key: Key, algorithm: str) -> dict[str, object]:

@@ -6,30 +6,25 @@ The private half never leaves the keystore; a pair has one material, and rotatio
 from anchorhold.authority.keystore import CannotOpen, NotSupported
 from anchorhold.authority.kms import key_states
 from anchorhold.authority.kms.call import Answer, Call
-from anchorhold.authority.kms.faults import dry_run, invalid_usage, unsupported, validation
+from anchorhold.authority.kms.faults import unsupported, validation
 from anchorhold.authority.kms.key import SYMMETRIC, Key, Material, MaterialState, Usage
 from anchorhold.authority.kms.material import FIRST, current, handle_of, material_id
-from anchorhold.authority.kms.outcome import base64_text, for_recipient
+from anchorhold.authority.kms.outcome import base64_text, for_recipient, permit_use
 from anchorhold.authority.kms.recipient import Recipient
 from anchorhold.authority.kms.request_values import Asked
-from anchorhold.authority.kms.specs import ECDH, algorithms, published
+from anchorhold.authority.kms.specs import ECDH, published
 
 MAX_PUBLIC_KEY = 8_192  # bytes of an SPKI; the KMS model's limit
 
 
-def make_pair(call: Call, key: Key) -> None:
+def make_pair(call: Call, key: Key) -> Material:
     """The pair of a key to be, before anything is written of it: a token may not make this spec."""
+    identifier, handle = material_id(key.key_id, FIRST), handle_of(key.key_id, FIRST)
     try:
-        call.around.keystore.create_pair(handle_of(key.key_id, FIRST), key.spec)
+        call.around.keystore.create_pair(handle, key.spec)
     except NotSupported as error:
         raise unsupported(f"KeySpec: this keystore makes no {key.spec}") from error
-
-
-def add_pair(call: Call, key: Key) -> None:
-    """The row of a pair that was made."""
-    identifier, handle = material_id(key.key_id, FIRST), handle_of(key.key_id, FIRST)
-    row = Material(key.key_id, FIRST, identifier, handle, MaterialState.CURRENT, call.now)
-    call.transaction.keys.add_material(row)
+    return Material(key.key_id, FIRST, identifier, handle, MaterialState.CURRENT, call.now)
 
 
 def get_public_key(call: Call) -> Answer:
@@ -75,35 +70,10 @@ def public_key(call: Call, key: Key) -> bytes:
     return call.around.keystore.public_key(current(call, key).handle)
 
 
-def require_usage(call: Call, key: Key, usage: Usage, operation: str) -> None:
-    """Raises InvalidKeyUsageException."""
-    if key.usage is not usage:
-        arn = call.realm.key_arn(key.key_id)
-        raise invalid_usage(f"{arn} key usage is {key.usage.value} which is not valid for {operation}.")
-
-
-def require_algorithm(key: Key, algorithm: str) -> None:
-    """Raises InvalidKeyUsageException."""
-    if algorithm not in algorithms(key.spec, key.usage):
-        raise invalid_usage(f"Algorithm {algorithm} is incompatible with key spec {key.spec}.")
-
-
 def needed_choice(call: Call, name: str, *choices: str, also: tuple[str, ...] = ()) -> str:
     """`Fields.choice` of a member that must be there."""
     call.fields.needed_text(name, most=64)
     return call.fields.choice(name, *choices, also=also) or ""
-
-
-def permit_use(call: Call, key: Key, operation: str, asked: Asked, needs: tuple[Usage, str]) -> None:
-    """Grant tokens, policies and grants, usage and algorithm, key state, in this order; then DryRun ends the call."""
-    call.grant_tokens()
-    call.authorise(key, operation, asked)
-    usage, algorithm = needs
-    require_usage(call, key, usage, operation)
-    require_algorithm(key, algorithm)
-    key_states.usable(call, key)
-    if call.fields.flag("DryRun"):
-        raise dry_run()
 
 
 def for_caller(member: str, secret: bytes, recipient: Recipient | None) -> dict[str, object]:

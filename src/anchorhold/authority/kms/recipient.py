@@ -23,7 +23,8 @@ from anchorhold.authority.kms.faults import bad_document
 MAX_AGE_MS = DEFAULT_MAX_AGE_MS  # 5 minutes is our rule; AWS publishes none
 RSA_BITS = (2_048, 3_072, 4_096)  # AWS's own SDK makes 2048
 RSA_EXPONENT = 65_537
-_LOGGED_PCRS = (1, 2, 3, 4, 8)  # CloudTrail's list; it does not show PCR16
+# CloudTrail's lists. An enclave's PCR0 is there as its image digest; neither PCR16 nor a NitroTPM's PCR12 is.
+_LOGGED_ENCLAVE, _LOGGED_TPM = (1, 2, 3, 4, 8), (4, 7, 8, 9, 16, 23)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,11 @@ class Recipient:
     def journal_fields(self) -> Mapping[str, str]:
         """`additionalEventData.recipient` by CloudTrail's names."""
         fields = {"attestationDocumentModuleId": self.document.module_id}
-        pcrs = self.document.pcrs
-        if 0 in pcrs:
+        pcrs, tpm = self.document.pcrs, self.document.platform is Platform.NITRO_TPM
+        if 0 in pcrs and not tpm:
             fields["attestationDocumentEnclaveImageDigest"] = pcrs[0].hex()
-        fields |= {
-            f"attestationDocumentEnclavePCR{index}": pcrs[index].hex() for index in _LOGGED_PCRS if index in pcrs
-        }
-        return fields
+        name, logged = ("NitroTPM", _LOGGED_TPM) if tpm else ("Enclave", _LOGGED_ENCLAVE)
+        return fields | {f"attestationDocument{name}PCR{index}": pcrs[index].hex() for index in logged if index in pcrs}
 
 
 def verify_recipient(unverified_document: bytes, anchors: tuple[Anchor, ...], now: Milliseconds) -> Recipient:

@@ -7,7 +7,7 @@ from anchorhold.authority.kms import key_states
 from anchorhold.authority.kms.call import Answer, Call
 from anchorhold.authority.kms.faults import invalid_state, limit_exceeded, unsupported
 from anchorhold.authority.kms.key import Key, Material, MaterialState, Origin
-from anchorhold.authority.kms.material import make_material
+from anchorhold.authority.kms.material import add_material, make_material
 from anchorhold.authority.kms.paging import Listing, sequence
 
 MAX_ROTATIONS = 25  # on demand, of one key: AWS's quota
@@ -24,7 +24,7 @@ def rotate_key_on_demand(call: Call) -> Answer:
     if sum(material.rotation is not None for material in materials) >= MAX_ROTATIONS:
         raise limit_exceeded(f"expected at most {MAX_ROTATIONS} on-demand rotations of a key")
     if key.origin is Origin.AWS_KMS:
-        make_material(call, key)
+        add_material(call, make_material(call, key))
     else:
         _promote(call, materials)
     arn = call.realm.key_arn(key.key_id)

@@ -14,8 +14,8 @@ from anchorhold.authority.kms.faults import KmsFault, validation
 from anchorhold.authority.kms.fields import MAX_CIPHERTEXT, MAX_PLAINTEXT
 from anchorhold.authority.kms.key import Key, Usage
 from anchorhold.authority.kms.material import current
-from anchorhold.authority.kms.outcome import base64_text
-from anchorhold.authority.kms.pairs import needed_choice, permit_use, public_key
+from anchorhold.authority.kms.outcome import base64_text, permit_use
+from anchorhold.authority.kms.pairs import needed_choice, public_key
 from anchorhold.authority.kms.request_values import Asked
 from anchorhold.authority.kms.specs import ED25519, OTHER_SIGNING, SIGNING
 

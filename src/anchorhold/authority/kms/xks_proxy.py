@@ -15,10 +15,12 @@ from urllib.parse import urlsplit
 
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.kms.strict_json import loads
+from anchorhold.authority.kms.timed_https import Deadline, Resolve, TimedConnection, TimedSocket, resolve
 from anchorhold.wire import sigv4
 
 SERVICE = "kms-xks-proxy"
-TIMEOUT_S = 0.25  # AWS's own for one call to a proxy
+TIMEOUT_S = 0.25  # AWS's own for one call to a proxy, from the name's resolution to the last byte
+HTTPS_PORT = 443
 MAX_ANSWER = 65_536  # bytes; the largest ciphertext in base64 takes about 6,000
 FOLDER = "xks-client"  # of the state folder: ca.pem, client.pem, client.key
 UNREACHABLE, TIMED_OUT, INVALID = "unreachable", "timed-out", "invalid-response"
@@ -45,6 +47,7 @@ class ProxyTls:
 
     context: ssl.SSLContext | None
     timeout_s: float = TIMEOUT_S
+    resolve: Resolve = resolve
 
     @classmethod
     def load(cls, state_dir: Path, timeout_s: float = TIMEOUT_S) -> "ProxyTls":
@@ -54,6 +57,7 @@ class ProxyTls:
             return cls(None, timeout_s)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.sslsocket_class = TimedSocket
         context.load_verify_locations(folder / "ca.pem")
         context.load_cert_chain(folder / "client.pem", folder / "client.key")
         return cls(context, timeout_s)
@@ -71,28 +75,36 @@ class Proxy:
 
     def call(self, operation: str, members: Mapping[str, object], now: Milliseconds) -> Mapping[str, object]:
         """The answer of `health` or `keys/ID/operation`. Raises ProxyFailed."""
-        place, path = urlsplit(self.endpoint), f"{self.path}/{operation}"
-        if self.tls.context is None or place.hostname is None:
-            raise ProxyFailed(UNREACHABLE)
-        body = json.dumps(members).encode()
-        headers = (("Host", place.netloc), ("Content-Type", "application/json"))
+        path, body = f"{self.path}/{operation}", json.dumps(members).encode()
+        headers = (("Host", urlsplit(self.endpoint).netloc), ("Content-Type", "application/json"))
         request = sigv4.Request("POST", path, "", headers, body)
         moment = datetime.fromtimestamp(now / 1000, UTC)
         signed = sigv4.sign(request, self.credentials, region=self.region, service=SERVICE, at=moment)
-        connection = http.client.HTTPSConnection(
-            place.hostname, place.port or 443, context=self.tls.context, timeout=self.tls.timeout_s
-        )
         try:
-            connection.request("POST", path, body, dict((*headers, *signed)))
-            response = connection.getresponse()
-            raw = response.read(MAX_ANSWER + 1)
+            return _answer(*self._exchange(path, dict((*headers, *signed)), body))
         except TimeoutError as error:
             raise ProxyFailed(TIMED_OUT) from error
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last: for what no host can be called
             raise ProxyFailed(UNREACHABLE) from error
+
+    def _exchange(self, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+        """Status and body. Raises TimeoutError at the deadline, wherever it is then."""
+        place, deadline = urlsplit(self.endpoint), Deadline.after(self.tls.timeout_s)
+        if self.tls.context is None or place.hostname is None:
+            raise ProxyFailed(UNREACHABLE)
+        connection = TimedConnection(
+            place.hostname,
+            place.port or HTTPS_PORT,
+            context=self.tls.context,
+            deadline=deadline,
+            resolve=self.tls.resolve,
+        )
+        try:
+            connection.request("POST", path, body, headers)
+            response = connection.getresponse()
+            return response.status, response.read(MAX_ANSWER + 1)
         finally:
             connection.close()
-        return _answer(response.status, raw)
 
 
 def _answer(status: int, raw: bytes) -> Mapping[str, object]:
