@@ -70,7 +70,7 @@ def test_a_journal_that_changed_behind_the_cursor_stops_the_export(
         journal.entries.pop()
     elif change == "rewritten":
         journal.entries.pop()
-        journal.add("kill", reason="nothing to see", operator="mallory")
+        journal.add("guard-kill", reason="nothing to see", operator="mallory")
         journal.add()
     else:
         journal.entries.append(Journal().add())

@@ -116,7 +116,7 @@ def test_an_alert_arrives_once_signed_and_names_its_entry(journal: Journal, tmp_
     seconds, _, mac = signature.removeprefix("t=").partition(",v1=")
     assert mac == hmac.new(SECRET, f"{seconds}.".encode() + body, hashlib.sha256).hexdigest()
     said = json.loads(body)
-    assert (said["seq"], said["alerts"], said["authority"]) == (2, ["kill"], "owner")
+    assert (said["seq"], said["alerts"], said["authority"]) == (2, ["guard-kill"], "owner")
     assert SECRET not in body
 
 
@@ -140,7 +140,7 @@ def test_what_nobody_takes_lies_in_the_dead_letter_until_it_is_taken(journal: Jo
         assert webhook(url, tmp_path).resend() == (0, 1)
     with receiver([200]) as (url, got):
         assert webhook(url, tmp_path).resend() == (1, 0)
-    assert json.loads(got[0][1])["alerts"] == ["kill"]
+    assert json.loads(got[0][1])["alerts"] == ["guard-kill"]
     assert (tmp_path / "one.dead.jsonl").read_text() == ""
 
 
@@ -190,7 +190,7 @@ def test_a_head_goes_to_the_log_at_first_at_alerts_and_once_in_a_while(journal: 
     runner = drained(journal, tmp_path, anchor(journal, log, tmp_path, every=3))
     assert runner.progress["one"].trouble is None
     heads = [verify_head(leaf, journal.key.public_key()) for leaf in log.leaves]
-    assert [(head.seq, head.alert) for head in heads] == [(0, None), (2, "kill"), (5, None)]
+    assert [(head.seq, head.alert) for head in heads] == [(0, None), (2, "guard-kill"), (5, None)]
     assert all(is_head_leaf(leaf) for leaf in log.leaves)
 
 
@@ -204,9 +204,9 @@ def test_a_log_that_forgets_what_it_showed_stops_the_anchor_also_after_a_restart
     other.add()
     drained(other, tmp_path / "other", anchor(other, forgetful, tmp_path / "other"))
     for _ in range(3):
-        other.add("kill", reason="elsewhere", operator="bob")
+        other.add("guard-kill", reason="elsewhere", operator="bob")
     drained(other, tmp_path / "other", anchor(other, forgetful, tmp_path / "other"))
-    journal.add("kill", reason="again", operator="alice")
+    journal.add("guard-kill", reason="again", operator="alice")
     runner = drained(journal, tmp_path, anchor(journal, forgetful, tmp_path))
     assert runner.progress["one"].stopped
 
