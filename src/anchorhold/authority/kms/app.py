@@ -22,12 +22,12 @@ from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.admin.desk import Act, Desk
 from anchorhold.authority.admin.routes import guard_routes
 from anchorhold.authority.guard import Guard
-from anchorhold.authority.keystore import Keystore, KeystoreBusy, NotSupported, open_keystore
+from anchorhold.authority.keystore import Keystore, KeystoreBusy, KeystoreFull, NotSupported, open_keystore
 from anchorhold.authority.keystore.secret_file import Ask
 from anchorhold.authority.kms import deletion, importing, journal
 from anchorhold.authority.kms.authenticate import authenticate
 from anchorhold.authority.kms.call import Answer, Call, Surroundings
-from anchorhold.authority.kms.faults import KmsFault, internal, key_unavailable, throttled, unsupported
+from anchorhold.authority.kms.faults import KmsFault, internal, key_unavailable, limit_exceeded, throttled, unsupported
 from anchorhold.authority.kms.fields import MAX_BODY, Fields, parse_body
 from anchorhold.authority.kms.operations import DONE, OTHER_OPERATIONS
 from anchorhold.authority.kms.rows.keys import KeyRows
@@ -75,6 +75,10 @@ class KmsFace:
                     return self._journaled(request, draft, now)
                 except KmsFault:
                     raise
+                except KeystoreFull as error:
+                    # Its transaction was undone: a key without material, or a material without its key, is not kept.
+                    self._fault(draft, error, now)
+                    raise limit_exceeded("the keystore holds as many keys as it may") from error
                 except Exception as error:
                     self._fault(draft, error, now)
                     raise internal() from error

@@ -24,9 +24,6 @@ def make_material(call: Call, key: Key) -> Material:
     rows = call.transaction.keys
     before = rows.materials(key.key_id)
     version = before[-1].version + 1 if before else FIRST
-    for old in before:
-        if old.state is MaterialState.CURRENT:
-            rows.put_material(replace(old, state=MaterialState.NON_CURRENT))
     material = Material(
         key.key_id,
         version,
@@ -39,7 +36,11 @@ def make_material(call: Call, key: Key) -> Material:
     if call.around.keystore.has(material.handle):
         # A transaction that was not committed left it behind: nothing was ever sealed under it.
         call.around.keystore.destroy(material.handle)
+    # Before any row: a keystore that has no time now is a fault of the call, whose rows are kept.
     call.around.keystore.create(material.handle)
+    for old in before:
+        if old.state is MaterialState.CURRENT:
+            rows.put_material(replace(old, state=MaterialState.NON_CURRENT))
     rows.add_material(material)
     return material
 

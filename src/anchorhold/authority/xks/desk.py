@@ -28,7 +28,7 @@ ENTRY_KEY, ENTRY_CREDENTIAL = "xks-key", "xks-credential"
 ID_BYTES = 15  # 24 characters of A-Z2-7; the specification asks for 20 to 30
 SECRET_BYTES = 48  # 64 characters of base64; the specification asks for 43 to 64 and at least 256 bits
 MAX_KEYS = 10_000  # of one face
-MAX_VERSIONS = 1_000_000
+MAX_VERSIONS = 10_000  # of one key; each is kept for what it encrypted, and a software keystore holds 65,536 in all
 
 
 class DeskRefused(Exception):
