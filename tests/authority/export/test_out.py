@@ -24,7 +24,7 @@ from anchorhold.authority.export.webhook import TRIES, Webhook
 from anchorhold.log.server import append
 from anchorhold.log.store import Store, init_state
 
-from .conftest import Journal
+from .conftest import Journal, room_for
 
 SECRET = b"a secret of sixteen bytes or more"
 NOW = Milliseconds(1_790_000_100_000)
@@ -161,6 +161,20 @@ def test_what_is_buried_while_dead_letters_are_offered_again_is_not_lost(journal
     assert len(got) == 1
     (line,) = dead.read_text().splitlines()
     assert "refused" in json.loads(line)["reason"]
+
+
+def test_half_a_dead_letter_of_a_full_disk_does_not_swallow_the_next(journal: Journal, tmp_path: Path) -> None:
+    dead = tmp_path / "one.dead.jsonl"
+    dead.write_bytes(b'{"reason": "a crash left ha')
+    with receiver([500]) as (url, _):
+        with room_for(500):
+            runner = drained(journal, tmp_path, webhook(url, tmp_path))
+        assert (runner.progress["one"].exported, "large" in str(runner.progress["one"].trouble)) == (2, True)
+        assert dead.read_bytes() == b'{"reason": "a crash left ha\n'
+        drained(journal, tmp_path, webhook(url, tmp_path))
+    half, whole = dead.read_bytes().splitlines()
+    assert json.loads(json.loads(whole)["body"])["alerts"] == ["guard-kill"]
+    assert half == b'{"reason": "a crash left ha'
 
 
 LOG_KEY = Ed25519PrivateKey.generate()
