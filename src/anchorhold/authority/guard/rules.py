@@ -26,6 +26,7 @@ from anchorhold.authority.guard.facts import (
 from anchorhold.authority.guard.policy import Action, Policy
 from anchorhold.authority.guard.roles import ALWAYS, OPERATOR_PREFIX, may
 from anchorhold.authority.guard.use import Face, Use
+from anchorhold.authority.kms.wildcards import meet
 
 Judge = Callable[[Policy, Use, Facts, Milliseconds], Finding | None]
 THIRD_PARTY = "THIRD_PARTY_DATA_REQUEST"
@@ -103,10 +104,8 @@ def _holds(policy: Policy, use: Use, duty: tuple[str, ...]) -> str | None:
     """The tuple of this face that gives the principal an operation of `duty`."""
     for one in policy.allow:
         named = use.face in one.faces and fits(one.principals, use.principal)
-        # Either pattern may be the wider one.
-        if named and any(
-            fits(one.operations, theirs) or fits((theirs,), mine) for theirs in duty for mine in one.operations
-        ):
+        # Two patterns may have operations in common that neither of them spells out.
+        if named and any(meet(theirs, mine) for theirs in duty for mine in one.operations):
             return one.name
     return None
 
