@@ -1,8 +1,5 @@
 """A journal in memory, signed and chained, whose entries a test adds or takes away."""
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -45,14 +42,3 @@ def journal() -> Journal:
     made.add("deny", code="revoked", detail="the model is revoked", model=b"\xd1" * 48, ask="lease")
     made.add("guard-kill", reason="incident-7", operator="alice")
     return made
-
-
-@contextmanager
-def room_for(size: int) -> Iterator[None]:
-    """No file of this process grows over `size` bytes: what passes it is cut short, and the next write fails."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)

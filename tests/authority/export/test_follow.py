@@ -6,13 +6,14 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests.authority.disk_room import room_for
 
 from anchorhold.authority.export.events import Event
 from anchorhold.authority.export.follow import CursorFile, JournalChanged
 from anchorhold.authority.export.run import Runner
 from anchorhold.authority.export.sinks import LineFile, SinkAway
 
-from .conftest import Journal, room_for
+from .conftest import Journal
 
 
 class Kept:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.authority.disk_room import room_for
 
 from anchorhold.attestation.journal import is_head_leaf, verify_head
 from anchorhold.attestation.transcript.append import AppendReply, AppendRequest
@@ -24,7 +25,7 @@ from anchorhold.authority.export.webhook import TRIES, Webhook
 from anchorhold.log.server import append
 from anchorhold.log.store import Store, init_state
 
-from .conftest import Journal, room_for
+from .conftest import Journal
 
 SECRET = b"a secret of sixteen bytes or more"
 NOW = Milliseconds(1_790_000_100_000)

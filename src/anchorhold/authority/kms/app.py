@@ -139,10 +139,11 @@ def make_app(
     each call.
     """
     state = State.load(state_dir / DATABASE)
+    guard = state.guarded_by(Guard(SCHEMA, state_dir))
     anchors = tuple(Anchor(name, root) for name, root in sorted(state.anchors().items()))
     keystore = open_keystore(state_dir, ask)
     journal_of_state = state.journal(journal_key(state, keystore))
-    guard, proxy_tls = Guard(SCHEMA, state_dir), ProxyTls.load(state_dir, proxy_timeout_s)
+    proxy_tls = ProxyTls.load(state_dir, proxy_timeout_s)
     around = Surroundings(state.realm(), anchors, keystore, journal_of_state, guard, proxy_tls=proxy_tls)
     face = KmsFace(state, around, clock)
 
