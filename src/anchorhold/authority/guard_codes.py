@@ -100,7 +100,7 @@ Nobody announced the start of the enclave, or of the principal, that asks.
 Have the control plane announce starts; if nothing was started, treat it as an incident.
 
 guard-unmatched-request
-An earlier use has no request that the control plane's own record knows, or the use has no request id.
+An earlier use has no request that the control plane's own record knows, the use has no request id, or too many wait.
 Compare CloudTrail with the denials and the journal; a use without a request is one that somebody hid.
 
 guard-approval

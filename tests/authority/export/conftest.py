@@ -40,5 +40,5 @@ def journal() -> Journal:
     made = Journal()
     made.add("register", alias="tiny", model=b"\xd1" * 48)
     made.add("deny", code="revoked", detail="the model is revoked", model=b"\xd1" * 48, ask="lease")
-    made.add("kill", reason="incident-7", operator="alice")
+    made.add("guard-kill", reason="incident-7", operator="alice")
     return made

@@ -62,7 +62,7 @@ def test_every_ocsf_record_has_what_its_class_requires(journal: Journal) -> None
 
 
 def test_a_kill_is_an_alert_by_itself(journal: Journal) -> None:
-    assert [event.alerts for event in events(journal)] == [(), (), ("kill",)]
+    assert [event.alerts for event in events(journal)] == [(), (), ("guard-kill",)]
 
 
 def test_a_syslog_message_is_rfc_5424_s_and_one_line(journal: Journal) -> None:

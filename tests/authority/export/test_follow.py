@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests.authority.disk_room import room_for
 
 from anchorhold.authority.export.events import Event
 from anchorhold.authority.export.follow import CursorFile, JournalChanged
@@ -70,7 +71,7 @@ def test_a_journal_that_changed_behind_the_cursor_stops_the_export(
         journal.entries.pop()
     elif change == "rewritten":
         journal.entries.pop()
-        journal.add("kill", reason="nothing to see", operator="mallory")
+        journal.add("guard-kill", reason="nothing to see", operator="mallory")
         journal.add()
     else:
         journal.entries.append(Journal().add())
@@ -128,3 +129,45 @@ def test_a_full_disk_under_a_file_is_an_absence_and_the_entry_comes_again(journa
     runner = drained(journal, tmp_path, file=LineFile(Path("/dev/full"), "signed"))
     assert "space" in str(runner.progress["file"].trouble).lower()
     assert not (tmp_path / "file.cursor").exists()
+
+
+def test_a_line_that_a_full_disk_cut_short_comes_again_whole(journal: Journal, tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    drained(journal, tmp_path / "other", file=LineFile(path, "cloudtrail"))
+    first = path.read_bytes().index(b"\n") + 1
+    path.unlink()
+    file = LineFile(path, "cloudtrail")
+    with room_for(first + 100):
+        runner = drained(journal, tmp_path, file=file)
+    assert (runner.progress["file"].exported, path.stat().st_size) == (1, first + 100)
+    assert "large" in str(runner.progress["file"].trouble)
+    drained(journal, tmp_path, file=file)
+    lines = path.read_bytes().splitlines()
+    seqs = [json.loads(line)["anchorholdJournal"]["seq"] for line in (lines[0], *lines[2:])]
+    assert seqs == [0, 1, 2], "half a line is ended, and its entry stands whole after it"
+
+
+class Hangs:
+    """A file on a terminal that hangs up before the second entry: nothing on it can be synced."""
+
+    def __init__(self) -> None:
+        self._master, slave = os.openpty()
+        self._file = LineFile(Path(os.ttyname(slave)), "signed")
+        os.close(slave)
+
+    def take(self, event: Event) -> None:
+        if event.exported.entry.seq == 1:
+            os.close(self._master)
+        self._file.take(event)
+
+    def settle(self) -> None:
+        self._file.settle()
+
+
+def test_the_cursor_stays_where_what_was_taken_before_a_failure_is_not_on_disk(
+    journal: Journal, tmp_path: Path
+) -> None:
+    runner = Runner(journal.identity, journal, {"one": Hangs()}, folder=tmp_path)
+    runner.drain()
+    assert runner.progress["one"].trouble is not None
+    assert not (tmp_path / "one.cursor").exists()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.authority.disk_room import room_for
 
 from anchorhold.attestation.journal import is_head_leaf, verify_head
 from anchorhold.attestation.transcript.append import AppendReply, AppendRequest
@@ -116,7 +117,7 @@ def test_an_alert_arrives_once_signed_and_names_its_entry(journal: Journal, tmp_
     seconds, _, mac = signature.removeprefix("t=").partition(",v1=")
     assert mac == hmac.new(SECRET, f"{seconds}.".encode() + body, hashlib.sha256).hexdigest()
     said = json.loads(body)
-    assert (said["seq"], said["alerts"], said["authority"]) == (2, ["kill"], "owner")
+    assert (said["seq"], said["alerts"], said["authority"]) == (2, ["guard-kill"], "owner")
     assert SECRET not in body
 
 
@@ -140,7 +141,7 @@ def test_what_nobody_takes_lies_in_the_dead_letter_until_it_is_taken(journal: Jo
         assert webhook(url, tmp_path).resend() == (0, 1)
     with receiver([200]) as (url, got):
         assert webhook(url, tmp_path).resend() == (1, 0)
-    assert json.loads(got[0][1])["alerts"] == ["kill"]
+    assert json.loads(got[0][1])["alerts"] == ["guard-kill"]
     assert (tmp_path / "one.dead.jsonl").read_text() == ""
 
 
@@ -161,6 +162,20 @@ def test_what_is_buried_while_dead_letters_are_offered_again_is_not_lost(journal
     assert len(got) == 1
     (line,) = dead.read_text().splitlines()
     assert "refused" in json.loads(line)["reason"]
+
+
+def test_half_a_dead_letter_of_a_full_disk_does_not_swallow_the_next(journal: Journal, tmp_path: Path) -> None:
+    dead = tmp_path / "one.dead.jsonl"
+    dead.write_bytes(b'{"reason": "a crash left ha')
+    with receiver([500]) as (url, _):
+        with room_for(500):
+            runner = drained(journal, tmp_path, webhook(url, tmp_path))
+        assert (runner.progress["one"].exported, "large" in str(runner.progress["one"].trouble)) == (2, True)
+        assert dead.read_bytes() == b'{"reason": "a crash left ha\n'
+        drained(journal, tmp_path, webhook(url, tmp_path))
+    half, whole = dead.read_bytes().splitlines()
+    assert json.loads(json.loads(whole)["body"])["alerts"] == ["guard-kill"]
+    assert half == b'{"reason": "a crash left ha'
 
 
 LOG_KEY = Ed25519PrivateKey.generate()
@@ -190,7 +205,7 @@ def test_a_head_goes_to_the_log_at_first_at_alerts_and_once_in_a_while(journal: 
     runner = drained(journal, tmp_path, anchor(journal, log, tmp_path, every=3))
     assert runner.progress["one"].trouble is None
     heads = [verify_head(leaf, journal.key.public_key()) for leaf in log.leaves]
-    assert [(head.seq, head.alert) for head in heads] == [(0, None), (2, "kill"), (5, None)]
+    assert [(head.seq, head.alert) for head in heads] == [(0, None), (2, "guard-kill"), (5, None)]
     assert all(is_head_leaf(leaf) for leaf in log.leaves)
 
 
@@ -204,9 +219,9 @@ def test_a_log_that_forgets_what_it_showed_stops_the_anchor_also_after_a_restart
     other.add()
     drained(other, tmp_path / "other", anchor(other, forgetful, tmp_path / "other"))
     for _ in range(3):
-        other.add("kill", reason="elsewhere", operator="bob")
+        other.add("guard-kill", reason="elsewhere", operator="bob")
     drained(other, tmp_path / "other", anchor(other, forgetful, tmp_path / "other"))
-    journal.add("kill", reason="again", operator="alice")
+    journal.add("guard-kill", reason="again", operator="alice")
     runner = drained(journal, tmp_path, anchor(journal, forgetful, tmp_path))
     assert runner.progress["one"].stopped
 

@@ -103,3 +103,17 @@ def test_a_third_partys_request_is_served_only_where_a_policy_names_it(stage: St
     assert stage.decide(use).rule == "guard-third-party"
     stage.policy({**everything(use), "purposes": {"THIRD_PARTY_DATA_REQUEST": "serve"}})
     assert stage.decide(use).allowed
+
+
+@pytest.mark.parametrize(("held", "duty"), [("kms:*Key", "kms:GenerateData*"), ("kms:?nableKey", "kms:E*Key")])
+def test_wildcards_that_only_cross_give_the_other_duty_too(stage: Stage, held: str, duty: str) -> None:
+    use = replace(USES[Face.KMS], operation="kms:Decrypt")
+    policy = everything(use)
+    policy["allow"].append(policy["allow"][0] | {"name": "crossing", "operations": [held]})
+    policy["separation"] = {"use": ["kms:Decrypt"], "administer": ["kms:PutKeyPolicy", duty]}
+    stage.policy(policy)
+    decision = stage.decide(use)
+    assert (decision.rule, "crossing" in decision.detail) == ("guard-separation", True)
+    policy["separation"]["administer"] = ["kms:PutKeyPolicy", "kms:Generate?"]
+    stage.policy(policy)
+    assert stage.decide(use).allowed

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from anchorhold.authority.kms.faults import KmsFault
 from anchorhold.authority.kms.policy import Call, Verdict, decide, parse_policy
-from anchorhold.authority.kms.wildcards import like
+from anchorhold.authority.kms.wildcards import like, meet
 
 ROOT = "arn:aws-eusc:iam::000000000001:root"
 ME = "arn:aws-eusc:iam::000000000001:user/enclave"
@@ -191,6 +192,15 @@ def test_text_that_is_no_policy_is_refused(text: str) -> None:
 def test_wildcards_mean_what_a_regular_expression_of_them_means(pattern: str, value: str) -> None:
     expression = "".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in pattern)
     assert like(pattern, value) == (re.fullmatch(expression, value) is not None)
+
+
+# Of two patterns of three places, the shortest value that fits both is no longer than six.
+VALUES = ["".join(letters) for size in range(7) for letters in product("ab", repeat=size)]
+
+
+@given(st.text("ab*?", max_size=3), st.text("ab*?", max_size=3))
+def test_two_patterns_meet_where_some_value_fits_both(one: str, other: str) -> None:
+    assert meet(one, other) == any(like(one, value) and like(other, value) for value in VALUES)
 
 
 def test_a_callers_value_cannot_make_a_pattern_run_for_ever() -> None:

@@ -15,7 +15,14 @@ import sqlalchemy as sql
 from anchorhold.attestation.anchors import Anchor
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.guard import Guard
-from anchorhold.authority.keystore import FullKeystore, KeystoreBusy, KeystoreError, NotSupported, open_keystore
+from anchorhold.authority.keystore import (
+    FullKeystore,
+    KeystoreBusy,
+    KeystoreError,
+    KeystoreFull,
+    NotSupported,
+    open_keystore,
+)
 from anchorhold.authority.kms import tables
 from anchorhold.authority.kms.app import DATABASE, KmsFace, journal_key
 from anchorhold.authority.kms.call import Surroundings
@@ -110,10 +117,15 @@ def test_a_keystore_s_fault_has_aws_s_name_and_none_of_its_words(
 
 
 BUSY, UNABLE = KeystoreBusy("no session came free"), NotSupported("the token does not")
-_NAMES = {BUSY: "KeyUnavailableException", UNABLE: "UnsupportedOperationException"}
+FULL = KeystoreFull("65,536 keys")
+_NAMES = {
+    BUSY: "KeyUnavailableException",
+    UNABLE: "UnsupportedOperationException",
+    FULL: "LimitExceededException",
+}
 
 
-@pytest.mark.parametrize("error", [BUSY, UNABLE], ids=["busy", "not supported"])
+@pytest.mark.parametrize("error", [BUSY, UNABLE, FULL], ids=["busy", "not supported", "full"])
 @pytest.mark.parametrize(
     ("more", "act"),
     [
@@ -134,12 +146,13 @@ def test_a_key_whose_material_is_not_made_is_no_key(
     kms.call("admin", "CreateKey", **more)
 
 
-def test_a_rotation_whose_material_is_not_made_changes_nothing(kms: Kms) -> None:
+@pytest.mark.parametrize("error", [BUSY, FULL], ids=["busy", "full"])
+def test_a_rotation_whose_material_is_not_made_changes_nothing(kms: Kms, error: KeystoreError) -> None:
     arn = kms.key(allow(kms, "publisher", "kms:*"))
     blob = kms.call("publisher", "Encrypt", KeyId=arn, Plaintext=b64(b"x"))["CiphertextBlob"]
     before = rows(kms)
-    with failing(kms, BUSY, "create") as face:
-        assert fault_of(kms, face, "publisher", "RotateKeyOnDemand", {"KeyId": arn}).name == _NAMES[BUSY]
+    with failing(kms, error, "create") as face:
+        assert fault_of(kms, face, "publisher", "RotateKeyOnDemand", {"KeyId": arn}).name == _NAMES[error]
     assert rows(kms) == before
     assert kms.call("publisher", "Decrypt", CiphertextBlob=blob)["Plaintext"] == b64(b"x")
     assert kms.call("publisher", "Encrypt", KeyId=arn, Plaintext=b64(b"x")), "the key has a current material"

@@ -109,6 +109,15 @@ def test_a_policy_without_approvers_lowers_no_floor(tmp_path: Path) -> None:
         assert [one["version"] for one in floors if isinstance(one, dict)] == ["2"]
 
 
+@pytest.mark.parametrize("named", ["model_id", "version"])
+def test_a_name_that_no_database_keeps_is_refused_as_it_is_read(authority: Authority, named: str) -> None:
+    before = len(authority.journal())
+    body: dict[str, canonical.Value] = {"model_id": MODEL_ID, "version": "1", "reason": "back"}
+    status, raw = authority.call("/v1/admin/lower-floor", body | {named: "1\0"}, authority.token)
+    assert (status, b"U+0000" in raw) == (400, True)
+    assert len(authority.journal()) == before
+
+
 def test_an_operator_lowers_no_floor(authority: Authority) -> None:
     token = str(authority.order("guard/operator-add", name="olga", role="operator")["token"])
     body: dict[str, canonical.Value] = {"model_id": MODEL_ID, "version": "1", "reason": "back"}

@@ -160,6 +160,19 @@ def test_one_request_that_is_refused_takes_no_other_with_it(bench: _Bench) -> No
     assert [entry["allowed"] for entry in bench.entries()] == [True, False, True]
 
 
+@pytest.mark.parametrize(
+    "name", ["awsPrincipalArn", "kmsRequestId", "kmsKeyArn", "awsSourceVpc", "awsSourceVpce", "kmsViaService"]
+)
+def test_a_text_that_no_database_keeps_is_refused_for_its_own_request_alone(bench: _Bench, name: str) -> None:
+    """In PostgreSQL the character U+0000 would end the transaction, and with it the whole batch."""
+    body = encrypt_body()
+    body["requestMetadata"][name] = body["requestMetadata"].get(name, "vpc-1") + "\0"
+    good, bad = bench.face().run([bench.asked(), bench.asked(body)])
+    assert not isinstance(good, XksFault)
+    assert _error(bad) is Error.VALIDATION
+    assert "U+0000" in bench.entries()[-1]["detail"]
+
+
 def test_what_cannot_be_journaled_is_not_answered(bench: _Bench) -> None:
     with bench.state.transaction() as transaction:
         transaction.connection.execute(sql.text("DROP TABLE journal"))

@@ -14,8 +14,12 @@ from anchorhold.authority.export.follow import Exported
 
 OCSF_VERSION = "1.3.0"
 _CALL = "call"  # the KMS face's one type of entry
+_XKS = "xks"  # the XKS face's entry of a request, allowed or not
 _FAULT = "fault"  # a call that failed by a fault of the authority's own
-_ALERT_TYPES = frozenset({"kill", "rearm", "latch", "alert", "accept-rollback", "fault"})  # of interest by themselves
+_DENIED_TYPES = frozenset({"deny", "order-deny", "guard-deny", "xks-refused"})
+_ALERT_TYPES = frozenset(  # somebody should look at each, whatever it says
+    {"guard-kill", "guard-rearm", "guard-acknowledge", "guard-deny", "accept-rollback", "restore", "fault"}
+)
 _READS = ("Decrypt", "Describe", "Get", "List", "Verify", "Lease")
 _CREATES = ("Create", "Generate", "Import", "Register", "Share", "Tenant", "Issue")
 _DELETES = ("Delete", "Schedule", "Revoke", "Retire", "Disable", "Kill")
@@ -47,12 +51,12 @@ def event_of(exported: Exported, *, authority: str, face: str) -> Event:
     body = plain(entry.body)
     assert isinstance(body, dict)
     record = _call_record(body) if entry.type == _CALL and "event" in body else _own_record(exported, body, face)
-    alerts = record.get("anchorholdAlerts", body.get("alerts", []))
-    named = tuple(str(alert) for alert in alerts) if isinstance(alerts, list) else ()
-    if entry.type in _ALERT_TYPES and not named:
-        named = (entry.type,)
+    decisions = _decisions(record.get("anchorholdGuard")) or _decisions([body.get("guard")])
+    alerts = tuple(dict.fromkeys(alert for decision in decisions for alert in _words(decision.get("alerts"))))
+    if entry.type in _ALERT_TYPES and not alerts:
+        alerts = (str(body.get("rule") or entry.type),)
     record["anchorholdJournal"] = {"authority": authority, "seq": entry.seq, "digest": exported.digest.hex()}
-    return Event(authority, face, exported, record, named)
+    return Event(authority, face, exported, record, alerts)
 
 
 def cloudtrail(event: Event) -> dict[str, object]:
@@ -116,14 +120,14 @@ def _call_record(body: Mapping[str, object]) -> dict[str, object]:
 
 def _own_record(exported: Exported, body: dict[str, object], face: str) -> dict[str, object]:
     entry = exported.entry
-    denied = entry.type in ("deny", "refuse")
-    asked = body.get("operation") or body.get("ask") if denied else entry.type
+    denied = entry.type in _DENIED_TYPES or body.get("allowed") is False
+    asked = body.get("operation") or body.get("ask") or body.get("act") if denied or entry.type == _XKS else None
     record: dict[str, object] = {
         "eventVersion": "1.08",
-        "userIdentity": {"type": "Unknown", "arn": str(body.get("principal", body.get("operator", "unknown")))},
+        "userIdentity": {"type": "Unknown", "arn": _who(body)},
         "eventTime": datetime.fromtimestamp(entry.t / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "eventSource": f"{face}.anchorhold",
-        "eventName": _camel(str(asked or entry.type)),
+        "eventName": _camel(str(asked or entry.type).removeprefix(f"{face}:")),
         "requestParameters": body,
         "responseElements": None,
         "eventID": exported.digest.hex()[:32],
@@ -132,10 +136,33 @@ def _own_record(exported: Exported, body: dict[str, object], face: str) -> dict[
         "eventType": "AnchorholdJournal",
     }
     if entry.type == _FAULT:
-        record |= {"errorCode": str(body.get("cause")), "errorMessage": str(body.get("place"))}
+        cause, place = body.get("cause", body.get("error")), body.get("place", body.get("path"))
+        record |= {"errorCode": str(cause), "errorMessage": str(place)}
     if denied:
-        record |= {"errorCode": str(body.get("rule", body.get("code"))), "errorMessage": str(body.get("detail", ""))}
+        record |= _denial(body)
     return record
+
+
+def _denial(body: Mapping[str, object]) -> dict[str, object]:
+    """By which rule: the face's own, else the guard's, else the code that the caller heard."""
+    said = next((one for one in _decisions([body.get("guard")]) if one.get("allowed") is False), {})
+    code = body.get("rule") or said.get("rule") or body.get("code") or body.get("error")
+    return {"errorCode": str(code), "errorMessage": str(body.get("detail") or said.get("detail") or "")}
+
+
+def _who(body: Mapping[str, object]) -> str:
+    behind = body.get("kms")  # an XKS request's: whom KMS says it is for
+    named = (body.get("principal"), body.get("operator"), behind.get("principal") if isinstance(behind, dict) else None)
+    return str(next((one for one in named if one), "unknown"))
+
+
+def _decisions(named: object) -> list[dict[str, object]]:
+    """The guard's decisions that an entry holds."""
+    return [one for one in named if isinstance(one, dict)] if isinstance(named, list) else []
+
+
+def _words(named: object) -> list[str]:
+    return [str(one) for one in named] if isinstance(named, list) else []
 
 
 def _camel(name: str) -> str:

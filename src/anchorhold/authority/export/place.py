@@ -7,13 +7,17 @@ import sqlalchemy as sql
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.exc import SQLAlchemyError
 
+from anchorhold.attestation.lease import MAX_NAME_BYTES
 from anchorhold.authority.export.run import Identity
 from anchorhold.authority.faces import face_of, open_store_key
 from anchorhold.authority.keystore.secret_file import Ask
+from anchorhold.authority.kms.state import FACE as KMS
 from anchorhold.authority.kms.state import State as KmsState
 from anchorhold.authority.owner.state import FACE as OWNER
 from anchorhold.authority.owner.state import State as OwnerState
 from anchorhold.authority.store import Store
+from anchorhold.authority.xks.state import FACE as XKS
+from anchorhold.authority.xks.state import State as XksState
 
 _JOURNAL = sql.table("journal", sql.column("seq"), sql.column("signed", sql.LargeBinary))
 
@@ -61,7 +65,20 @@ def open_place(state_dir: Path, ask: Ask | None = None) -> Place:
 
 
 def _name(face: str, store: Store) -> str:
-    if face == OWNER:
-        return OwnerState(store).identity().name
+    """Raises KeyError for a face that has no name here."""
+    return {OWNER: _owner_name, KMS: _kms_name, XKS: _xks_name}[face](store)
+
+
+def _owner_name(store: Store) -> str:
+    return OwnerState(store).identity().name
+
+
+def _kms_name(store: Store) -> str:
     realm = KmsState(store).realm()
     return f"kms:{realm.region}:{realm.account}"
+
+
+def _xks_name(store: Store) -> str:
+    identity = XksState(store).identity()
+    # A prefix may be as long as a name: heads take no longer one.
+    return f"xks:{identity.region}:{identity.prefix}"[:MAX_NAME_BYTES]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from anchorhold.authority.export.events import Event, cloudtrail, ocsf
+from anchorhold.authority.export.lines import append, open_lines
 
 FACILITY = 13  # RFC 5424 6.2.1: log audit
 MAX_DATAGRAM = 60_000  # bytes; what UDP and Unix datagrams carry with room for headers
@@ -55,34 +56,35 @@ class LineFile:
         self._path = path
         self._form = FORMS[form]
         self._descriptor: int | None = None
+        self._unsafe: OSError | None = None  # why what was taken since the last `settle` may not be on disk
 
     def take(self, event: Event) -> None:
         """See Sink."""
+        line = json.dumps(self._form(event), separators=(",", ":"), sort_keys=True).encode() + b"\n"
         try:
-            os.write(
-                self._open(), json.dumps(self._form(event), separators=(",", ":"), sort_keys=True).encode() + b"\n"
-            )
+            if self._descriptor is None:
+                self._descriptor = open_lines(self._path)
+            append(self._descriptor, line)
         except OSError as error:
+            # Opened anew by the next one, which ends half a line. What was taken before is to be safe all the same.
+            self._sync()
             self._close()
             raise SinkAway(f"{self._path}: {error.strerror}") from error
 
     def settle(self) -> None:
         """See Sink."""
+        self._sync()
+        error, self._unsafe = self._unsafe, None
+        if error is not None:
+            self._close()
+            raise SinkAway(f"{self._path}: {error.strerror}") from error
+
+    def _sync(self) -> None:
         try:
             if self._descriptor is not None:
                 os.fsync(self._descriptor)
         except OSError as error:
-            self._close()
-            raise SinkAway(f"{self._path}: {error.strerror}") from error
-
-    def _open(self) -> int:
-        if self._descriptor is None:
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._descriptor = os.open(self._path, flags, 0o600)
-            size = os.fstat(self._descriptor).st_size
-            if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
-                os.write(self._descriptor, b"\n")  # a crash left half a line
-        return self._descriptor
+            self._unsafe = error
 
     def _close(self) -> None:
         if self._descriptor is not None:

@@ -12,13 +12,14 @@ import json
 import os
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.export.events import Event, ocsf
 from anchorhold.authority.export.follow import write_whole
+from anchorhold.authority.export.lines import append, open_lines
 from anchorhold.authority.export.sinks import TIMEOUT_S, SinkAway
 
 VERSION = 1
@@ -125,13 +126,25 @@ class Webhook:
         line = json.dumps({"reason": reason, "tries": TRIES, "at": self._clock(), "body": body.decode()}) + "\n"
         try:
             with _alone(self._dead.parent):
-                descriptor = os.open(self._dead, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(line.encode())
-                    file.flush()
-                    os.fsync(file.fileno())
+                descriptor = open_lines(self._dead)
+                try:
+                    _append_whole(descriptor, line.encode())
+                finally:
+                    os.close(descriptor)
         except OSError as error:
             raise SinkAway(f"{self._dead}: {error.strerror}") from error
+
+
+def _append_whole(descriptor: int, line: bytes) -> None:
+    """On disk, or not there: half a letter would count as one that nobody takes. Raises OSError."""
+    before = os.fstat(descriptor).st_size
+    try:
+        append(descriptor, line)
+        os.fsync(descriptor)
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(descriptor, before)
+        raise
 
 
 @contextmanager

@@ -39,6 +39,7 @@ class Facts:
     measurement_seen: bool = True
     start_known: bool = True
     unmatched_since: Milliseconds | None = None
+    unmatched: int = 0
     burst: Level | None = None
     levels: Mapping[str, Level] = field(default_factory=lambda: MappingProxyType({}))
     spent: Mapping[str, Spent] = field(default_factory=lambda: MappingProxyType({}))

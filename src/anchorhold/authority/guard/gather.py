@@ -39,6 +39,7 @@ class Gatherer:
         policy, entry, subject = self._policy, chosen(self._policy, use), use_subject(use)
         watched = policy.anomalies
         operator = use.principal.startswith(OPERATOR_PREFIX)
+        since, waiting = self._unmatched(now)
         return Facts(
             killed=killed,
             latched=latched,
@@ -48,7 +49,8 @@ class Gatherer:
             principal_seen=watched.new_principal is None or self._seen(PRINCIPAL, use.principal, now),
             measurement_seen=watched.new_measurement is None or self._seen(MEASUREMENT, measurement(use), now),
             start_known=watched.unknown_start is None or self._memory.start_known(use.boot or use.principal, now),
-            unmatched_since=self._unmatched(now),
+            unmatched_since=since,
+            unmatched=waiting,
             burst=self._burst(use, now),
             levels=MappingProxyType(self._levels(use, now)),
             spent=MappingProxyType(self._spent(use, now)),
@@ -67,11 +69,11 @@ class Gatherer:
             return True
         return self._ledger.approved(self._policy, Kind(kind), value, now) is not None
 
-    def _unmatched(self, now: Milliseconds) -> Milliseconds | None:
+    def _unmatched(self, now: Milliseconds) -> tuple[Milliseconds | None, int]:
         limit = self._policy.anomalies.unmatched_request
         if limit is None:
-            return None
-        return self._memory.unmatched_before(Milliseconds(now - limit.after_s * SECOND_MS))
+            return None, 0
+        return self._memory.unmatched(Milliseconds(now - limit.after_s * SECOND_MS))
 
     def _burst(self, use: Use, now: Milliseconds) -> Level | None:
         limit = self._policy.anomalies.burst

@@ -1,8 +1,8 @@
 """The guard of one face: decides each use within the face's transaction, and remembers what its rules count.
 
 `Guard.define(tables)` adds its tables to a face's schema and `establish` prepares a new state. `Guard(tables,
-state_dir)` is made once a process; `decide(connection, use, now)` is called for every use. The face puts the decision's
-`record()` into its journal entry and commits, also for a denial.
+state_dir)` is made once a process and `listen`s to its engine from the start; `decide(connection, use, now)` is called
+for every use. The face puts the decision's `record()` into its journal entry and commits, also for a denial.
 """
 
 import secrets
@@ -47,6 +47,12 @@ class Guard:
         self._policies: dict[bytes, Policy] = {}
         self._watched: Engine | None = None
 
+    def listen(self, engine: Engine) -> None:
+        """From now on a failed write on `engine`, whoever's, shuts the latch. Once is enough."""
+        if self._watched is not engine:
+            watch(engine, self.latch)
+            self._watched = engine
+
     @staticmethod
     def define(tables: sql.MetaData) -> None:
         """Add the guard's tables to a schema."""
@@ -75,9 +81,7 @@ class Guard:
 
     def decide(self, connection: Connection, use: Use, now: Milliseconds) -> Decision:
         """Whether `use` may happen; what that costs is counted. Never raises for a denial."""
-        if self._watched is not connection.engine:
-            watch(connection.engine, self.latch)
-            self._watched = connection.engine
+        self.listen(connection.engine)
         memory, ledger = Memory(self.tables, connection), Ledger(self.tables, connection)
         policy = self.policy(connection)
         if policy is None:

@@ -122,11 +122,12 @@ class Memory:
         self._connection.execute(sql.delete(table).where(gone))
         self._connection.execute(sql.insert(table).values(subject=subject, not_after=not_after))
 
-    def unmatched_before(self, at: Milliseconds) -> Milliseconds | None:
-        """When the oldest use happened that nobody has reported the request of, if that was before `at`."""
+    def unmatched(self, before: Milliseconds) -> tuple[Milliseconds | None, int]:
+        """Uses that nobody has reported the request of: when the oldest was, if `before`; and how many there are."""
         table = self._tables["guard_unmatched"]
-        first = self._connection.execute(sql.select(sql.func.min(table.c.at)).where(table.c.at < at)).scalar()
-        return None if first is None else Milliseconds(first)
+        row = self._connection.execute(sql.select(sql.func.min(table.c.at), sql.func.count())).one()
+        first, count = row
+        return (Milliseconds(first) if first is not None and first < before else None), count
 
     def await_request(self, use: Use, now: Milliseconds) -> None:
         table = self._tables["guard_unmatched"]

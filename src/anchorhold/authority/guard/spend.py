@@ -7,7 +7,8 @@ from anchorhold.authority.guard.gather import BURST, MEASUREMENT, PRINCIPAL
 from anchorhold.authority.guard.ledger import Ledger
 from anchorhold.authority.guard.memory import Memory
 from anchorhold.authority.guard.policy import Policy
-from anchorhold.authority.guard.rules import Outcome
+from anchorhold.authority.guard.roles import makes_safer
+from anchorhold.authority.guard.rules import MAX_UNMATCHED, Outcome
 from anchorhold.authority.guard.use import Use
 
 
@@ -33,11 +34,13 @@ def spend(
 
 def _remember(policy: Policy, use: Use, facts: Facts, memory: Memory, now: Milliseconds) -> None:
     watched = policy.anomalies
-    if watched.new_principal is not None:
+    # Whoever was let past the rule has not been admitted by it.
+    if watched.new_principal is not None and not makes_safer(use.principal, use.operation):
         memory.see(PRINCIPAL, use.principal, now)
     if watched.new_measurement is not None and (image := measurement(use)):
         memory.see(MEASUREMENT, image, now)
     if watched.burst is not None and facts.burst is not None:
         memory.put_level(BURST, use.principal, taken(facts.burst, watched.burst.seconds), watched.burst.seconds)
-    if watched.unmatched_request is not None and uses_key(policy, use):
+    # Of more than can wait each is an alert by itself: the table does not grow with them.
+    if watched.unmatched_request is not None and uses_key(policy, use) and facts.unmatched < MAX_UNMATCHED:
         memory.await_request(use, now)

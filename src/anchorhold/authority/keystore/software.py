@@ -24,13 +24,15 @@ from anchorhold.authority.keystore.store import (
     TAG_BYTES,
     CannotOpen,
     KeystoreError,
+    KeystoreFull,
     NotSupported,
     checked_handle,
 )
 from anchorhold.authority.keystore.uses import Uses
 
 SALT_BYTES = 32
-MAX_FILE = 16 << 20  # bytes; about 100,000 symmetric keys
+MAX_KEYS = canonical.MAX_ITEMS  # 65,536: what the file's one map may hold and still be read
+MAX_FILE = 16 << 20  # bytes; that many symmetric keys take about 9 MiB, but 7,000 RSA-4096 pairs all of it
 FILE = "keystore.cbor"
 AES = "AES_256"  # the spec of a symmetric key; a pair's is AWS's name
 _FORM = "the keystore's files are not in the form"
@@ -184,7 +186,13 @@ class SoftwareKeystore:
         self._seen = (found.st_ino, found.st_mtime_ns, found.st_size)
 
     def _write(self, keys: dict[str, _Kept]) -> None:
-        replace(self._folder / FILE, _encoded(keys))
+        # Before the file is replaced: one that nobody can read back would lose every key in it.
+        if len(keys) > MAX_KEYS:
+            raise KeystoreFull(f"the keystore is full: expected at most {MAX_KEYS} keys, got {len(keys)}")
+        raw = _encoded(keys)
+        if len(raw) > MAX_FILE:
+            raise KeystoreFull(f"the keystore is full: expected at most {MAX_FILE} bytes, got {len(raw)}")
+        replace(self._folder / FILE, raw)
         self._keys, self._seen = keys, self._stamp()
 
 

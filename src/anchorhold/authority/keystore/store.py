@@ -27,6 +27,10 @@ class NotSupported(KeystoreError):
     """This store cannot do this with this key: another spec, algorithm or store is needed."""
 
 
+class KeystoreFull(KeystoreError):
+    """The store holds as much as it may: this key was not made, and every other is as it was."""
+
+
 class KeyExhausted(KeystoreError):
     """A key has sealed as many messages as one key may: make another."""
 

@@ -22,12 +22,12 @@ from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.admin.desk import Act, Desk
 from anchorhold.authority.admin.routes import guard_routes
 from anchorhold.authority.guard import Guard
-from anchorhold.authority.keystore import Keystore, KeystoreBusy, NotSupported, open_keystore
+from anchorhold.authority.keystore import Keystore, KeystoreBusy, KeystoreFull, NotSupported, open_keystore
 from anchorhold.authority.keystore.secret_file import Ask
 from anchorhold.authority.kms import deletion, importing, journal
 from anchorhold.authority.kms.authenticate import authenticate
 from anchorhold.authority.kms.call import Answer, Call, Surroundings
-from anchorhold.authority.kms.faults import KmsFault, internal, key_unavailable, throttled, unsupported
+from anchorhold.authority.kms.faults import KmsFault, internal, key_unavailable, limit_exceeded, throttled, unsupported
 from anchorhold.authority.kms.fields import MAX_BODY, Fields, parse_body
 from anchorhold.authority.kms.operations import DONE, OTHER_OPERATIONS
 from anchorhold.authority.kms.rows.keys import KeyRows
@@ -136,10 +136,11 @@ def make_app(
     each call.
     """
     state = State.load(state_dir / DATABASE)
+    guard = state.guarded_by(Guard(SCHEMA, state_dir))
     anchors = tuple(Anchor(name, root) for name, root in sorted(state.anchors().items()))
     keystore = open_keystore(state_dir, ask)
     journal_of_state = state.journal(journal_key(state, keystore))
-    guard, proxy_tls = Guard(SCHEMA, state_dir), ProxyTls.load(state_dir, proxy_timeout_s)
+    proxy_tls = ProxyTls.load(state_dir, proxy_timeout_s)
     around = Surroundings(state.realm(), anchors, keystore, journal_of_state, guard, proxy_tls=proxy_tls)
     face = KmsFace(state, around, clock)
 
@@ -208,6 +209,8 @@ def _operate(name: str, call: Call) -> Answer:
             raise unsupported(f"{name}: the keystore here does not do this with this key") from error
         except KeystoreBusy as error:
             raise key_unavailable() from error
+        except KeystoreFull as error:
+            raise limit_exceeded("the keystore holds as many keys as it may") from error
     if name in OTHER_OPERATIONS:
         raise unsupported(f"{name} is not supported by this KMS")
     raise KmsFault("UnknownOperationException", "there is no such operation")

@@ -17,7 +17,7 @@ from anchorhold.authority.kms.paging import Listing
 from anchorhold.authority.kms.request_values import Asked
 from anchorhold.authority.kms.tags import check_tags, tag_values
 
-MAX_KEYS = 100_000  # AWS's quota of an account in a Region
+MAX_KEYS = 50_000  # half of AWS's quota: a software keystore holds 65,536, and a key has one for each rotation
 MAX_DESCRIPTION = 8_192
 _SIMULATED = "simulated: "
 _NOT_PENDING = (KeyState.PENDING_DELETION, KeyState.PENDING_IMPORT, KeyState.UNAVAILABLE)

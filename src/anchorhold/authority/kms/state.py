@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.engine import Connection
 
 from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.guard import Guard
 from anchorhold.authority.journal import Journal
 from anchorhold.authority.kms import tables
 from anchorhold.authority.kms.key import KeyState
@@ -187,6 +188,11 @@ class State:
         """The same, for what has tables of its own here."""
         with self._store.transaction() as connection:
             yield connection
+
+    def guarded_by(self, guard: Guard) -> Guard:
+        """The same guard, which from now on hears of every failed write here."""
+        guard.listen(self._store.engine)
+        return guard
 
     def close(self) -> None:
         self._store.close()

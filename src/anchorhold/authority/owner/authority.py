@@ -78,6 +78,7 @@ class Owner:
 def load_owner(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None = None) -> Owner:
     """The authority in `state_dir`. Raises FileNotFoundError, KeystoreError, CannotOpen or StateDamaged."""
     state = State.load(state_dir / DATABASE)
+    guard = state.guarded_by(Guard(SCHEMA, state_dir))
     keystore = open_keystore(state_dir, ask)
     keys = open_keys(keystore, state.sealed_keys())
     shares = Shares(SCHEMA)
@@ -97,7 +98,7 @@ def load_owner(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | No
         shares=shares,
         wrapping=Wrapping(SCHEMA),
         rewrapped=rewrapped,
-        guard=Guard(SCHEMA, state_dir),
+        guard=guard,
         challenges=Challenges(_challenge_key(state, keystore)),
         denials=DenialBudget(),
         clock=clock,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from anchorhold.attestation import canonical
-from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.errors import EvidenceError, Malformed
 from anchorhold.authority.escrow.order import read_backup
 from anchorhold.authority.escrow.sealed import recipient_id
 from anchorhold.authority.guard import Face, Use
@@ -46,7 +46,8 @@ def _key(owner: Owner, operation: str, body: bytes) -> str:
     """What an order is about, which approvers read and agree to: the act itself reads the body strictly.
 
     The D it names, in hex. A backup is of all that the wrapping key wraps, for these recipients and no others; a floor
-    is a model id's at one version. An order about none is about all. Raises Malformed for a backup nobody can read.
+    is a model id's at one version. An order about none is about all. Raises Malformed for a backup nobody can read, and
+    for a name that no database keeps.
     """
     if operation == BACKUP:
         order = read_backup(body)
@@ -59,6 +60,9 @@ def _key(owner: Owner, operation: str, body: bytes) -> str:
     if not isinstance(fields, dict):
         return "*"
     if operation == LOWER_FLOOR:
-        return f"{fields.get('model_id')!s:.{MAX_NAMED}} {fields.get('version')!s:.{MAX_NAMED}}"
+        named = f"{fields.get('model_id')!s:.{MAX_NAMED}} {fields.get('version')!s:.{MAX_NAMED}}"
+        if "\0" in named:
+            raise Malformed("body: expected a model id and a version without the character U+0000")
+        return named
     model = fields.get("model")
     return model.hex() if isinstance(model, bytes) else "*"

@@ -317,6 +317,11 @@ class State:
         with self._store.transaction() as connection:
             yield connection
 
+    def guarded_by(self, guard: Guard) -> Guard:
+        """The same guard, which from now on hears of every failed write here."""
+        guard.listen(self._store.engine)
+        return guard
+
     def close(self) -> None:
         self._store.close()
 

@@ -76,12 +76,13 @@ def _load(
     state_dir: Path, clock: Callable[[], Milliseconds], ticks: Callable[[], float], ask: Ask | None
 ) -> tuple[str, XksFace]:
     """The path prefix and the face of a state folder."""
-    state, keystore = State.load(state_dir / DATABASE), open_keystore(state_dir, ask)
+    state = State.load(state_dir / DATABASE)
+    guard, keystore = state.guarded_by(Guard(SCHEMA, state_dir)), open_keystore(state_dir, ask)
     identity = state.identity()
     model = PROXY_MODEL if identity.anchor_class == "production" else f"{PROXY_MODEL} (simulated)"
     face = XksFace(
         state,
-        Around(identity, Guard(SCHEMA, state_dir), keystore, Health(keystore, keystore.kind, model, ticks)),
+        Around(identity, guard, keystore, Health(keystore, keystore.kind, model, ticks)),
         keystore,
         state.journal(journal_key(state, keystore)),
         clock=clock,

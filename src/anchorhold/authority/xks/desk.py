@@ -13,6 +13,7 @@ from pathlib import Path
 
 from anchorhold.attestation import canonical
 from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.guard import Guard
 from anchorhold.authority.journal import Journal
 from anchorhold.authority.keystore.opener import open_keystore
 from anchorhold.authority.keystore.secret_file import Ask
@@ -22,13 +23,21 @@ from anchorhold.authority.xks.authenticate import CREDENTIAL_HANDLE, secret_aad
 from anchorhold.authority.xks.decide import KMS_OPERATIONS
 from anchorhold.authority.xks.envelope import handle_of
 from anchorhold.authority.xks.paths import checked_key_id
-from anchorhold.authority.xks.state import DATABASE, MAX_CREDENTIALS, Credential, ExternalKey, State, Transaction
+from anchorhold.authority.xks.state import (
+    DATABASE,
+    MAX_CREDENTIALS,
+    SCHEMA,
+    Credential,
+    ExternalKey,
+    State,
+    Transaction,
+)
 
 ENTRY_KEY, ENTRY_CREDENTIAL = "xks-key", "xks-credential"
 ID_BYTES = 15  # 24 characters of A-Z2-7; the specification asks for 20 to 30
 SECRET_BYTES = 48  # 64 characters of base64; the specification asks for 43 to 64 and at least 256 bits
 MAX_KEYS = 10_000  # of one face
-MAX_VERSIONS = 1_000_000
+MAX_VERSIONS = 10_000  # of one key; each is kept for what it encrypted, and a software keystore holds 65,536 in all
 
 
 class DeskRefused(Exception):
@@ -49,6 +58,7 @@ class Desk:
     def __init__(self, state_dir: Path, ask: Ask | None = None) -> None:
         """Raises FileNotFoundError, KeystoreError or CannotOpen."""
         self._state = State.load(state_dir / DATABASE)
+        self._state.guarded_by(Guard(SCHEMA, state_dir))
         self._keystore: FullKeystore = open_keystore(state_dir, ask)
         self._journal: Journal = self._state.journal(journal_key(self._state, self._keystore))
 

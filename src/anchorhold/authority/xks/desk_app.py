@@ -24,6 +24,7 @@ from anchorhold.authority.xks.state import DATABASE, SCHEMA, State, Transaction
 def make_desk_app(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None = None) -> Starlette:
     """The guard's desk of the XKS face in `state_dir`. Raises what `make_app` raises."""
     state = State.load(state_dir / DATABASE)
+    guard = state.guarded_by(Guard(SCHEMA, state_dir))
     keystore, identity = open_keystore(state_dir, ask), state.identity()
     journal = state.journal(journal_key(state, keystore))
 
@@ -45,4 +46,4 @@ def make_desk_app(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask |
         facts = {"face": "xks", "anchor class": identity.anchor_class, "keystore": keystore.kind}
         return {"facts": facts, "keys": known}
 
-    return Starlette(routes=guard_routes(Desk(Guard(SCHEMA, state_dir), journal, connection, clock), keys))
+    return Starlette(routes=guard_routes(Desk(guard, journal, connection, clock), keys))

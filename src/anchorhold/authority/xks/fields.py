@@ -142,6 +142,9 @@ def _text(value: Mapping[str, object], name: str, *, most: int, needed: bool = F
         return None
     if not isinstance(text, str) or not 1 <= len(text) <= most:
         raise invalid(f"{name}: expected text of 1 to {most} characters")
+    if "\0" in text:
+        # PostgreSQL has no such text: the guard could not count it, and the whole batch would fail with it.
+        raise invalid(f"{name}: expected text without the character U+0000")
     return text
 
 

@@ -3,19 +3,21 @@
 import re
 import secrets
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from anchorhold.attestation import canonical
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.guard import Guard
 from anchorhold.authority.guard.memory import Memory
 from anchorhold.authority.guard.operators import BOOTSTRAP, TOKEN_BYTES, TOKEN_FILE, enrol
 from anchorhold.authority.guard.reading import read_policy
 from anchorhold.authority.guard.roles import Role
+from anchorhold.authority.journal import Journal
 from anchorhold.authority.keystore.locked import write_new
 from anchorhold.authority.keystore.opener import Choice, init_keystore
 from anchorhold.authority.place import has_database
@@ -90,11 +92,16 @@ def init(state_dir: Path, wanted: Wanted, *, now: Milliseconds) -> Identity:
     write_new(state_dir / TOKEN_FILE, token.encode() + b"\n")
     sealed = keystore.seal(JOURNAL_HANDLE, journal_key.private_bytes_raw(), b"")
     # The database comes last: a folder without one is no authority, and `init` may be told so.
-    state = State.create(state_dir / DATABASE, identity, journal_key=sealed, database=wanted.database)
-    with state.transaction() as transaction:
-        Guard.establish(SCHEMA, transaction.connection, state_dir, wanted.policy, now)
+    with State.new(state_dir / DATABASE, identity, journal_key=sealed, database=wanted.database) as transaction:
+        policy = Guard.establish(SCHEMA, transaction.connection, state_dir, wanted.policy, now)
         enrol(Memory(SCHEMA, transaction.connection), BOOTSTRAP, Role.ADMINISTRATOR, token, now)
-    state.close()
+        body: dict[str, canonical.Value] = {
+            **asdict(identity),
+            "keystore": keystore.kind,
+            "policy": policy.raw,
+            "policy_digest": policy.digest,
+        }
+        Journal(SCHEMA, journal_key).append(transaction.connection, now, "init", body)
     keystore.close()
     return identity
 

@@ -170,10 +170,13 @@ class State:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    @classmethod
-    def create(cls, path: Path, identity: Identity, *, journal_key: bytes, database: str | None = None) -> "State":
-        """A new database: the file `path`, or in PostgreSQL at the URL `database`; `journal_key` is sealed. Raises
-        FileExistsError or DatabaseRefused.
+    @staticmethod
+    @contextmanager
+    def new(
+        path: Path, identity: Identity, *, journal_key: bytes, database: str | None = None
+    ) -> Iterator[Transaction]:
+        """A new database, the file `path` or in PostgreSQL at the URL `database`, and a transaction to fill it in: it
+        is there whole afterwards, or not. `journal_key` is sealed. Raises FileExistsError or DatabaseRefused.
         """
         with new_store(path, FACE, database) as connection:
             connection.execute(
@@ -186,7 +189,7 @@ class State:
                 )
             )
             connection.execute(sql.insert(_journal_keys).values(sealed=journal_key))
-        return cls.load(path)
+            yield Transaction(connection)
 
     @classmethod
     def load(cls, path: Path) -> "State":
@@ -211,6 +214,11 @@ class State:
         """Everything inside is committed together at the end, or not at all; what it journaled is marked then."""
         with self._store.transaction() as connection:
             yield Transaction(connection)
+
+    def guarded_by(self, guard: Guard) -> Guard:
+        """The same guard, which from now on hears of every failed write here."""
+        guard.listen(self._store.engine)
+        return guard
 
     def close(self) -> None:
         self._store.close()
