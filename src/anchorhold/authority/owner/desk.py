@@ -21,7 +21,7 @@ from anchorhold.authority.owner.shares import KeptShare, blob_digest
 from anchorhold.authority.owner.standing import Subject
 from anchorhold.authority.owner.state import RegisteredModel
 
-MAX_REGISTRATION = 49_152  # bytes: it must fit into one entry of the journal
+MAX_MEASURED = 49_152  # bytes of an entry that names measurements: who ordered it must fit beside them
 PURPOSE_CLASSES = ("serve", "evaluate", "reseal")  # DESIGN 12.7
 REGISTERED_CLASSES = ("serve", "evaluate")  # `reseal` is for the enclave of a reseal order, and nobody else
 
@@ -78,9 +78,7 @@ def register(owner: Owner, model: RegisteredModel) -> None:
             "purpose_class": model.purpose_class,
             "ttl_ms": model.ttl_ms,
         }
-        if (size := len(canonical.encode(body))) > MAX_REGISTRATION:
-            raise DeskRefused("measurements", f"expected at most {MAX_REGISTRATION} bytes in all, got {size}")
-        owner.journal.append(transaction.connection, now, "register", body)
+        owner.journal.append(transaction.connection, now, "register", checked_measured(body))
 
 
 def share(owner: Owner, order: ShareOrder) -> tuple[bytes, bytes, str]:
@@ -214,6 +212,13 @@ def status(owner: Owner) -> dict[str, canonical.Value]:
 def _check_class(purpose_class: str, among: tuple[str, ...]) -> None:
     if purpose_class not in among:
         raise DeskRefused("purpose-class", f"expected one of {', '.join(among)}, got {purpose_class!r:.40}")
+
+
+def checked_measured(body: dict[str, canonical.Value]) -> dict[str, canonical.Value]:
+    """The body of an entry that fits into the journal. Raises DeskRefused."""
+    if (size := len(canonical.encode(body))) > MAX_MEASURED:
+        raise DeskRefused("measurements", f"expected at most {MAX_MEASURED} bytes in all, got {size}")
+    return body
 
 
 def checked_desk_reason(reason: str) -> str:

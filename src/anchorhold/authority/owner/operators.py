@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from anchorhold.attestation import canonical
 from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.types import SHA384_BYTES
 from anchorhold.authority.escrow.order import read_backup
 from anchorhold.authority.escrow.sealed import recipient_id
 from anchorhold.authority.guard import Face, Use
@@ -61,4 +62,4 @@ def _key(owner: Owner, operation: str, body: bytes) -> str:
     if operation == LOWER_FLOOR:
         return f"{fields.get('model_id')!s:.{MAX_NAMED}} {fields.get('version')!s:.{MAX_NAMED}}"
     model = fields.get("model")
-    return model.hex() if isinstance(model, bytes) else "*"
+    return model.hex() if isinstance(model, bytes) and len(model) == SHA384_BYTES else "*"

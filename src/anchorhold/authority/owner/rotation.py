@@ -8,6 +8,7 @@ import secrets
 
 from anchorhold.attestation import canonical
 from anchorhold.attestation.types import ModelDigest
+from anchorhold.authority.journal import listed
 from anchorhold.authority.owner.authority import SIMULATED, Owner
 from anchorhold.authority.owner.desk import checked_desk_reason
 from anchorhold.authority.owner.desk_refused import DeskRefused
@@ -60,7 +61,7 @@ def retire(owner: Owner, key_id: str, reason: str, *, lose: bool) -> tuple[Model
             body: dict[str, canonical.Value] = {
                 "key_id": key_id,
                 "shares": len(under),
-                "lost": list(lost),
+                **listed("lost", lost),
                 "reason": reason,
             }
             owner.journal.append(transaction.connection, owner.clock(), "retire", body)
