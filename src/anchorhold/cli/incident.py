@@ -125,6 +125,7 @@ def _contain(options: argparse.Namespace) -> int:
 def _reencrypt(options: argparse.Namespace) -> int:
     target = Target.of(options, model=False)
     facts = gather(target, options.incident, KmsSource(None, None, None))
+    target = _for_model(target, facts.model)
     if not any(one.step == "silent" for one in facts.steps):
         raise CommandError("silence was not proved yet: what runs could be renewed", hint="incident contain", code=1)
     if target.stack is None:
@@ -248,7 +249,7 @@ def _end_old_keys(target: Target, old: Mapping[str, str], reason: str) -> dict[s
             ended[f"end_{name}"] = _kms(target, "ScheduleKeyDeletion", members)
             continue
         try:
-            target.owner().call("retire", {"key_id": key, "reason": reason, "lose": False})
+            target.owner().call("retire", {"key_id": key, "reason": reason, "lose": [target.model]})
             ended[f"end_{name}"] = "retired"
         except AdminFailed as error:
             ended[f"end_{name}"] = str(error)[:256]
@@ -270,7 +271,7 @@ def _steps_by_hand(model: ModelDigest) -> list[str]:
         "start parent (with `resealed`) and enclave with that configuration; wait for its close record `resealed`",
         "DisableKey and ScheduleKeyDeletion for the old KMS key; POST /v1/admin/reseal-end",
         "anchorhold model sign DIR --before OLD --signer S --root PEM --transcript LOG --trust TRUST",
-        "deploy it; anchorhold authority retire --key OLD; anchorhold authority reinstate",
+        "deploy it; anchorhold authority retire --key OLD --lose-model D; anchorhold authority reinstate",
     ]
 
 

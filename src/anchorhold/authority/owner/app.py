@@ -247,8 +247,7 @@ def _rotate(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
 
 
 def _retire(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
-    key_id, reason, lose = read_retire(body)
-    return {"lost": list(rotation.retire(owner, key_id, reason, lose=lose))}
+    return {"lost": list(rotation.retire(owner, read_retire(body)))}
 
 
 def _incident(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
