@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anchorhold.attestation import canonical
+from anchorhold.attestation.lease import MAX_TTL_MS, MIN_TTL_MS
 from anchorhold.attestation.types import ModelDigest
 from anchorhold.authority.incident.report import as_json, as_markdown
 from anchorhold.authority.incident.silence import Silence, proved
@@ -26,6 +27,7 @@ from anchorhold.cli.page import page
 from anchorhold.cli.revoke import order
 from anchorhold.cli.target import Target, add_target_options, failed
 from anchorhold.cli.times import now_ms
+from anchorhold.cli.values import seconds
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
@@ -74,6 +76,12 @@ def add_incident(commands: "Subparsers") -> None:
         parser.add_argument("--kms-state", type=Path, metavar="DIR", help="read the KMS's journal in its state folder")
         parser.add_argument("--kms-journal", type=Path, metavar="FILE", help="or its export, JSON lines")
         parser.add_argument("--kms-journal-key", metavar="HEX", help="the key that signs that journal")
+        parser.add_argument(
+            "--kms-lease",
+            type=seconds(MIN_TTL_MS / 1000, MAX_TTL_MS / 1000),
+            metavar="SECONDS",
+            help="the longest lease of a configuration that used the KMS key; default: the stack's, or 3600",
+        )
 
 
 def _command(
@@ -184,7 +192,8 @@ def _target(options: argparse.Namespace) -> tuple[Target, KmsSource]:
     state = options.kms_state
     if state is None and options.kms_journal is None and target.stack is not None and target.credentials is not None:
         state = target.credentials.parent  # a simulated stack's KMS is a folder beside its credentials
-    return target, KmsSource(state, options.kms_journal, options.kms_journal_key)
+    lease_ms = None if options.kms_lease is None else round(options.kms_lease * 1000)
+    return target, KmsSource(state, options.kms_journal, options.kms_journal_key, lease_ms)
 
 
 def _for_model(target: Target, model: ModelDigest) -> Target:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from anchorhold.attestation.configuration import decode_configuration
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.journal import JournalEntry, check_journal, entry_digest
+from anchorhold.attestation.lease import MAX_TTL_MS
 from anchorhold.attestation.transcript.bodies import KeyDeny, KeyRelease
 from anchorhold.attestation.types import Milliseconds, ModelDigest
 from anchorhold.authority.incident.report import Ended, Head, Incident, Step
@@ -24,6 +26,7 @@ from anchorhold.cli.times import now_ms
 
 PROPAGATION_MS = 0  # of the KMS face: an answered DisableKey is obeyed by the next call. AWS says "a few seconds"
 PAGE = 512  # entries read at once
+CONFIGURATION_FILE = "deployment.cbor"  # in a simulated stack's folder
 NOT_CHECKED = (
     "what an attacker did with plaintext taken from elsewhere than through these keys",
     "that the journals shown are the only ones: heads in a witnessed log tell (anchorhold authority export)",
@@ -32,11 +35,14 @@ NOT_CHECKED = (
 
 @dataclass(frozen=True, slots=True)
 class KmsSource:
-    """Where the KMS's journal is: a state folder, or its export with the journal key."""
+    """Where the KMS's journal is: a state folder, or its export with the journal key. And how long a lease is that
+    stands on a use there, where somebody says so.
+    """
 
     state: Path | None
     file: Path | None
     key: str | None
+    lease_ms: int | None = None
 
     @property
     def given(self) -> bool:
@@ -62,7 +68,7 @@ class Facts:
     steps: tuple[Step, ...]
     model: ModelDigest
     key: str
-    ttl_ms: int
+    kms_lease_ms: int
 
 
 def gather(target: Target, incident: str, source: KmsSource) -> Facts:
@@ -83,7 +89,7 @@ def gather(target: Target, incident: str, source: KmsSource) -> Facts:
     assert isinstance(model, bytes)
     steps = tuple(_step(one) for one in noted)
     read = _kms(source) if source.given else None
-    return Facts(owner, read, steps, ModelDigest(model), str(compromised), _ttl(status, model))
+    return Facts(owner, read, steps, ModelDigest(model), str(compromised), _kms_lease(target, source))
 
 
 def silences(target: Target, facts: Facts) -> tuple[Silence, ...]:
@@ -92,7 +98,7 @@ def silences(target: Target, facts: Facts) -> tuple[Silence, ...]:
     if facts.kms is not None and target.key_arn:
         events = kms_events(facts.kms.entries)
         key = _arn(target, facts, events)
-        found.append(kms_silence(events, key, facts.ttl_ms, PROPAGATION_MS, facts.kms.head.entries, facts.kms.until))
+        found.append(_kms_silence(facts, facts.kms, events, key))
     return tuple(found)
 
 
@@ -201,12 +207,24 @@ def _step(entry: JournalEntry) -> Step:
     return Step(entry.seq, entry.t, str(entry.body["step"]), str(entry.body["reason"]), facts)
 
 
-def _ttl(status: Mapping[str, object], model: bytes) -> int:
-    models = status.get("models")
-    for one in models if isinstance(models, list) else []:
-        if isinstance(one, dict) and one.get("model") == model and isinstance(one.get("ttl_ms"), int):
-            return int(one["ttl_ms"])
-    return 0
+def _kms_silence(facts: Facts, kms: Read, events: Sequence[KmsEvent], key: str) -> Silence:
+    return kms_silence(events, key, facts.kms_lease_ms, PROPAGATION_MS, kms.head.entries, kms.until)
+
+
+def _kms_lease(target: Target, source: KmsSource) -> int:
+    """How long an enclave may serve on one Decrypt: its configuration's word, and the longest lease where none is read.
+
+    What the owner registered for its own leases says nothing about it.
+    """
+    if source.lease_ms is not None:
+        return source.lease_ms
+    if target.stack is None:
+        return MAX_TTL_MS
+    try:
+        configured = decode_configuration((target.stack / CONFIGURATION_FILE).read_bytes())
+    except (OSError, EvidenceError):
+        return MAX_TTL_MS
+    return max((one.lease_ttl_ms for one in configured.sources if one.kind == KMS), default=MAX_TTL_MS)
 
 
 def _call(target: Target, what: str) -> dict[str, object]:
