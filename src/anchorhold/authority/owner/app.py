@@ -71,7 +71,7 @@ def make_app(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None
         "/v1/admin/models": ("owner:Register", _register),
         "/v1/admin/shares": ("owner:Share", _share),
         "/v1/admin/revoke": ("owner:Revoke", _revoke),
-        "/v1/admin/reinstate": ("owner:Reinstate", _reinstate),
+        "/v1/admin/reinstate": (operators.REINSTATE, _reinstate),
         "/v1/admin/floor": ("owner:Floor", _floor),
         "/v1/admin/lower-floor": (operators.LOWER_FLOOR, _lower_floor),
         "/v1/admin/heartbeat": ("owner:Heartbeat", _put_heartbeat),
@@ -80,10 +80,10 @@ def make_app(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None
         "/v1/admin/status": ("owner:Status", _status),
         "/v1/admin/journal": ("owner:Journal", _journal),
         "/v1/admin/backup": (operators.BACKUP, _backup),
-        "/v1/admin/reseal": ("owner:Reseal", _reseal),
+        "/v1/admin/reseal": (operators.RESEAL, _reseal),
         "/v1/admin/reseal-end": ("owner:ResealEnd", _reseal_end),
         "/v1/admin/rotate": ("owner:Rotate", _rotate),
-        "/v1/admin/retire": ("owner:Retire", _retire),
+        "/v1/admin/retire": (operators.RETIRE, _retire),
         "/v1/admin/incident": ("owner:Incident", _incident),
     }
     at = Desk(owner.guard, owner.journal, owner.state.connection, owner.clock)
