@@ -90,6 +90,12 @@ class Journal:
         """How many entries there are."""
         return connection.execute(sql.select(sql.func.count()).select_from(self._table)).scalar_one()
 
+    def page(self, connection: Connection, first: int, most: int) -> tuple[bytes, ...]:
+        """Signed entries from number `first` on, in order, at most `most` of them."""
+        column = self._table.c
+        asked = sql.select(column.signed).where(column.seq >= first).order_by(column.seq).limit(most)
+        return tuple(bytes(row.signed) for row in connection.execute(asked))
+
     def signed_entries(self, connection: Connection) -> tuple[bytes, ...]:
         """Every signed entry, in order."""
         return tuple(

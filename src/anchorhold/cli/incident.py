@@ -21,7 +21,7 @@ from anchorhold.authority.incident.report import as_json, as_markdown
 from anchorhold.authority.incident.silence import Silence, proved
 from anchorhold.authority.kms.client import KmsFailed
 from anchorhold.authority.owner.client import AdminFailed
-from anchorhold.cli.incident_facts import KmsSource, gather, incident_of, last_lease_end, silences
+from anchorhold.cli.incident_facts import KmsSource, gather, incident_of, last_lease_end, opened, silences
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.revoke import order
@@ -109,13 +109,18 @@ def _open(options: argparse.Namespace) -> int:
 
 def _contain(options: argparse.Namespace) -> int:
     target, source = _target(options)
-    facts = gather(target, options.incident, source)
-    named = _for_model(target, facts.model)
+    # What stops it comes first: a journal of any length, or one that does not hold, is read when nobody gets a lease.
+    model, key = opened(target, options.incident)
+    named = _for_model(target, model)
     ordered = order(named, "both" if named.key_arn else "owner", f"{options.incident}: {options.reason}"[:128])
     for failure in ordered.failed:
         sys.stderr.write(f"anchorhold: {failure} (done at the {ordered.at}, which suffices)\n")
-    _note(target, options.incident, "contain", facts.model, facts.key, options.reason, {"at": ordered.at})
+    sys.stderr.write(f"anchorhold: revoked at {ordered.at}\n")
+    _note(target, options.incident, "contain", model, key, options.reason, {"at": ordered.at})
     facts = gather(target, options.incident, source)
+    if facts.model != model:
+        two = f"expected {model.hex()}, which is revoked, got {facts.model.hex()} first"
+        raise CommandError(f"{options.incident!r} was opened for two models: {two}", hint="open two", code=REFUSED)
     if options.wait:
         _wait(last_lease_end(facts) - facts.owner.until + GRACE_MS)
         facts = gather(target, options.incident, source)

@@ -35,6 +35,7 @@ from anchorhold.authority.owner.bodies import (
     read_incident,
     read_model,
     read_order,
+    read_page,
     read_reason,
     read_release,
     read_reseal,
@@ -223,9 +224,7 @@ def _status(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
 
 
 def _journal(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
-    canonical.decode_map(body, "body", limit=MAX_BODY_BYTES, fields={})
-    with owner.state.transaction() as transaction:
-        return {"entries": list(owner.journal.signed_entries(transaction.connection))}
+    return desk.journal_page(owner, read_page(body))
 
 
 def _backup(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:

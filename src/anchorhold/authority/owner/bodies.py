@@ -21,6 +21,7 @@ from anchorhold.authority.owner.state import RegisteredModel
 MAX_BODY_BYTES = 300_000  # a document may take 262,144
 MAX_MODEL_BYTES = MAX_DESCRIPTOR + 65_536  # the descriptor, and 64 measurement sets
 MAX_ACCEPTED = 64  # measurement sets of one model
+MAX_ENTRY_NUMBER = 2**31 - 1  # what the column of the smallest database holds
 MAX_LOSE = 16  # models that one retirement names as given up: approvers read them all
 _REGISTERS = {str(index): index for index in range(PCR_COUNT)}
 
@@ -144,6 +145,14 @@ def read_reseal_end(raw: bytes) -> tuple[ModelDigest, str]:
     """{model, reason}. Raises Malformed."""
     fields = _map(raw, {"model": bytes, "reason": str})
     return _model(fields), cast("str", fields["reason"])
+
+
+def read_page(raw: bytes) -> int:
+    """{first}. Raises Malformed."""
+    first = cast("int", _map(raw, {"first": int})["first"])
+    if not 0 <= first <= MAX_ENTRY_NUMBER:
+        raise Malformed(f"first: expected 0 to {MAX_ENTRY_NUMBER}, got {first}")
+    return first
 
 
 def read_incident(raw: bytes) -> Note:

@@ -14,6 +14,7 @@ from anchorhold.attestation.policy import service_policy
 from anchorhold.attestation.purpose import MAX_TENANTS, RESEAL, checked_reason
 from anchorhold.attestation.types import Milliseconds, ModelDigest
 from anchorhold.authority.owner.authority import SIMULATED, Owner
+from anchorhold.authority.owner.client import JOURNAL_PAGE
 from anchorhold.authority.owner.desk_refused import DeskRefused
 from anchorhold.authority.owner.heartbeat import shown
 from anchorhold.authority.owner.keys import SHARE_BYTES, wrap_share
@@ -207,6 +208,16 @@ def status(owner: Owner) -> dict[str, canonical.Value]:
             for model in models
         ],
     }
+
+
+def journal_page(owner: Owner, first: int) -> dict[str, canonical.Value]:
+    """Signed entries from number `first` on, and how many there are in all, as of one moment.
+
+    Not under the right to write: whoever reads, however much, holds up no release and no revocation.
+    """
+    with owner.state.snapshot() as connection:
+        entries = owner.journal.page(connection, first, JOURNAL_PAGE)
+        return {"entries": list(entries), "count": owner.journal.count(connection)}
 
 
 def _check_class(purpose_class: str, among: tuple[str, ...]) -> None:

@@ -318,6 +318,12 @@ class State:
         with self._store.transaction() as connection:
             yield connection
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """What there was at one moment, to be read while others write."""
+        with self._store.snapshot() as connection:
+            yield connection
+
     def close(self) -> None:
         self._store.close()
 
