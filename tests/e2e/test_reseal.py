@@ -185,7 +185,7 @@ def test_a_new_deployment_serves_from_it_and_the_old_blobs_open_nothing(done: Do
     """Last: it takes the stack down and up. The old KMS key is enabled again, so that it is the owner who refuses."""
     stack = ["--stack", str(done.state), "--reason", "incident"]
     for order in (
-        ["retire", "--key", done.key("old", "owner")],
+        ["retire", "--key", done.key("old", "owner"), "--lose-model", done.facts["model"]],
         ["reinstate", "--at", "owner"],
     ):
         ordered = cli("authority", order[0], *stack, *order[1:])

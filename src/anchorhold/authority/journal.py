@@ -13,11 +13,14 @@ from sqlalchemy.engine import Connection
 
 from anchorhold.attestation import canonical, labels
 from anchorhold.attestation.cose import sign1
-from anchorhold.attestation.journal import VERSION, JournalEntry, check_journal, entry_digest
+from anchorhold.attestation.errors import TooLarge
+from anchorhold.attestation.journal import MAX_ENTRY_BYTES, VERSION, JournalEntry, check_journal, entry_digest
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority import mark
 
-__all__ = ["Journal", "JournalEntry", "check_journal"]
+__all__ = ["Journal", "JournalEntry", "check_journal", "listed"]
+
+MAX_LISTED = 512  # digests that one entry names: 26 KiB of its 64
 
 Entry = tuple[str, Mapping[str, canonical.Value]]
 """Type and body of an entry to come."""
@@ -49,11 +52,14 @@ class Journal:
         )
 
     def append(self, connection: Connection, now: Milliseconds, kind: str, body: Mapping[str, canonical.Value]) -> int:
-        """Sign and store the next entry within the caller's transaction; its number."""
+        """Sign and store the next entry within the caller's transaction; its number. Raises TooLarge."""
         return self.append_all(connection, now, [(kind, body)])
 
     def append_all(self, connection: Connection, now: Milliseconds, entries: Sequence[Entry]) -> int:
-        """As `append`, for several entries in order, at least one; the last one's number."""
+        """As `append`, for several entries in order, at least one; the last one's number.
+
+        Raises TooLarge for an entry that no reader would take: the caller's transaction is not to be committed then.
+        """
         last = connection.execute(
             sql.select(self._table.c.seq, self._table.c.signed).order_by(self._table.c.seq.desc()).limit(1)
         ).first()
@@ -64,6 +70,8 @@ class Journal:
         for seq, (kind, body) in enumerate(entries, first):
             fields: dict[str, canonical.Value] = {"v": VERSION, "seq": seq, "prev": prev, "t": now, "type": kind}
             signed = sign1(canonical.encode({**fields, "body": {**body, **self._noted}}), self._key, aad=labels.JOURNAL)
+            if len(signed) > MAX_ENTRY_BYTES:
+                raise TooLarge(f"journal entry {seq} ({kind})", limit=MAX_ENTRY_BYTES, actual=len(signed))
             rows.append({"seq": seq, "signed": signed})
             prev = entry_digest(signed)
         connection.execute(sql.insert(self._table), rows)
@@ -82,8 +90,19 @@ class Journal:
         """How many entries there are."""
         return connection.execute(sql.select(sql.func.count()).select_from(self._table)).scalar_one()
 
+    def page(self, connection: Connection, first: int, most: int) -> tuple[bytes, ...]:
+        """Signed entries from number `first` on, in order, at most `most` of them."""
+        column = self._table.c
+        asked = sql.select(column.signed).where(column.seq >= first).order_by(column.seq).limit(most)
+        return tuple(bytes(row.signed) for row in connection.execute(asked))
+
     def signed_entries(self, connection: Connection) -> tuple[bytes, ...]:
         """Every signed entry, in order."""
         return tuple(
             row.signed for row in connection.execute(sql.select(self._table.c.signed).order_by(self._table.c.seq))
         )
+
+
+def listed(name: str, digests: Sequence[bytes]) -> dict[str, canonical.Value]:
+    """Members of an entry that names digests: the first of them, so that it always fits, and how many there are."""
+    return {name: list(digests[:MAX_LISTED]), f"{name}_count": len(digests)}

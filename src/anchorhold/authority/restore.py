@@ -18,13 +18,14 @@ from anchorhold.authority import migrations
 from anchorhold.authority.backup import BackupRefused, Put, Summary, check_backup
 from anchorhold.authority.faces import Face, face_named, face_of, open_store_key
 from anchorhold.authority.guard import Guard
+from anchorhold.authority.incident.uses import ROLLBACK
 from anchorhold.authority.journal import Journal, check_journal
 from anchorhold.authority.keystore.secret_file import Ask
 from anchorhold.authority.mark import Head, MarkFailed, RolledBack
 from anchorhold.authority.place import DatabaseRefused, has_database
 from anchorhold.authority.store import Store, digest_at, last_head, new_store
 
-RESTORED, ACCEPTED = "restore", "accept-rollback"
+RESTORED = "restore"
 KILLED = "a rollback was accepted"
 
 
@@ -114,7 +115,7 @@ def accept_rollback(state_dir: Path, reason: str, now: Milliseconds, ask: Ask | 
                 "closed": closed,
                 "killed": killed,
             }
-            Journal(face.tables, key).append(connection, now, ACCEPTED, body)
+            Journal(face.tables, key).append(connection, now, ROLLBACK, body)
             head = last_head(connection)
         store.mark.put_back(head)
         return closed

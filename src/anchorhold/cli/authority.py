@@ -229,14 +229,17 @@ def _status(options: argparse.Namespace) -> int:
 
 def _journal(options: argparse.Namespace) -> int:
     from anchorhold.authority.journal import check_journal
+    from anchorhold.authority.owner.client import AdminFailed
 
     target = Target.of(options, model=False)
     stated = _call(target, "status", {})["journal_key"]
     assert isinstance(stated, bytes)
     key = Ed25519PublicKey.from_public_bytes(stated if options.journal_key is None else options.journal_key)
-    entries = _call(target, "journal", {})["entries"]
-    assert isinstance(entries, list)
-    for entry in check_journal([raw for raw in entries if isinstance(raw, bytes)], key):
+    try:
+        signed = target.owner().journal()
+    except AdminFailed as error:
+        raise failed(f"owner authority: {error}", error.code) from error
+    for entry in check_journal(signed, key):
         body = _plain(entry.body)
         if options.json:
             print(json.dumps({"seq": entry.seq, "t": entry.t, "type": entry.type, "body": body}))

@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anchorhold.attestation import canonical
+from anchorhold.attestation.lease import MAX_TTL_MS, MIN_TTL_MS
 from anchorhold.attestation.types import ModelDigest
 from anchorhold.authority.incident.report import as_json, as_markdown
 from anchorhold.authority.incident.silence import Silence, proved
 from anchorhold.authority.kms.client import KmsFailed
 from anchorhold.authority.owner.client import AdminFailed
-from anchorhold.cli.incident_facts import KmsSource, gather, incident_of, last_lease_end, silences
+from anchorhold.cli.incident_facts import KmsSource, gather, incident_of, last_lease_end, opened, silences
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.revoke import order
 from anchorhold.cli.target import Target, add_target_options, failed
 from anchorhold.cli.times import now_ms
+from anchorhold.cli.values import seconds
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
@@ -74,6 +76,12 @@ def add_incident(commands: "Subparsers") -> None:
         parser.add_argument("--kms-state", type=Path, metavar="DIR", help="read the KMS's journal in its state folder")
         parser.add_argument("--kms-journal", type=Path, metavar="FILE", help="or its export, JSON lines")
         parser.add_argument("--kms-journal-key", metavar="HEX", help="the key that signs that journal")
+        parser.add_argument(
+            "--kms-lease",
+            type=seconds(MIN_TTL_MS / 1000, MAX_TTL_MS / 1000),
+            metavar="SECONDS",
+            help="the longest lease of a configuration that used the KMS key; default: the stack's, or 3600",
+        )
 
 
 def _command(
@@ -101,13 +109,18 @@ def _open(options: argparse.Namespace) -> int:
 
 def _contain(options: argparse.Namespace) -> int:
     target, source = _target(options)
-    facts = gather(target, options.incident, source)
-    named = _for_model(target, facts.model)
+    # What stops it comes first: a journal of any length, or one that does not hold, is read when nobody gets a lease.
+    model, key = opened(target, options.incident)
+    named = _for_model(target, model)
     ordered = order(named, "both" if named.key_arn else "owner", f"{options.incident}: {options.reason}"[:128])
     for failure in ordered.failed:
         sys.stderr.write(f"anchorhold: {failure} (done at the {ordered.at}, which suffices)\n")
-    _note(target, options.incident, "contain", facts.model, facts.key, options.reason, {"at": ordered.at})
+    sys.stderr.write(f"anchorhold: revoked at {ordered.at}\n")
+    _note(target, options.incident, "contain", model, key, options.reason, {"at": ordered.at})
     facts = gather(target, options.incident, source)
+    if facts.model != model:
+        two = f"expected {model.hex()}, which is revoked, got {facts.model.hex()} first"
+        raise CommandError(f"{options.incident!r} was opened for two models: {two}", hint="open two", code=REFUSED)
     if options.wait:
         _wait(last_lease_end(facts) - facts.owner.until + GRACE_MS)
         facts = gather(target, options.incident, source)
@@ -125,6 +138,7 @@ def _contain(options: argparse.Namespace) -> int:
 def _reencrypt(options: argparse.Namespace) -> int:
     target = Target.of(options, model=False)
     facts = gather(target, options.incident, KmsSource(None, None, None))
+    target = _for_model(target, facts.model)
     if not any(one.step == "silent" for one in facts.steps):
         raise CommandError("silence was not proved yet: what runs could be renewed", hint="incident contain", code=1)
     if target.stack is None:
@@ -183,7 +197,8 @@ def _target(options: argparse.Namespace) -> tuple[Target, KmsSource]:
     state = options.kms_state
     if state is None and options.kms_journal is None and target.stack is not None and target.credentials is not None:
         state = target.credentials.parent  # a simulated stack's KMS is a folder beside its credentials
-    return target, KmsSource(state, options.kms_journal, options.kms_journal_key)
+    lease_ms = None if options.kms_lease is None else round(options.kms_lease * 1000)
+    return target, KmsSource(state, options.kms_journal, options.kms_journal_key, lease_ms)
 
 
 def _for_model(target: Target, model: ModelDigest) -> Target:
@@ -248,7 +263,7 @@ def _end_old_keys(target: Target, old: Mapping[str, str], reason: str) -> dict[s
             ended[f"end_{name}"] = _kms(target, "ScheduleKeyDeletion", members)
             continue
         try:
-            target.owner().call("retire", {"key_id": key, "reason": reason, "lose": False})
+            target.owner().call("retire", {"key_id": key, "reason": reason, "lose": [target.model]})
             ended[f"end_{name}"] = "retired"
         except AdminFailed as error:
             ended[f"end_{name}"] = str(error)[:256]
@@ -270,7 +285,7 @@ def _steps_by_hand(model: ModelDigest) -> list[str]:
         "start parent (with `resealed`) and enclave with that configuration; wait for its close record `resealed`",
         "DisableKey and ScheduleKeyDeletion for the old KMS key; POST /v1/admin/reseal-end",
         "anchorhold model sign DIR --before OLD --signer S --root PEM --transcript LOG --trust TRUST",
-        "deploy it; anchorhold authority retire --key OLD; anchorhold authority reinstate",
+        "deploy it; anchorhold authority retire --key OLD --lose-model D; anchorhold authority reinstate",
     ]
 
 

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from anchorhold.attestation.configuration import decode_configuration
 from anchorhold.attestation.errors import EvidenceError
-from anchorhold.attestation.journal import JournalEntry, check_journal, entry_digest
+from anchorhold.attestation.journal import JournalChain, JournalEntry, check_journal, entry_digest
+from anchorhold.attestation.lease import MAX_TTL_MS
 from anchorhold.attestation.transcript.bodies import KeyDeny, KeyRelease
 from anchorhold.attestation.types import Milliseconds, ModelDigest
 from anchorhold.authority.incident.report import Ended, Head, Incident, Step
 from anchorhold.authority.incident.silence import Silence, kms_silence, owner_silence
 from anchorhold.authority.incident.uses import KMS, OWNER, KmsEvent, kms_events, kms_uses, owner_uses
-from anchorhold.authority.owner.client import AdminFailed
+from anchorhold.authority.owner.client import JOURNAL_PAGE, AdminFailed
 from anchorhold.cli.deaths import TranscriptUnreadable, lives, unverified_entries
 from anchorhold.cli.journal_place import opened_place
 from anchorhold.cli.main import REFUSED, CommandError
@@ -24,6 +26,7 @@ from anchorhold.cli.times import now_ms
 
 PROPAGATION_MS = 0  # of the KMS face: an answered DisableKey is obeyed by the next call. AWS says "a few seconds"
 PAGE = 512  # entries read at once
+CONFIGURATION_FILE = "deployment.cbor"  # in a simulated stack's folder
 NOT_CHECKED = (
     "what an attacker did with plaintext taken from elsewhere than through these keys",
     "that the journals shown are the only ones: heads in a witnessed log tell (anchorhold authority export)",
@@ -32,11 +35,14 @@ NOT_CHECKED = (
 
 @dataclass(frozen=True, slots=True)
 class KmsSource:
-    """Where the KMS's journal is: a state folder, or its export with the journal key."""
+    """Where the KMS's journal is: a state folder, or its export with the journal key. And how long a lease is that
+    stands on a use there, where somebody says so.
+    """
 
     state: Path | None
     file: Path | None
     key: str | None
+    lease_ms: int | None = None
 
     @property
     def given(self) -> bool:
@@ -62,7 +68,7 @@ class Facts:
     steps: tuple[Step, ...]
     model: ModelDigest
     key: str
-    ttl_ms: int
+    kms_lease_ms: int
 
 
 def gather(target: Target, incident: str, source: KmsSource) -> Facts:
@@ -72,18 +78,50 @@ def gather(target: Target, incident: str, source: KmsSource) -> Facts:
     now = status["now"]  # by its own clock, before its journal is asked for
     assert isinstance(key, bytes)
     assert isinstance(now, int)
-    raw = _call(target, "journal")["entries"]
-    assert isinstance(raw, list)
-    owner = _checked(OWNER, [one for one in raw if isinstance(one, bytes)], key, Milliseconds(now))
+    try:
+        raw = target.owner().journal()
+    except AdminFailed as error:
+        raise failed(f"owner authority: {error}", error.code) from error
+    owner = _checked(OWNER, raw, key, Milliseconds(now))
     noted = [one for one in owner.entries if one.type == "incident" and one.body.get("incident") == incident]
-    opened = next((one for one in noted if one.body.get("step") == "open"), None)
-    if opened is None:
-        raise CommandError(f"incident {incident!r} was not opened here", hint="anchorhold authority incident open")
-    model, compromised = opened.body["model"], opened.body["key"]
+    opening = next((one for one in noted if _opens(one, incident)), None)
+    if opening is None:
+        raise _not_opened(incident)
+    model, compromised = opening.body["model"], opening.body["key"]
     assert isinstance(model, bytes)
     steps = tuple(_step(one) for one in noted)
     read = _kms(source) if source.given else None
-    return Facts(owner, read, steps, ModelDigest(model), str(compromised), _ttl(status, model))
+    return Facts(owner, read, steps, ModelDigest(model), str(compromised), _kms_lease(target, source))
+
+
+def opened(target: Target, incident: str) -> tuple[ModelDigest, str]:
+    """The model and the key an incident is about, by its last opening alone: enough to stop it before all is read.
+
+    The journal is read from its end, page by page, and each page is checked against the entry before it. Raises
+    CommandError for an incident that nobody opened, a page that does not hold, or an authority away.
+    """
+    status = _call(target, "status")
+    raw_key, end = status["journal_key"], status["journal_entries"]
+    assert isinstance(raw_key, bytes)
+    assert isinstance(end, int)
+    key, owner = Ed25519PublicKey.from_public_bytes(raw_key), target.owner()
+    while end > 0:
+        first = max(0, end - JOURNAL_PAGE)
+        try:
+            page, _ = owner.journal_page(first)
+            chain = JournalChain(key, count=first + 1, head=entry_digest(page[0])) if first else JournalChain(key)
+            openings = [one for one in map(chain.add, page[1:] if first else page) if _opens(one, incident)]
+        except AdminFailed as error:
+            raise failed(f"owner authority: {error}", error.code) from error
+        except EvidenceError as error:
+            hint = "anchorhold authority revoke --model ID stops it without the journal"
+            raise CommandError(f"the journal of {OWNER} does not hold: {error}", hint=hint, code=REFUSED) from error
+        if openings:
+            model, compromised = openings[-1].body["model"], openings[-1].body["key"]
+            assert isinstance(model, bytes)
+            return ModelDigest(model), str(compromised)
+        end = first + 1 if first else 0  # the first of this page was only looked past
+    raise _not_opened(incident)
 
 
 def silences(target: Target, facts: Facts) -> tuple[Silence, ...]:
@@ -92,7 +130,7 @@ def silences(target: Target, facts: Facts) -> tuple[Silence, ...]:
     if facts.kms is not None and target.key_arn:
         events = kms_events(facts.kms.entries)
         key = _arn(target, facts, events)
-        found.append(kms_silence(events, key, facts.ttl_ms, PROPAGATION_MS, facts.kms.head.entries, facts.kms.until))
+        found.append(_kms_silence(facts, facts.kms, events, key))
     return tuple(found)
 
 
@@ -195,18 +233,39 @@ def _checked(authority: str, raw: Sequence[bytes], key: bytes, now: Milliseconds
     return Read(entries, Head(authority, len(entries), digest, key.hex()), until)
 
 
+def _opens(entry: JournalEntry, incident: str) -> bool:
+    said = entry.body
+    return entry.type == "incident" and said.get("step") == "open" and said.get("incident") == incident
+
+
+def _not_opened(incident: str) -> CommandError:
+    return CommandError(f"incident {incident!r} was not opened here", hint="anchorhold authority incident open")
+
+
 def _step(entry: JournalEntry) -> Step:
     facts = entry.body["facts"]
     assert isinstance(facts, dict)
     return Step(entry.seq, entry.t, str(entry.body["step"]), str(entry.body["reason"]), facts)
 
 
-def _ttl(status: Mapping[str, object], model: bytes) -> int:
-    models = status.get("models")
-    for one in models if isinstance(models, list) else []:
-        if isinstance(one, dict) and one.get("model") == model and isinstance(one.get("ttl_ms"), int):
-            return int(one["ttl_ms"])
-    return 0
+def _kms_silence(facts: Facts, kms: Read, events: Sequence[KmsEvent], key: str) -> Silence:
+    return kms_silence(events, key, facts.kms_lease_ms, PROPAGATION_MS, kms.head.entries, kms.until)
+
+
+def _kms_lease(target: Target, source: KmsSource) -> int:
+    """How long an enclave may serve on one Decrypt: its configuration's word, and the longest lease where none is read.
+
+    What the owner registered for its own leases says nothing about it.
+    """
+    if source.lease_ms is not None:
+        return source.lease_ms
+    if target.stack is None:
+        return MAX_TTL_MS
+    try:
+        configured = decode_configuration((target.stack / CONFIGURATION_FILE).read_bytes())
+    except (OSError, EvidenceError):
+        return MAX_TTL_MS
+    return max((one.lease_ttl_ms for one in configured.sources if one.kind == KMS), default=MAX_TTL_MS)
 
 
 def _call(target: Target, what: str) -> dict[str, object]:

@@ -4,7 +4,9 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from anchorhold.attestation import canonical
 from anchorhold.authority.owner.client import AdminFailed
+from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.target import Target, add_target_options, failed
 
@@ -30,14 +32,17 @@ def add_rotation(commands: "Subparsers") -> None:
         "retire",
         help="owner face: destroy an old wrapping key, and every share under it, for good",
         **page(
-            """Destroy a wrapping key. Refused for the current one, and while a model's only shares are under it: seal
-            that model anew first, or say --lose.""",
+            """Destroy a wrapping key. Refused for the current one, and while the only copy of a share is under it: seal
+            that model anew first, see that it serves, and name it by --lose-model.""",
             example="anchorhold authority retire --stack .cache/sim --key owner-3f9a... --reason incident-7",
             codes=_CODES,
         ),
     )
     retire.add_argument("--key", required=True, metavar="ID", help="as `authority status --json` names it")
-    retire.add_argument("--lose", action="store_true", help="also where models lose their only shares with it")
+    retire.add_argument(
+        "--lose-model", action="append", default=[], metavar="D", help="may lose its shares under this key; repeatable"
+    )
+    retire.add_argument("--lose", action="store_true", help="every model may lose its shares under this key")
     for parser, run in ((rotate, _rotate), (retire, _retire)):
         parser.add_argument("--reason", required=True, metavar="TEXT", help="for the journal, at most 128 bytes")
         parser.add_argument("--json", action="store_true", help="print JSON")
@@ -56,7 +61,8 @@ def _rotate(options: argparse.Namespace) -> int:
 
 
 def _retire(options: argparse.Namespace) -> int:
-    fields = {"key_id": options.key, "reason": options.reason, "lose": options.lose}
+    lose: canonical.Value = options.lose or [_digest(one) for one in options.lose_model] or False
+    fields: dict[str, canonical.Value] = {"key_id": options.key, "reason": options.reason, "lose": lose}
     try:
         answer = Target.of(options, model=False).owner().call("retire", fields)
     except AdminFailed as error:
@@ -70,3 +76,10 @@ def _retire(options: argparse.Namespace) -> int:
         for model in lost:
             print(f"lost         model {model}: its only shares were under that key")
     return 0
+
+
+def _digest(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise CommandError(f"--lose-model: expected a digest D in hex, got {text!r:.100}") from error

@@ -7,7 +7,7 @@ import pytest
 
 from anchorhold.authority.kms.operations import DONE
 
-from .conftest import CONTEXT, MEASUREMENTS, MODULE, Kms, recipient, refused
+from .conftest import CONTEXT, MEASUREMENTS, MODULE, Kms, KmsError, allow, recipient, refused
 
 CHANGES = {
     "CreateKey", "EnableKey", "DisableKey", "UpdateKeyDescription", "PutKeyPolicy", "ScheduleKeyDeletion",
@@ -98,3 +98,17 @@ def test_who_asks_for_no_operation_of_ours_is_journaled_too(
     (event,) = kms.events()
     assert (event["eventName"], event["errorCode"]) == (name, "UnknownOperation")
     assert event["userIdentity"]["arn"] == kms.arn("admin")
+
+
+def test_a_call_whose_event_no_reader_would_take_is_not_done_and_the_journal_goes_on(kms: Kms) -> None:
+    """JSON writes a control character in six: two contexts within AWS's limits make an event over an entry's."""
+    source, target = (kms.key(allow(kms, "publisher", "kms:Encrypt", "kms:ReEncrypt*")) for _ in range(2))
+    long = {"a": "\x01" * 8_000}
+    made = kms.call("publisher", "Encrypt", KeyId=source, Plaintext="AAAA", EncryptionContext=long)["CiphertextBlob"]
+    contexts = {"SourceEncryptionContext": long, "DestinationEncryptionContext": long}
+    with pytest.raises(KmsError) as refusal:
+        kms.call("publisher", "ReEncrypt", CiphertextBlob=made, DestinationKeyId=target, **contexts)
+    assert refusal.value.name == "KMSInternalException"
+    assert (kms.journal()[-1].type, kms.journal()[-1].body["cause"]) == ("fault", "TooLarge")
+    kms.call("publisher", "Encrypt", KeyId=source, Plaintext="AAAA")
+    assert kms.events()[-1]["eventName"] == "Encrypt"

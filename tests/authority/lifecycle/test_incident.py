@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,12 +10,14 @@ import pytest
 from anchorhold.attestation import canonical
 from anchorhold.attestation.binding import Ask
 from anchorhold.attestation.journal import JournalEntry
+from anchorhold.attestation.lease import MAX_TTL_MS
 from anchorhold.attestation.purpose import Purpose
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.incident.report import Ended, Head, Incident, Step, as_json, as_markdown
 from anchorhold.authority.incident.silence import Silence, kms_silence, owner_silence, proved
-from anchorhold.authority.incident.uses import KmsEvent, kms_uses, owner_uses
+from anchorhold.authority.incident.uses import KmsEvent, kms_events, kms_uses, owner_uses
 from anchorhold.authority.owner.client import AdminFailed
+from anchorhold.authority.restore import accept_rollback
 from anchorhold.enclave.keys.source import Refused
 from anchorhold.sim.owner_face import MODEL, PURPOSE, TTL_MS, Authority
 
@@ -81,6 +84,71 @@ def test_a_lease_after_the_revocation_contradicts_silence_for_good() -> None:
     allowed = owner_silence(resealing, MODEL, Milliseconds(15))
     assert allowed.proved
     assert allowed.resealing_seqs == (2,)
+
+
+def said(seq: int, kind: str, **body: canonical.Value) -> JournalEntry:
+    return JournalEntry(seq, Milliseconds(seq), kind, body)
+
+
+GAPS = (said(1, "accept-rollback", lost="2 entries"), said(1, "init", name="owner", restored={"shares": 2}))
+
+
+@pytest.mark.parametrize("gap", GAPS, ids=lambda one: one.type)
+def test_where_entries_may_be_missing_a_revocation_stands_only_after_them_and_the_longest_lease(
+    gap: JournalEntry,
+) -> None:
+    """What is missing may be a reinstatement and a lease, given at the last moment before that entry."""
+    revoked = said(0, "revoke", model=MODEL)
+    late = Milliseconds(gap.t + MAX_TTL_MS)
+    assert owner_silence([revoked], MODEL, late).proved
+    before = owner_silence([revoked, gap], MODEL, late)
+    assert (before.proved, before.why) == (False, "no revocation stands")
+    again = [revoked, gap, said(2, "revoke", model=MODEL)]
+    assert not owner_silence(again, MODEL, Milliseconds(late - 1)).proved
+    assert owner_silence(again, MODEL, late).proved
+    assert owner_silence(again, MODEL, late).last_lease_end == late
+
+
+def test_a_first_entry_that_began_with_nothing_hides_nothing() -> None:
+    entries = [said(0, "init", name="owner"), said(1, "revoke", model=MODEL)]
+    assert owner_silence(entries, MODEL, Milliseconds(2)).proved
+
+
+def test_a_kms_s_journal_with_entries_missing_proves_silence_only_after_the_longest_lease() -> None:
+    def call(seq: int, name: str) -> JournalEntry:
+        raw = json.dumps({"eventName": name, "resources": [{"ARN": KEY}]})
+        return said(seq, "call", event=raw)
+
+    late = Milliseconds(1 + MAX_TTL_MS)
+    before = kms_events([call(0, "DisableKey"), GAPS[0]])
+    assert not kms_silence(before, KEY, TTL, 0, 2, late).proved
+    again = kms_events([call(0, "DisableKey"), GAPS[0], call(2, "DisableKey")])
+    assert not kms_silence(again, KEY, TTL, 0, 3, Milliseconds(late - 1)).proved
+    assert kms_silence(again, KEY, TTL, 0, 3, late).proved
+    # A caller has the name of a call written as it likes: that is no gap.
+    called = kms_events([call(0, "DisableKey"), call(1, "accept-rollback")])
+    assert kms_silence(called, KEY, TTL, 0, 2, Milliseconds(100)).proved
+
+
+def test_after_an_accepted_rollback_a_real_journal_proves_nothing_for_the_longest_lease(authority: Authority) -> None:
+    authority.register()
+    authority.order("revoke", model=MODEL, reason="incident")
+    assert silence(authority).proved
+    authority.served.stop()
+    shutil.copy(authority.state_dir / "owner.sqlite", kept := authority.state_dir / "kept")
+    authority.restart()
+    authority.order("reinstate", model=MODEL, reason="mistake")
+    authority.served.stop()
+    shutil.copy(kept, authority.state_dir / "owner.sqlite")
+    for file in authority.state_dir.glob("owner.sqlite-*"):
+        file.unlink()
+    accept_rollback(authority.state_dir, "disk lost", authority.clock.ms())
+    assert not silence(authority).proved
+    authority.restart()
+    authority.order("revoke", model=MODEL, reason="incident")
+    assert not silence(authority).proved
+    authority.clock.passed += MAX_TTL_MS / 1000
+    assert silence(authority).proved
 
 
 def event(seq: int, name: str, purpose: str = "", *, key: str = KEY, code: str = "") -> KmsEvent:

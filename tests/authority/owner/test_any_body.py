@@ -79,7 +79,7 @@ GOOD: dict[str, dict[str, Value]] = {
         "not_after": NOW + 1,
     },
     "status": {},
-    "journal": {},
+    "journal": {"first": 0},
 }
 EDGES: tuple[Value, ...] = (
     None,

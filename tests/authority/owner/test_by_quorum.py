@@ -17,7 +17,7 @@ from anchorhold.authority.owner.client import AdminFailed
 from anchorhold.authority.owner.state import SCHEMA, State
 from anchorhold.authority.tls import TlsFiles
 from anchorhold.cli.main import main
-from anchorhold.sim.owner_face import MODEL, MODEL_ID, Authority, owner_face
+from anchorhold.sim.owner_face import MODEL, MODEL_ID, Authority, measurements, owner_face
 
 PEOPLE = Approving({"ann": hex_of(ANN), "ben": hex_of(BEN)}, 2)
 
@@ -139,6 +139,72 @@ def test_the_command_says_that_it_waits_and_does_it_once_they_have_signed(
     assert main(command) == 1
     assert main([*command, "--lower"]) == 0
     assert "version 1 or later" in capsys.readouterr().out
+
+
+def test_a_key_is_retired_by_the_quorum_and_loses_what_they_read_and_nothing_else(authority: Authority) -> None:
+    authority.share()
+    old, middle = authority.public.key_id, str(authority.order("rotate", reason="yearly")["key_id"])
+    authority.order("rotate", reason="yearly")
+    plain: dict[str, canonical.Value] = {"key_id": old, "reason": "incident", "lose": False}
+    assert refused(authority, "retire", **plain) == "guard-approval"
+    assert agreed(authority)["key"] == old
+    # Nobody agreed to lose anything, or to another key.
+    assert refused(authority, "retire", **(plain | {"lose": True})) == "guard-approval"
+    assert refused(authority, "retire", **(plain | {"lose": [MODEL]})) == "guard-approval"
+    assert refused(authority, "retire", **(plain | {"key_id": middle})) == "guard-approval"
+    assert refused(authority, "retire", **plain) == "key", "they were had for this very act, which would lose a share"
+    keys = authority.order("status")["wrapping_keys"]
+    assert isinstance(keys, list)
+    assert [isinstance(one, dict) and one["retired"] for one in keys] == [None, None, None]
+
+
+def test_what_a_quorum_agrees_to_lose_is_named_to_it(authority: Authority) -> None:
+    authority.share()
+    old = authority.public.key_id
+    authority.order("rotate", reason="yearly")
+    body: dict[str, canonical.Value] = {"key_id": old, "reason": "incident", "lose": [MODEL]}
+    assert refused(authority, "retire", **body) == "guard-approval"
+    assert agreed(authority)["key"] == f"{old} lose {MODEL.hex()}"
+    assert authority.order("retire", **body)["lost"] == [MODEL]
+
+
+def test_an_approval_to_reinstate_one_subject_reinstates_no_other(authority: Authority) -> None:
+    subjects: tuple[dict[str, canonical.Value], ...] = (
+        {"tenant": "acme"},
+        {"tenant": "other"},
+        {"purpose": "acme"},
+        {"boot": b"\xb0" * 32},
+    )
+    for one in subjects:
+        authority.order("revoke", reason="incident-1", **one)
+    assert refused(authority, "reinstate", reason="checked", **subjects[0]) == "guard-approval"
+    assert agreed(authority)["key"] == "tenant acme"
+    for one in subjects[1:]:
+        assert refused(authority, "reinstate", reason="checked", **one) == "guard-approval"
+    authority.order("reinstate", reason="checked", **subjects[0])
+    assert [entry.body.get("tenant") for entry in authority.journal() if entry.type == "reinstate"] == ["acme"]
+
+
+def test_an_approval_to_seal_anew_is_for_these_measurements_alone(authority: Authority) -> None:
+    authority.register()
+    own, other = measurements() | {"16": b"\x11" * 48}, measurements() | {"16": b"\x22" * 48}
+    body: dict[str, canonical.Value] = {"model": MODEL, "measurements": [own], "reason": "incident"}
+    body["expires"] = authority.clock.ms() + 3_600_000
+    assert refused(authority, "reseal", **body) == "guard-approval"
+    read = agreed(authority)["key"]
+    assert refused(authority, "reseal", **(body | {"measurements": [other]})) == "guard-approval"
+    assert refused(authority, "reseal", **(body | {"measurements": [own, other]})) == "guard-approval"
+    authority.order("reseal", **body)
+    entry = authority.journal()[-1]
+    policy = entry.body["policy"]
+    assert isinstance(policy, bytes)
+    assert (entry.type, read) == ("reseal-order", f"{MODEL.hex()} {policy.hex()}")
+
+
+def test_an_order_that_nobody_can_read_is_none_for_approvers(authority: Authority) -> None:
+    for path in ("retire", "reinstate", "reseal"):
+        assert refused(authority, path, reason="incident") == "malformed"
+    assert authority.order("guard/approvals")["waiting"] == []
 
 
 def test_a_model_is_reinstated_by_the_quorum(authority: Authority) -> None:

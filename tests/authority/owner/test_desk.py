@@ -15,7 +15,8 @@ from anchorhold.attestation.purpose import Purpose
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.journal import check_journal
 from anchorhold.authority.owner.authority import load_owner
-from anchorhold.authority.owner.client import AdminFailed
+from anchorhold.authority.owner.client import JOURNAL_PAGE, AdminFailed
+from anchorhold.authority.owner.desk import journal_page
 from anchorhold.authority.owner.setup import SetupRefused, init
 from anchorhold.enclave.keys.source import Refused
 from anchorhold.sim.owner_face import MODEL, OTHER_MODEL, PURPOSE, TTL_MS, Authority, measurements
@@ -144,7 +145,7 @@ def test_the_journal_tells_when_an_entry_is_changed_dropped_or_moved(authority: 
     authority.register()
     authority.share()
     authority.order("revoke", model=MODEL, reason="drill")
-    raw = authority.order("journal")["entries"]
+    raw = authority.order("journal", first=0)["entries"]
     assert isinstance(raw, list)
     entries = [entry for entry in raw if isinstance(entry, bytes)]
     key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(authority.public.journal_key))
@@ -199,3 +200,24 @@ def test_the_anchor_class_fixes_the_roots(tmp_path: Path, authority: Authority) 
     production = load_owner(tmp_path / "production", authority.clock.ms)
     assert production.anchors == (AWS_NITRO_G1,)
     production.state.close()
+
+
+def test_the_journal_is_read_page_by_page_while_somebody_else_writes(authority: Authority) -> None:
+    owner = load_owner(authority.state_dir, authority.clock.ms)
+    with owner.state.transaction() as transaction:
+        many = [("deny", {"number": number}) for number in range(2 * JOURNAL_PAGE)]
+        owner.journal.append_all(transaction.connection, authority.clock.ms(), many)
+    signed = authority.client(authority.token).journal()
+    assert len(check_journal(signed, owner.keys.journal.public_key())) == 2 * JOURNAL_PAGE + 1  # and `init`
+    with owner.state.transaction() as transaction:  # the right to write is taken
+        owner.journal.append(transaction.connection, authority.clock.ms(), "deny", {})
+        page = journal_page(owner, JOURNAL_PAGE)
+    assert (page["entries"], page["count"]) == (list(signed[JOURNAL_PAGE : 2 * JOURNAL_PAGE]), len(signed))
+    owner.state.close()
+
+
+@pytest.mark.parametrize("first", [-1, 2**31, 2**63, "0", None])
+def test_a_page_of_the_journal_begins_with_an_entry_s_number(authority: Authority, first: canonical.Value) -> None:
+    assert authority.order("journal", first=2**31 - 1)["entries"] == []
+    with pytest.raises(AdminFailed, match="first"):
+        authority.order("journal", first=first)

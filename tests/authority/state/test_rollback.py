@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import Connection
 
+from anchorhold.attestation.lease import MAX_TTL_MS
 from anchorhold.authority.backup import BackupRefused, write_backup
 from anchorhold.authority.faces import face_of
 from anchorhold.authority.mark import SLOT_BYTES, Head, Mark, MarkFailed, RolledBack
@@ -18,7 +19,7 @@ from anchorhold.authority.place import DatabaseRefused
 from anchorhold.authority.restore import accept_rollback, loss, restore
 from anchorhold.authority.store import add_mark, mark_file, new_store, read_mark
 from anchorhold.cli.main import main
-from anchorhold.sim.owner_face import MODEL, OTHER_MODEL, Authority, owner_face
+from anchorhold.sim.owner_face import MODEL, OTHER_MODEL, Authority, measurements, owner_face
 
 DATABASE = "owner.sqlite"
 
@@ -178,6 +179,36 @@ def test_an_accepted_rollback_closes_everything_and_the_journal_says_what_is_mis
     stopped.restart()
     stopped.order("reinstate", model=OTHER_MODEL, reason="checked")
     stopped.served.stop()
+
+
+def test_an_order_to_seal_anew_that_was_withdrawn_does_not_come_back_with_an_accepted_rollback(
+    stopped: Authority,
+) -> None:
+    stopped.restart()
+    expires = stopped.clock.ms() + 3_600_000
+    stopped.order("reseal", model=MODEL, measurements=[measurements()], expires=expires, reason="rotation")
+    stopped.served.stop()
+    before = copied(stopped, "before")
+    stopped.restart()
+    stopped.order("reseal-end", model=MODEL, reason="the enclave is not what it seemed")
+    stopped.served.stop()
+    put_back(stopped, before)
+    accept_rollback(stopped.state_dir, "disk lost", stopped.clock.ms())
+    state = State.load(stopped.state_dir / DATABASE)
+    with state.transaction() as transaction:
+        assert transaction.reseals.of(MODEL, stopped.clock.ms()) is None
+    state.close()
+
+
+def test_leases_of_the_days_that_are_lost_may_run_as_long_as_the_longest_lease(stopped: Authority) -> None:
+    before = copied(stopped, "before")
+    revoked(stopped)
+    put_back(stopped, before)
+    accept_rollback(stopped.state_dir, "disk lost", stopped.clock.ms())
+    stopped.restart()
+    answer = stopped.order("revoke", model=MODEL, reason="incident-1")
+    stopped.served.stop()
+    assert answer["last_not_after"] == stopped.clock.ms() + MAX_TTL_MS
 
 
 def test_a_challenge_from_before_an_accepted_rollback_is_void(stopped: Authority) -> None:

@@ -17,6 +17,7 @@ from anchorhold.attestation.channel.seal import HybridPrivateKey
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.types import Milliseconds, ModelDigest, Sha384
 from anchorhold.authority.escrow.sealed import MAX_FILE, BackupRefused, Header, open_backup
+from anchorhold.authority.journal import listed
 from anchorhold.authority.keystore import Choice, Keystore
 from anchorhold.authority.owner.authority import ANCHOR_CLASSES, PRODUCTION
 from anchorhold.authority.owner.keys import SEED_BYTES, USES, wrap_share
@@ -120,7 +121,7 @@ def _facts(header: Header, body: dict[str, canonical.Value]) -> dict[str, canoni
         "backup": header.backup,
         "made": header.made,
         "shares": len(cast("list[canonical.Value]", body["shares"])),
-        "revoked": body["revoked"],
+        **listed("revoked", cast("list[bytes]", body["revoked"])),
         "revocations": len(cast("list[canonical.Value]", body["revocations"])),
         "floors": len(cast("list[canonical.Value]", body["floors"])),
         "journal_entries": body["journal_entries"],

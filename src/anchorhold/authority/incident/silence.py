@@ -2,15 +2,20 @@
 
 An enclave needs a lease from every source, so one authority's proof suffices; a renewal after a revocation, at either,
 contradicts it. Leases for class `reseal` are no service and are given by an order of their own: they are counted apart.
+
+Where entries may be missing, as before an accepted rollback and before a journal that a restore began, a lease may have
+been given in them until that entry, and what was revoked may have been given back: that entry counts as a grant for the
+longest lease, and a revocation stands only after it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from anchorhold.attestation.journal import JournalEntry
+from anchorhold.attestation.lease import MAX_TTL_MS
 from anchorhold.attestation.purpose import RESEAL
 from anchorhold.attestation.types import Milliseconds, ModelDigest
-from anchorhold.authority.incident.uses import KMS, OWNER, KmsEvent
+from anchorhold.authority.incident.uses import KMS, OWNER, KmsEvent, is_gap
 
 _LEASING = ("Decrypt",)  # what a KMS-side lease stands on
 
@@ -35,17 +40,19 @@ class Silence:
 def owner_silence(entries: Sequence[JournalEntry], model: ModelDigest, now: Milliseconds) -> Silence:
     """From an owner's verified journal, whole up to `now`, which is that authority's own clock.
 
-    1. A revocation of the model stands: the first after the last reinstatement. 2. No lease was given after it.
-    3. The last one given before it has ended.
+    1. A revocation of the model stands: the first after the last reinstatement, and after the last gap. 2. No lease was
+    given after it. 3. The last one given before it has ended, and those that a gap may hide.
     """
     mine = [one for one in entries if one.body.get("model") == model]
-    reinstated = max((one.seq for one in mine if one.type == "reinstate"), default=-1)
-    revoked = next((one for one in mine if one.type == "revoke" and one.seq > reinstated), None)
+    gaps = [one for one in entries if is_gap(one)]
+    reopened = max((one.seq for one in [*gaps, *(one for one in mine if one.type == "reinstate")]), default=-1)
+    revoked = next((one for one in mine if one.type == "revoke" and one.seq > reopened), None)
     granted = [one for one in mine if one.type == "release"]
     return _judged(
         OWNER,
         None if revoked is None else (revoked.seq, revoked.t),
-        [(one.seq, _end(one)) for one in granted if one.body.get("purpose_class") != RESEAL],
+        [(one.seq, _end(one)) for one in granted if one.body.get("purpose_class") != RESEAL]
+        + [(one.seq, one.t + MAX_TTL_MS) for one in gaps],
         [one.seq for one in granted if one.body.get("purpose_class") == RESEAL],
         len(entries),
         now,
@@ -58,15 +65,16 @@ def kms_silence(
     """From a KMS's verified journal: a lease there is the enclave's word, a `Decrypt` and the ttl after it.
 
     1. DisableKey stands: an EnableKey after it counts as undoing it once a boot that serves has used the key again; for
-    a resealing alone it does not. 2. and 3. as with the owner.
+    a resealing alone it does not, and a gap does at once. 2. and 3. as with the owner.
     """
-    mine = [one for one in events if key in one.keys and one.allowed]
+    mine = [one for one in events if one.gap or (key in one.keys and one.allowed)]
     used = [one for one in mine if one.name in _LEASING]
     disabled = _disabled(mine)
     return _judged(
         KMS,
         None if disabled is None else (disabled.seq, disabled.t),
-        [(one.seq, one.t + ttl_ms + propagation_ms) for one in used if one.purpose_class != RESEAL],
+        [(one.seq, one.t + ttl_ms + propagation_ms) for one in used if one.purpose_class != RESEAL]
+        + [(one.seq, one.t + MAX_TTL_MS + propagation_ms) for one in mine if one.gap],
         [one.seq for one in used if one.purpose_class == RESEAL],
         entries,
         now,
@@ -82,7 +90,9 @@ def _disabled(events: Sequence[KmsEvent]) -> KmsEvent | None:
     disabled: KmsEvent | None = None
     enabled = False
     for one in events:
-        if one.name == "DisableKey":
+        if one.gap:
+            disabled, enabled = None, False
+        elif one.name == "DisableKey":
             disabled, enabled = disabled or one, False
         elif one.name == "EnableKey":
             enabled = True

@@ -11,6 +11,7 @@ from anchorhold.attestation.purpose import RESEAL
 from anchorhold.attestation.types import Milliseconds, ModelDigest
 
 OWNER, KMS = "owner", "kms"
+ROLLBACK = "accept-rollback"  # the entry that says that entries before it are missing
 _OWNER_USES = {"release", "deny", "share", "reseal-share"}
 MAX_UNVERIFIED = 400  # characters of a text that came from a caller
 
@@ -44,6 +45,8 @@ class KmsEvent:
     seq: int
     t: Milliseconds
     event: Mapping[str, object]
+    gap: bool = False
+    """No event: entries before this one may be missing."""
 
     @property
     def name(self) -> str:
@@ -70,13 +73,20 @@ class KmsEvent:
 
 
 def kms_events(entries: Iterable[JournalEntry]) -> tuple[KmsEvent, ...]:
-    """The events in a verified KMS journal."""
+    """The events in a verified KMS journal, and its gaps."""
     found = []
     for entry in entries:
+        if is_gap(entry):
+            found.append(KmsEvent(entry.seq, entry.t, {}, gap=True))
         raw = entry.body.get("event")
         if entry.type == "call" and isinstance(raw, str):
             found.append(KmsEvent(entry.seq, entry.t, _map(json.loads(raw))))
     return tuple(found)
+
+
+def is_gap(entry: JournalEntry) -> bool:
+    """Whether entries before this one may be missing: an accepted rollback, or the first one after a restore."""
+    return entry.type == ROLLBACK or (entry.type == "init" and entry.body.get("restored") is not None)
 
 
 def owner_uses(entries: Iterable[JournalEntry], model: ModelDigest) -> tuple[Use, ...]:

@@ -35,6 +35,7 @@ from anchorhold.authority.owner.bodies import (
     read_incident,
     read_model,
     read_order,
+    read_page,
     read_reason,
     read_release,
     read_reseal,
@@ -71,7 +72,7 @@ def make_app(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None
         "/v1/admin/models": ("owner:Register", _register),
         "/v1/admin/shares": ("owner:Share", _share),
         "/v1/admin/revoke": ("owner:Revoke", _revoke),
-        "/v1/admin/reinstate": ("owner:Reinstate", _reinstate),
+        "/v1/admin/reinstate": (operators.REINSTATE, _reinstate),
         "/v1/admin/floor": ("owner:Floor", _floor),
         "/v1/admin/lower-floor": (operators.LOWER_FLOOR, _lower_floor),
         "/v1/admin/heartbeat": ("owner:Heartbeat", _put_heartbeat),
@@ -80,10 +81,10 @@ def make_app(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None
         "/v1/admin/status": ("owner:Status", _status),
         "/v1/admin/journal": ("owner:Journal", _journal),
         "/v1/admin/backup": (operators.BACKUP, _backup),
-        "/v1/admin/reseal": ("owner:Reseal", _reseal),
+        "/v1/admin/reseal": (operators.RESEAL, _reseal),
         "/v1/admin/reseal-end": ("owner:ResealEnd", _reseal_end),
         "/v1/admin/rotate": ("owner:Rotate", _rotate),
-        "/v1/admin/retire": ("owner:Retire", _retire),
+        "/v1/admin/retire": (operators.RETIRE, _retire),
         "/v1/admin/incident": ("owner:Incident", _incident),
     }
     at = Desk(owner.guard, owner.journal, owner.state.connection, owner.clock)
@@ -223,9 +224,7 @@ def _status(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
 
 
 def _journal(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
-    canonical.decode_map(body, "body", limit=MAX_BODY_BYTES, fields={})
-    with owner.state.transaction() as transaction:
-        return {"entries": list(owner.journal.signed_entries(transaction.connection))}
+    return desk.journal_page(owner, read_page(body))
 
 
 def _backup(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
@@ -247,8 +246,7 @@ def _rotate(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
 
 
 def _retire(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
-    key_id, reason, lose = read_retire(body)
-    return {"lost": list(rotation.retire(owner, key_id, reason, lose=lose))}
+    return {"lost": list(rotation.retire(owner, read_retire(body)))}
 
 
 def _incident(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:

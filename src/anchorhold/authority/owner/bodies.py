@@ -14,12 +14,15 @@ from anchorhold.authority.owner.ending import EndOrder, end_order
 from anchorhold.authority.owner.incidents import Note
 from anchorhold.authority.owner.release import ReleaseRequest
 from anchorhold.authority.owner.reseal_table import ResealOrder
+from anchorhold.authority.owner.rotation import RetireOrder
 from anchorhold.authority.owner.standing import Subject
 from anchorhold.authority.owner.state import RegisteredModel
 
 MAX_BODY_BYTES = 300_000  # a document may take 262,144
 MAX_MODEL_BYTES = MAX_DESCRIPTOR + 65_536  # the descriptor, and 64 measurement sets
 MAX_ACCEPTED = 64  # measurement sets of one model
+MAX_ENTRY_NUMBER = 2**31 - 1  # what the column of the smallest database holds
+MAX_LOSE = 16  # models that one retirement names as given up: approvers read them all
 _REGISTERS = {str(index): index for index in range(PCR_COUNT)}
 
 
@@ -114,10 +117,17 @@ def read_reason(raw: bytes) -> str:
     return cast("str", _map(raw, {"reason": str})["reason"])
 
 
-def read_retire(raw: bytes) -> tuple[str, str, bool]:
-    """{key_id, reason, lose}. Raises Malformed."""
-    fields = _map(raw, {"key_id": str, "reason": str, "lose": bool})
-    return cast("str", fields["key_id"]), cast("str", fields["reason"]), cast("bool", fields["lose"])
+def read_retire(raw: bytes) -> RetireOrder:
+    """{key_id, reason, lose: true, false, or [D]}. Raises Malformed."""
+    fields = _map(raw, {"key_id": str, "reason": str, "lose": (bool, list)})
+    lose = fields["lose"]
+    if isinstance(lose, list):
+        if not 1 <= len(lose) <= MAX_LOSE or not all(isinstance(one, bytes) for one in lose):
+            raise Malformed(f"lose: expected true, false or 1 to {MAX_LOSE} digests D, got {len(lose)} members")
+        given: bool | frozenset[ModelDigest] = frozenset(_digest(cast("bytes", one), "lose") for one in lose)
+    else:
+        given = cast("bool", lose)
+    return RetireOrder(cast("str", fields["key_id"]), cast("str", fields["reason"]), given)
 
 
 def read_reseal(raw: bytes) -> ResealOrder:
@@ -135,6 +145,14 @@ def read_reseal_end(raw: bytes) -> tuple[ModelDigest, str]:
     """{model, reason}. Raises Malformed."""
     fields = _map(raw, {"model": bytes, "reason": str})
     return _model(fields), cast("str", fields["reason"])
+
+
+def read_page(raw: bytes) -> int:
+    """{first}. Raises Malformed."""
+    first = cast("int", _map(raw, {"first": int})["first"])
+    if not 0 <= first <= MAX_ENTRY_NUMBER:
+        raise Malformed(f"first: expected 0 to {MAX_ENTRY_NUMBER}, got {first}")
+    return first
 
 
 def read_incident(raw: bytes) -> Note:
@@ -174,10 +192,13 @@ def _map(
 
 
 def _model(fields: dict[str, canonical.Value]) -> ModelDigest:
-    model = cast("bytes", fields["model"])
-    if len(model) != SHA384_BYTES:
-        raise Malformed(f"model: expected {SHA384_BYTES} bytes, got {len(model)}")
-    return ModelDigest(model)
+    return _digest(cast("bytes", fields["model"]), "model")
+
+
+def _digest(value: bytes, what: str) -> ModelDigest:
+    if len(value) != SHA384_BYTES:
+        raise Malformed(f"{what}: expected {SHA384_BYTES} bytes, got {len(value)}")
+    return ModelDigest(value)
 
 
 def _sets(fields: dict[str, canonical.Value]) -> tuple[dict[int, bytes], ...]:

@@ -11,7 +11,8 @@ from anchorhold.attestation import canonical
 from anchorhold.attestation.errors import EvidenceError
 
 TIMEOUT_SECONDS = 15.0
-MAX_ANSWER = 64 << 20  # bytes; a whole journal
+JOURNAL_PAGE = 512  # entries in one answer: 32 MiB at most
+MAX_ANSWER = 64 << 20  # bytes
 
 
 class AdminFailed(Exception):
@@ -42,6 +43,34 @@ class AdminClient:
         if status != http.HTTPStatus.OK:
             raise AdminFailed(str(members.get("code", "unknown")), str(members.get("detail", "")))
         return members
+
+    def journal(self) -> tuple[bytes, ...]:
+        """Every signed entry that there was when the first page was asked for, none of them verified.
+
+        Raises AdminFailed.
+        """
+        found, count = self.journal_page(0)
+        while len(found) < count:
+            more, now = self.journal_page(len(found))
+            if now < count:
+                raise AdminFailed("answer", f"journal: expected {count} entries or more, got {now}")
+            found += more
+        return found[:count]
+
+    def journal_page(self, first: int) -> tuple[tuple[bytes, ...], int]:
+        """Signed entries from number `first` on, not verified: one page, and how many there are in all.
+
+        Raises AdminFailed, also for a page that is not full and not the last.
+        """
+        answer = self.call("journal", {"first": first})
+        entries, count = answer.get("entries"), answer.get("count")
+        if not isinstance(entries, list) or not isinstance(count, int):
+            raise AdminFailed("answer", "journal: expected entries and their count")
+        page = tuple(one for one in entries if isinstance(one, bytes))
+        expected = min(JOURNAL_PAGE, max(count - first, 0))
+        if len(page) != expected:
+            raise AdminFailed("answer", f"journal: expected {expected} entries from {first} on, got {len(page)}")
+        return page, count
 
     def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         """One POST with the token. Raises AdminFailed when nobody answers."""

@@ -14,6 +14,7 @@ from anchorhold.attestation.policy import service_policy
 from anchorhold.attestation.purpose import MAX_TENANTS, RESEAL, checked_reason
 from anchorhold.attestation.types import Milliseconds, ModelDigest
 from anchorhold.authority.owner.authority import SIMULATED, Owner
+from anchorhold.authority.owner.client import JOURNAL_PAGE
 from anchorhold.authority.owner.desk_refused import DeskRefused
 from anchorhold.authority.owner.heartbeat import shown
 from anchorhold.authority.owner.keys import SHARE_BYTES, wrap_share
@@ -21,7 +22,7 @@ from anchorhold.authority.owner.shares import KeptShare, blob_digest
 from anchorhold.authority.owner.standing import Subject
 from anchorhold.authority.owner.state import RegisteredModel
 
-MAX_REGISTRATION = 49_152  # bytes: it must fit into one entry of the journal
+MAX_MEASURED = 49_152  # bytes of an entry that names measurements: who ordered it must fit beside them
 PURPOSE_CLASSES = ("serve", "evaluate", "reseal")  # DESIGN 12.7
 REGISTERED_CLASSES = ("serve", "evaluate")  # `reseal` is for the enclave of a reseal order, and nobody else
 
@@ -78,9 +79,7 @@ def register(owner: Owner, model: RegisteredModel) -> None:
             "purpose_class": model.purpose_class,
             "ttl_ms": model.ttl_ms,
         }
-        if (size := len(canonical.encode(body))) > MAX_REGISTRATION:
-            raise DeskRefused("measurements", f"expected at most {MAX_REGISTRATION} bytes in all, got {size}")
-        owner.journal.append(transaction.connection, now, "register", body)
+        owner.journal.append(transaction.connection, now, "register", checked_measured(body))
 
 
 def share(owner: Owner, order: ShareOrder) -> tuple[bytes, bytes, str]:
@@ -211,9 +210,26 @@ def status(owner: Owner) -> dict[str, canonical.Value]:
     }
 
 
+def journal_page(owner: Owner, first: int) -> dict[str, canonical.Value]:
+    """Signed entries from number `first` on, and how many there are in all, as of one moment.
+
+    Not under the right to write: whoever reads, however much, holds up no release and no revocation.
+    """
+    with owner.state.snapshot() as connection:
+        entries = owner.journal.page(connection, first, JOURNAL_PAGE)
+        return {"entries": list(entries), "count": owner.journal.count(connection)}
+
+
 def _check_class(purpose_class: str, among: tuple[str, ...]) -> None:
     if purpose_class not in among:
         raise DeskRefused("purpose-class", f"expected one of {', '.join(among)}, got {purpose_class!r:.40}")
+
+
+def checked_measured(body: dict[str, canonical.Value]) -> dict[str, canonical.Value]:
+    """The body of an entry that fits into the journal. Raises DeskRefused."""
+    if (size := len(canonical.encode(body))) > MAX_MEASURED:
+        raise DeskRefused("measurements", f"expected at most {MAX_MEASURED} bytes in all, got {size}")
+    return body
 
 
 def checked_desk_reason(reason: str) -> str:

@@ -95,7 +95,8 @@ def _opened(
     keystore: Keystore, key_ids: Sequence[str], blob: bytes, model: ModelDigest, purpose_class: str
 ) -> bytes | None:
     for key_id in key_ids:
-        with suppress(CannotOpen, ValueError, Malformed):
+        # KeyError: a key that the keystore does not hold opens nothing, and the others are tried all the same.
+        with suppress(CannotOpen, KeyError, ValueError, Malformed):
             return keystore.open(key_id, blob, _context(key_id, model, purpose_class))
     return None
 

@@ -12,7 +12,7 @@ from anchorhold.attestation.policy import service_policy
 from anchorhold.attestation.purpose import RESEAL
 from anchorhold.attestation.types import ModelDigest
 from anchorhold.authority.owner.authority import Owner
-from anchorhold.authority.owner.desk import checked_desk_reason
+from anchorhold.authority.owner.desk import checked_desk_reason, checked_measured
 from anchorhold.authority.owner.desk_refused import DeskRefused
 from anchorhold.authority.owner.reseal_table import ResealOrder
 from anchorhold.authority.owner.state import RegisteredModel
@@ -41,7 +41,7 @@ def order(owner: Owner, given: ResealOrder) -> None:
             "expires": given.expires,
             "reason": given.reason,
         }
-        owner.journal.append(transaction.connection, now, "reseal-order", body)
+        owner.journal.append(transaction.connection, now, "reseal-order", checked_measured(body))
 
 
 def withdraw(owner: Owner, model: ModelDigest, reason: str) -> None:

@@ -71,3 +71,7 @@ class Reseals:
         """False where none stood."""
         asked = sql.delete(self._table).where(self._table.c.model == model).returning(self._table.c.model)
         return self._connection.execute(asked).first() is not None
+
+    def drop_all(self) -> None:
+        """No order stands any more."""
+        self._connection.execute(sql.delete(self._table))

@@ -13,6 +13,7 @@ import sqlalchemy as sql
 from sqlalchemy.engine import Connection
 
 from anchorhold.attestation import canonical
+from anchorhold.attestation.lease import MAX_TTL_MS
 from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, StatementDigest
 from anchorhold.authority.database import upsert
 from anchorhold.authority.guard import Guard
@@ -322,15 +323,29 @@ class State:
         guard.listen(self._store.engine)
         return guard
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """What there was at one moment, to be read while others write."""
+        with self._store.snapshot() as connection:
+            yield connection
+
     def close(self) -> None:
         self._store.close()
 
 
 def close_all(connection: Connection, now: Milliseconds) -> int:
-    """Revoke every model that is not, and make every challenge void; how many were revoked."""
+    """Revoke every model that is not, end every order to seal anew, and make every challenge void; how many models were
+    revoked. What was given in the days that are lost may run for as long as the longest lease does.
+    """
     open_ones = sql.select(sql.func.count()).select_from(_models).where(_models.c.revoked_at.is_(None))
     closed = connection.execute(open_ones).scalar_one()
     connection.execute(sql.update(_models).where(_models.c.revoked_at.is_(None)).values(revoked_at=now))
+    # An order opens a revoked model to its enclave, and may have been withdrawn in the days that are lost.
+    Reseals(_TABLES, connection).drop_all()
+    longest = now + MAX_TTL_MS
+    for table in (_models, _boots):
+        late = sql.update(table).where(table.c.last_not_after < longest).values(last_not_after=longest)
+        connection.execute(late)
     # A challenge that was used in the days that are lost would be fresh again: a new key is made at start.
     connection.execute(sql.delete(_sealed_keys).where(_sealed_keys.c.use == CHALLENGE_USE))
     return closed
