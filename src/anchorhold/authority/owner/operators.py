@@ -13,7 +13,7 @@ from anchorhold.authority.owner.authority import Owner
 from anchorhold.authority.owner.bodies import MAX_MODEL_BYTES
 from anchorhold.authority.owner.desk_refused import DeskRefused
 
-BACKUP, LOWER_FLOOR = "owner:Backup", "owner:LowerFloor"
+BACKUP, LOWER_FLOOR, SHRED = "owner:Backup", "owner:LowerFloor", "owner:Shred"
 BY_QUORUM = frozenset({LOWER_FLOOR})
 """Orders that no policy lets pass without an approval."""
 NAMED_HEX = 32  # digits of a recipient's id that approvers read: 128 bits, which nobody finds a second key for
@@ -60,5 +60,7 @@ def _key(owner: Owner, operation: str, body: bytes) -> str:
         return "*"
     if operation == LOWER_FLOOR:
         return f"{fields.get('model_id')!s:.{MAX_NAMED}} {fields.get('version')!s:.{MAX_NAMED}}"
+    if operation == SHRED:
+        return f"tenant {fields.get('tenant')!s:.{MAX_NAMED}}"
     model = fields.get("model")
     return model.hex() if isinstance(model, bytes) else "*"
