@@ -24,6 +24,10 @@ JOURNAL_HEAD = b"anchorhold/v1/journal/head"
 CHALLENGE = b"anchorhold/v1/release/challenge"
 OWNER_SHARE = b"anchorhold/v1/release/owner-share"
 TENANT_TAG = b"anchorhold/v1/tenant/tag"
+TENANT_KEY = b"anchorhold/v1/tenant/key"
+TENANT_SHARE = b"anchorhold/v1/tenant/share"
+TENANT_BLOB = b"anchorhold/v1/tenant/blob"
+TENANT_BLOBS = b"anchorhold/v1/tenant/blobs"
 
 # The channel (docs/spec/channel.md)
 HEADER = b"anchorhold/v1/channel/header"

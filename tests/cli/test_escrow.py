@@ -10,6 +10,8 @@ from tests.authority.hsm import token_for_tests
 
 from anchorhold.authority.keystore import open_keystore
 from anchorhold.authority.owner.authority import load_owner
+from anchorhold.authority.owner.kept import open_blob
+from anchorhold.authority.owner.shares import blob_digest
 from anchorhold.authority.tls import TlsFiles
 from anchorhold.cli.main import main
 from anchorhold.sim.owner_face import MODEL, Authority, owner_face
@@ -66,7 +68,10 @@ def test_a_backup_is_made_and_restored_from_the_command_line(
     assert said["revoked then"] == [MODEL.hex()]
     assert authority("restore", *words, key, *two) == 2  # an authority is never overwritten
     restored = load_owner(tmp_path / "new", owner.clock.ms)
-    assert len(restored.rewrapped) == 1
+    with restored.state.transaction() as transaction:
+        (kept,) = restored.shares.all(transaction.connection)
+        assert blob_digest(blob) == kept.blob != blob_digest(kept.wrapped)
+        assert open_blob(restored, transaction.connection, blob, MODEL, "serve") == share
     restored.state.close()
     assert share not in b"".join(path.read_bytes() for path in (tmp_path / "new").rglob("*") if path.is_file())
     assert blob not in (tmp_path / "owner.backup").read_bytes()

@@ -25,6 +25,7 @@ from anchorhold.cli.revoke import GRACE_S, run_reinstate, run_revoke
 from anchorhold.cli.rotation import add_rotation
 from anchorhold.cli.subject import add_subjects
 from anchorhold.cli.target import Target, add_target_options, failed
+from anchorhold.cli.tenancy import add_tenancy
 from anchorhold.cli.times import moment_text, now_ms
 from anchorhold.cli.values import address, listen, listening, seconds, whole
 from anchorhold.cli.xks import add_xks
@@ -68,6 +69,7 @@ def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
     authority_approve.add_parser(commands)
     add_xks(commands)
     add_rotation(commands)
+    add_tenancy(commands)
     add_incident(commands)
 
 

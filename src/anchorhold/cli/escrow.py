@@ -67,7 +67,8 @@ def _add_restore(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         **page(
             """Make an owner authority in a new folder from a backup. Name, signing keys and shares are the old ones;
             TLS key, admin token and wrapping key are new. No model is registered and nothing is released until you
-            register again: models that were revoked are listed, and later revocations only you know.""",
+            register again: models that were revoked are listed, and later revocations only you know. Tenants' keys
+            are made anew: shred again whoever was shredded after the backup.""",
             example="""
                 anchorhold authority restore --backup owner.backup --recipient-key ada.recipient \\
                     --recipient-key eve.recipient --journal-key HEX --state /var/lib/owner""",
@@ -147,6 +148,7 @@ def _restore(options: argparse.Namespace) -> int:
         "backup of": moment_text(made.made),
         "shares": made.shares,
         "revoked then": [model.hex() for model in made.revoked],
+        "tenants": list(made.tenants),
     }
     _show(options, facts)
     return 0

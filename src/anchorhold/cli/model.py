@@ -135,6 +135,7 @@ def _add_seal(parser: argparse.ArgumentParser) -> None:
     owner.add_argument("--owner-name", default="owner", metavar="NAME", help="the source's name in configurations")
     owner.add_argument("--owner-ca", type=Path, metavar="PEM", help="its CA certificate")
     owner.add_argument("--owner-token", type=Path, metavar="FILE", help="the file with the admin token")
+    owner.add_argument("--owner-tenant", metavar="NAME", help="whose model it is: the share is under its key alone")
     _runs(parser, _seal)
 
 
@@ -198,6 +199,8 @@ def _seal(options: argparse.Namespace) -> dict[str, object]:
 
 def _providers(options: argparse.Namespace) -> list[ShareProvider]:
     providers: list[ShareProvider] = []
+    if options.owner_tenant and not options.owner_url:
+        raise CommandError("--owner-tenant needs --owner-url: a KMS's share is under the KMS's key")
     if options.kms_key:
         client = kms_client(
             endpoint=options.kms_endpoint,
@@ -210,7 +213,8 @@ def _providers(options: argparse.Namespace) -> list[ShareProvider]:
         if options.owner_ca is None or options.owner_token is None:
             raise CommandError("an owner authority needs --owner-ca and --owner-token")
         token = options.owner_token.read_text().strip()
-        providers.append(OwnerShares(options.owner_name, options.owner_url, token=token, ca=options.owner_ca))
+        who = {"token": token, "tenant": options.owner_tenant}
+        providers.append(OwnerShares(options.owner_name, options.owner_url, ca=options.owner_ca, **who))
     if not providers:
         raise CommandError("sealing needs a source of shares: --kms-key or --owner-url")
     return providers

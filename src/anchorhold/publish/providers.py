@@ -108,15 +108,19 @@ class KmsShares:
 
 
 class OwnerShares:
-    """Shares by the owner authority's admin API: canonical CBOR over HTTPS, under its bearer token and its own CA."""
+    """Shares by the owner authority's admin API: canonical CBOR over HTTPS, under its bearer token and its own CA.
 
-    def __init__(self, source: str, url: str, *, token: str, ca: Path) -> None:
+    `tenant`: whose the model is, whose key wraps the share.
+    """
+
+    def __init__(self, source: str, url: str, *, token: str, ca: Path, tenant: str | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme != "https" or parts.hostname is None:
             raise PublishError(f"source {source!r}: expected an https address, got {url!r}")
         self.source = source
         self._host, self._port = parts.hostname, parts.port or 443
         self._token = token
+        self._tenant = tenant
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
         self._tls.load_verify_locations(cafile=ca)
@@ -142,6 +146,8 @@ class OwnerShares:
             "version": subject.version,
             "purpose_class": purpose.value,
         }
+        if self._tenant is not None:
+            request["tenant"] = self._tenant
         if share is not None:
             request["share"] = bytes(share)
         answer = self._post("/v1/admin/shares", encode(request))

@@ -25,6 +25,7 @@ FREEZE = {"from": "2026-12-24T00:00:00+01:00", "to": "2026-12-27T00:00:00+01:00"
 WHOLE: dict[str, Any] = with_people(everything(USE)) | {
     "about": "everything that a policy can say",
     "partitions": ["aws"],
+    "dedicated_tags": ["high-risk"],
     "regions": ["eu-central-1"],
     "purposes": {"CUSTOMER_INITIATED_ACCESS": "serve", "PROVIDER_INITIATED_SERVICE": "reseal"},
     "separation": {"use": ["kms:Decrypt"], "administer": ["kms:PutKeyPolicy"]},

@@ -95,6 +95,18 @@ def test_a_floor_goes_down_by_the_quorum_and_to_the_version_they_read(authority:
     assert refused(authority, "lower-floor", model_id=MODEL_ID, version="1.5", reason="back") == "guard-approval"
 
 
+def test_a_tenant_is_shredded_by_the_quorum_and_no_other_with_it(authority: Authority) -> None:
+    for tenant in ("acme", "other"):
+        authority.order("tenant-keys", tenant=tenant, tag="low", keeping=None, reason="contract")
+    assert refused(authority, "shred", tenant="acme", reason="ended") == "guard-approval"
+    read = agreed(authority)
+    assert (read["operation"], read["key"]) == ("owner:Shred", "tenant acme")
+    assert refused(authority, "shred", tenant="other", reason="ended") == "guard-approval"
+    authority.order("shred", tenant="acme", reason="ended")
+    kinds = [entry.type for entry in authority.journal()]
+    assert (kinds.count("tenant-shred"), kinds.count("tenant-shredded")) == (1, 1)
+
+
 def test_a_policy_without_approvers_lowers_no_floor(tmp_path: Path) -> None:
     with owner_face(tmp_path) as authority:
         authority.order("floor", model_id=MODEL_ID, version="2", reason="CVE-1")

@@ -5,15 +5,19 @@ made, and the seeds of its signing keys. Whoever opens a backup holds those shar
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
 
 from anchorhold.attestation import canonical, labels
 from anchorhold.attestation.digest import labelled
 from anchorhold.authority.escrow.sealed import BackupRefused, Header, check_recipients, recipient_id, seal_backup
 from anchorhold.authority.owner.authority import Owner
-from anchorhold.authority.owner.keys import USES, BlobRefused, open_share
+from anchorhold.authority.owner.kept import open_kept
+from anchorhold.authority.owner.keys import USES, BlobRefused
 from anchorhold.authority.owner.shares import KeptShare
+from anchorhold.authority.owner.tenant_table import TenantKey
 
 BACKUP_BYTES = 32
 MAX_SHARES = 16_384  # what one file holds; about 250 bytes each
@@ -32,7 +36,8 @@ def backup(owner: Owner, order: BackupOrder) -> bytes:
     check_recipients(order.recipients, order.threshold)
     with owner.state.transaction() as transaction:
         now = owner.clock()
-        shares = owner.shares.all(transaction.connection)
+        keys = {one.key_id: one for one in owner.tenant_keys.all(transaction.connection)}
+        shares = _in_force(owner.shares.all(transaction.connection), keys)
         if len(shares) > MAX_SHARES:
             raise BackupRefused(f"shares: expected at most {MAX_SHARES}, got {len(shares)}")
         header = Header(
@@ -54,8 +59,9 @@ def backup(owner: Owner, order: BackupOrder) -> bytes:
             ],
         }
         entries = owner.journal.count(transaction.connection)
-        active = owner.wrapping.active(transaction.connection)
-        body = canonical.encode(_body(owner, shares, active, revoked, entries) | standing)
+        held = [_share(owner, transaction.connection, one) for one in shares]
+        standing["tenants"] = [_tenant(one) for one in keys.values() if one.shredded is None]
+        body = canonical.encode(_body(owner, held, revoked, entries) | standing)
         file = seal_backup(header, order.recipients, body, owner.keys.journal)
         said: dict[str, canonical.Value] = {
             "backup": header.backup,
@@ -64,12 +70,13 @@ def backup(owner: Owner, order: BackupOrder) -> bytes:
             "shares": len(shares),
             "file": labelled(labels.BACKUP, file),
         }
+        owner.tenant_keys.count_backup(transaction.connection)
         owner.journal.append(transaction.connection, now, "backup", said)
     return file
 
 
 def _body(
-    owner: Owner, shares: Sequence[KeptShare], active: Sequence[str], revoked: Sequence[bytes], entries: int
+    owner: Owner, shares: Sequence[canonical.Value], revoked: Sequence[bytes], entries: int
 ) -> dict[str, canonical.Value]:
     seeds = {use: getattr(owner.keys, use).private_bytes_raw() for use in USES}
     return {
@@ -81,16 +88,32 @@ def _body(
         },
         "anchors": [{"name": anchor.name, "root": anchor.root_der} for anchor in owner.anchors],
         "seeds": seeds,
-        "shares": [_share(owner, active, one) for one in shares],
+        "shares": list(shares),
         "revoked": list(revoked),
         "journal_entries": entries,
     }
 
 
-def _share(owner: Owner, active: Sequence[str], kept: KeptShare) -> canonical.Value:
+def _in_force(shares: Sequence[KeptShare], keys: Mapping[str, TenantKey]) -> tuple[KeptShare, ...]:
+    """What was shredded is in no backup made afterwards."""
+    gone = {key_id for key_id, one in keys.items() if one.shredded is not None}
+    return tuple(one for one in shares if one.tenant_key not in gone)
+
+
+def _tenant(key: TenantKey) -> canonical.Value:
+    return {"key_id": key.key_id, "tenant": key.tenant, "tag": key.tag, "keeping": key.keeping.value, "made": key.made}
+
+
+def _share(owner: Owner, connection: Connection, kept: KeptShare) -> canonical.Value:
     try:
-        share = open_share(owner.keystore, active, kept.wrapped, kept.model, kept.purpose_class)
+        share = open_kept(owner, connection, kept)
     except BlobRefused as error:
         # A backup that leaves a share out would be believed to hold it.
         raise BackupRefused(f"the share of model {kept.model.hex()[:16]} does not open: {error}") from error
-    return {"blob": kept.blob, "model": kept.model, "purpose_class": kept.purpose_class, "share": share}
+    return {
+        "blob": kept.blob,
+        "model": kept.model,
+        "purpose_class": kept.purpose_class,
+        "tenant_key": kept.tenant_key,
+        "share": share,
+    }

@@ -4,7 +4,7 @@ Identity, signing keys and shares come back; TLS key, admin token and state are 
 released until the owner says again to whom, so a revocation is not undone by losing the state.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -25,19 +25,29 @@ from anchorhold.authority.owner.setup import PublicIdentity, Restored, make
 from anchorhold.authority.owner.shares import KeptShare
 from anchorhold.authority.owner.standing import Floor, Revoked, Subject
 from anchorhold.authority.owner.state import Identity
+from anchorhold.authority.owner.tenant_table import Keeping, TenantKey
+from anchorhold.authority.owner.tenant_wrap import make_key, new_handle, seal_share
 
 _BODY: dict[str, type | tuple[type, ...]] = {
     "identity": dict,
     "anchors": list,
     "seeds": dict,
     "shares": list,
+    "tenants": list,
     "revoked": list,
     "revocations": list,
     "floors": list,
     "journal_entries": int,
 }
 _IDENTITY: dict[str, type | tuple[type, ...]] = {"name": str, "custodian": str, "anchor_class": str, "key_id": str}
-_SHARE: dict[str, type | tuple[type, ...]] = {"blob": bytes, "model": bytes, "purpose_class": str, "share": bytes}
+_SHARE: dict[str, type | tuple[type, ...]] = {
+    "blob": bytes,
+    "model": bytes,
+    "purpose_class": str,
+    "tenant_key": (str, type(None)),
+    "share": bytes,
+}
+_TENANT: dict[str, type | tuple[type, ...]] = {"key_id": str, "tenant": str, "tag": str, "keeping": str, "made": int}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,8 @@ class Restoration:
     made: Milliseconds
     shares: int
     revoked: tuple[ModelDigest, ...]
+    tenants: tuple[str, ...]
+    """Whose keys were made anew: one that was shredded after the backup is back, and must be shredded again."""
 
 
 def restore(
@@ -69,6 +81,7 @@ def restore(
         seeds = canonical.check_map(body["seeds"], "seeds", dict.fromkeys(USES, bytes))
         ended = tuple(_revoked(one) for one in cast("list[canonical.Value]", body["revocations"]))
         floors = tuple(_floor(one) for one in cast("list[canonical.Value]", body["floors"]))
+        tenants = [_tenant(one) for one in cast("list[canonical.Value]", body["tenants"])]
         shares = [canonical.check_map(one, "share", _SHARE) for one in cast("list[canonical.Value]", body["shares"])]
     except EvidenceError as error:
         raise BackupRefused(f"backup: {error}") from error
@@ -78,12 +91,13 @@ def restore(
         raise BackupRefused("backup: its body is not in the form")
     revoked = tuple(ModelDigest(one) for one in cast("list[bytes]", body["revoked"]))
 
-    def wrapped(store: Keystore) -> tuple[KeptShare, ...]:
-        return tuple(_wrapped(store, identity.key_id, one) for one in shares)
+    def wrapped(store: Keystore) -> tuple[tuple[KeptShare, ...], tuple[TenantKey, ...]]:
+        keys = _tenant_keys(store, identity, tenants)
+        return tuple(_wrapped(store, identity.key_id, one, keys) for one in shares), tuple(keys.values())
 
     restored = Restored(cast("dict[str, bytes]", seeds), wrapped, _facts(header, body), ended, floors)
     public = make(state_dir, identity, anchors, now=now, keystore=keystore, restored=restored)
-    return Restoration(public, header.made, len(shares), revoked)
+    return Restoration(public, header.made, len(shares), revoked, tuple(sorted(one.tenant for one in tenants)))
 
 
 def _revoked(value: canonical.Value) -> Revoked:
@@ -110,10 +124,40 @@ def _anchors(identity: Identity, anchors: list[canonical.Value]) -> tuple[Anchor
     return made
 
 
-def _wrapped(store: Keystore, key_id: str, fields: dict[str, canonical.Value]) -> KeptShare:
+def _tenant(value: canonical.Value) -> TenantKey:
+    """As the backup has it: whether it is shared stands in `pool`, under no handle yet."""
+    fields = canonical.check_map(value, "tenant", _TENANT)
+    if fields["keeping"] not in {one.value for one in Keeping}:
+        raise BackupRefused(f"backup: a tenant's key kept {fields['keeping']!r:.40}")
+    key_id, tenant, tag = (cast("str", fields[name]) for name in ("key_id", "tenant", "tag"))
+    pool = "" if fields["keeping"] == Keeping.SHARED.value else None
+    return TenantKey(key_id, tenant, tag, pool, None, Milliseconds(cast("int", fields["made"])))
+
+
+def _tenant_keys(store: Keystore, identity: Identity, tenants: Sequence[TenantKey]) -> dict[str, TenantKey]:
+    """New keys under the old ids, all that are shared under one new pool key."""
+    pool: str | None = None
+    if any(one.pool is not None for one in tenants):
+        pool = new_handle("pool", identity)
+        store.create(pool)
+    return {
+        one.key_id: make_key(store, one.key_id, one.tenant, one.tag, None if one.pool is None else pool, one.made)
+        for one in tenants
+    }
+
+
+def _wrapped(
+    store: Keystore, key_id: str, fields: dict[str, canonical.Value], keys: Mapping[str, TenantKey]
+) -> KeptShare:
     model, purpose_class = ModelDigest(cast("bytes", fields["model"])), cast("str", fields["purpose_class"])
-    blob = wrap_share(store, key_id, cast("bytes", fields["share"]), model, purpose_class)
-    return KeptShare(Sha384(cast("bytes", fields["blob"])), model, purpose_class, blob)
+    share, tenant_key = cast("bytes", fields["share"]), cast("str | None", fields["tenant_key"])
+    if tenant_key is None:
+        blob = wrap_share(store, key_id, share, model, purpose_class)
+    elif tenant_key in keys:
+        blob = seal_share(store, keys[tenant_key], share, model, purpose_class)
+    else:
+        raise BackupRefused("backup: a share under a tenant's key that is not in it")
+    return KeptShare(Sha384(cast("bytes", fields["blob"])), model, purpose_class, blob, tenant_key)
 
 
 def _facts(header: Header, body: dict[str, canonical.Value]) -> dict[str, canonical.Value]:
@@ -121,6 +165,7 @@ def _facts(header: Header, body: dict[str, canonical.Value]) -> dict[str, canoni
         "backup": header.backup,
         "made": header.made,
         "shares": len(cast("list[canonical.Value]", body["shares"])),
+        "tenants": len(cast("list[canonical.Value]", body["tenants"])),
         **listed("revoked", cast("list[bytes]", body["revoked"])),
         "revocations": len(cast("list[canonical.Value]", body["revocations"])),
         "floors": len(cast("list[canonical.Value]", body["floors"])),

@@ -164,6 +164,8 @@ class Policy:
     approvers: tuple[Signer, ...]
     quorum: int
     ticket_signers: tuple[Signer, ...]
+    dedicated_tags: frozenset[str]
+    """Tenants of these tags have a key of their own (docs/spec/tenancy.md 2)."""
 
 
 def canonical_json(value: object) -> str:

@@ -75,7 +75,7 @@ def read_policy(raw: bytes | str) -> Policy:
         ("version", "allow"),
         (
             "about", "partitions", "regions", "purposes", "separation", "buckets", "budgets", "zone", "hours", "freeze",
-            "anomalies", "approvers", "quorum", "ticket_signers",
+            "anomalies", "approvers", "quorum", "ticket_signers", "dedicated_tags",
         ),
     )  # fmt: skip
     if top["version"] != VERSION or type(top["version"]) is not int:
@@ -101,6 +101,7 @@ def read_policy(raw: bytes | str) -> Policy:
         approvers=approvers,
         quorum=_quorum(top, approvers),
         ticket_signers=_signers(top, "ticket_signers"),
+        dedicated_tags=frozenset(_optional_texts(top, "dedicated_tags") or ()),
     )
 
 

@@ -32,6 +32,8 @@ _ADMINISTER = frozenset(
         "owner:Share",
         "owner:Reinstate",
         "owner:Tenant",
+        "owner:TenantKey",
+        "owner:Shred",
         "owner:Backup",
         "owner:Floor",
         "owner:LowerFloor",

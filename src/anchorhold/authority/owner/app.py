@@ -25,7 +25,7 @@ from anchorhold.authority.escrow.order import read_backup
 from anchorhold.authority.escrow.sealed import BackupRefused
 from anchorhold.authority.keystore import KeystoreError
 from anchorhold.authority.keystore.secret_file import Ask
-from anchorhold.authority.owner import desk, ending, heartbeat, incidents, operators, reseal_orders, rotation
+from anchorhold.authority.owner import desk, ending, heartbeat, incidents, operators, reseal_orders, rotation, tenants
 from anchorhold.authority.owner.authority import Owner, load_owner
 from anchorhold.authority.owner.bodies import (
     MAX_BODY_BYTES,
@@ -42,7 +42,9 @@ from anchorhold.authority.owner.bodies import (
     read_reseal_end,
     read_retire,
     read_share,
+    read_shred,
     read_tenant,
+    read_tenant_key,
 )
 from anchorhold.authority.owner.desk_refused import DeskRefused
 from anchorhold.authority.owner.ending import EndOrder
@@ -78,6 +80,8 @@ def make_app(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None
         "/v1/admin/heartbeat": ("owner:Heartbeat", _put_heartbeat),
         "/v1/admin/heartbeat-kept": ("owner:HeartbeatKept", _heartbeat),
         "/v1/admin/tenants": ("owner:Tenant", _tenant),
+        "/v1/admin/tenant-keys": ("owner:TenantKey", _tenant_key),
+        "/v1/admin/shred": (operators.SHRED, _shred),
         "/v1/admin/status": ("owner:Status", _status),
         "/v1/admin/journal": ("owner:Journal", _journal),
         "/v1/admin/backup": (operators.BACKUP, _backup),
@@ -216,6 +220,24 @@ def _heartbeat(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
 
 def _tenant(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
     return {"credential": desk.issue(owner, read_tenant(body))}
+
+
+def _tenant_key(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    key = tenants.make_key(owner, read_tenant_key(body))
+    return {"key_id": key.key_id, "keeping": key.keeping.value}
+
+
+def _shred(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    done = tenants.shred(owner, *read_shred(body))
+    return {
+        "key_id": done.key.key_id,
+        "at": done.at,
+        "models": list(done.models),
+        "shares": done.shares,
+        "tried": done.tried,
+        "last_not_after": done.last_not_after,
+        "backups": done.backups,
+    }
 
 
 def _status(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:

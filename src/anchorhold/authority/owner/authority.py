@@ -1,6 +1,6 @@
 """One owner authority, loaded: identity, keys, state, clock. What every request handler is given."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from anchorhold.authority.owner.keys import (
 )
 from anchorhold.authority.owner.shares import Shares
 from anchorhold.authority.owner.state import SCHEMA, Identity, State
+from anchorhold.authority.owner.tenant_table import TenantKeys
 from anchorhold.authority.owner.wrapping import Wrapping
 
 __all__ = [
@@ -61,8 +62,7 @@ class Owner:
     journal: Journal
     shares: Shares
     wrapping: Wrapping
-    rewrapped: Mapping[bytes, bytes] = field(repr=False)
-    """Blobs of manifests from before a restore, by digest: what they open as here."""
+    tenant_keys: TenantKeys
     guard: Guard
     challenges: Challenges
     denials: DenialBudget
@@ -81,9 +81,6 @@ def load_owner(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | No
     guard = state.guarded_by(Guard(SCHEMA, state_dir))
     keystore = open_keystore(state_dir, ask)
     keys = open_keys(keystore, state.sealed_keys())
-    shares = Shares(SCHEMA)
-    with state.transaction() as transaction:
-        rewrapped = shares.rewrapped(transaction.connection)
     with state.connection() as connection:
         roles = [role for _, role in Memory(SCHEMA, connection).operators()]
     if Role.ADMINISTRATOR.value not in roles:
@@ -95,9 +92,9 @@ def load_owner(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | No
         keystore=keystore,
         state=state,
         journal=Journal(SCHEMA, keys.journal),
-        shares=shares,
+        shares=Shares(SCHEMA),
         wrapping=Wrapping(SCHEMA),
-        rewrapped=rewrapped,
+        tenant_keys=TenantKeys(SCHEMA),
         guard=guard,
         challenges=Challenges(_challenge_key(state, keystore)),
         denials=DenialBudget(),

@@ -17,6 +17,8 @@ from anchorhold.authority.owner.reseal_table import ResealOrder
 from anchorhold.authority.owner.rotation import RetireOrder
 from anchorhold.authority.owner.standing import Subject
 from anchorhold.authority.owner.state import RegisteredModel
+from anchorhold.authority.owner.tenant_table import Keeping
+from anchorhold.authority.owner.tenants import KeyOrder
 
 MAX_BODY_BYTES = 300_000  # a document may take 262,144
 MAX_MODEL_BYTES = MAX_DESCRIPTOR + 65_536  # the descriptor, and 64 measurement sets
@@ -72,17 +74,22 @@ def read_model(raw: bytes) -> RegisteredModel:
 
 
 def read_share(raw: bytes) -> ShareOrder:
-    """{model, model_id, version, purpose_class}, and `share` to wrap one that was made before. Raises Malformed."""
+    """{model, model_id, version, purpose_class}; `share` to wrap one that was made before, `tenant` whose it is.
+
+    Raises Malformed.
+    """
     value = canonical.decode(raw, "body", limit=MAX_BODY_BYTES)
     shape: dict[str, type | tuple[type, ...]] = {"model": bytes, "model_id": str, "version": str, "purpose_class": str}
-    again = isinstance(value, dict) and "share" in value
-    fields = canonical.check_map(value, "body", shape | ({"share": bytes} if again else {}))
+    given = {"share": bytes, "tenant": str}
+    also = {name: kind for name, kind in given.items() if isinstance(value, dict) and name in value}
+    fields = canonical.check_map(value, "body", shape | also)
     return ShareOrder(
         model=_model(fields),
         model_id=cast("str", fields["model_id"]),
         version=cast("str", fields["version"]),
         purpose_class=cast("str", fields["purpose_class"]),
-        share=cast("bytes", fields["share"]) if again else None,
+        share=cast("bytes | None", fields.get("share")),
+        tenant=cast("str | None", fields.get("tenant")),
     )
 
 
@@ -166,6 +173,22 @@ def read_incident(raw: bytes) -> Note:
 def read_heartbeat(raw: bytes) -> bytes:
     """{heartbeat}. Raises Malformed."""
     return cast("bytes", _map(raw, {"heartbeat": bytes})["heartbeat"])
+
+
+def read_tenant_key(raw: bytes) -> KeyOrder:
+    """{tenant, tag, keeping: text or null, reason}. Raises Malformed."""
+    fields = _map(raw, {"tenant": str, "tag": str, "keeping": (str, type(None)), "reason": str})
+    keeping = cast("str | None", fields["keeping"])
+    if keeping not in (None, *(one.value for one in Keeping)):
+        raise Malformed(f"keeping: expected dedicated, shared or null, got {keeping!r:.40}")
+    tenant, tag, reason = (cast("str", fields[name]) for name in ("tenant", "tag", "reason"))
+    return KeyOrder(tenant, tag, None if keeping is None else Keeping(keeping), reason)
+
+
+def read_shred(raw: bytes) -> tuple[str, str]:
+    """{tenant, reason}. Raises Malformed."""
+    fields = _map(raw, {"tenant": str, "reason": str})
+    return cast("str", fields["tenant"]), cast("str", fields["reason"])
 
 
 def read_tenant(raw: bytes) -> TenantCredential:

@@ -17,10 +17,12 @@ from anchorhold.authority.owner.authority import SIMULATED, Owner
 from anchorhold.authority.owner.client import JOURNAL_PAGE
 from anchorhold.authority.owner.desk_refused import DeskRefused
 from anchorhold.authority.owner.heartbeat import shown
-from anchorhold.authority.owner.keys import SHARE_BYTES, wrap_share
-from anchorhold.authority.owner.shares import KeptShare, blob_digest
+from anchorhold.authority.owner.kept import check_tenants, keep_share, tenant_of
+from anchorhold.authority.owner.keys import SHARE_BYTES
 from anchorhold.authority.owner.standing import Subject
-from anchorhold.authority.owner.state import RegisteredModel
+from anchorhold.authority.owner.state import RegisteredModel, Transaction
+from anchorhold.authority.owner.tenant_table import TenantKey
+from anchorhold.authority.owner.tenant_table import shown as shown_key
 
 MAX_MEASURED = 49_152  # bytes of an entry that names measurements: who ordered it must fit beside them
 PURPOSE_CLASSES = ("serve", "evaluate", "reseal")  # DESIGN 12.7
@@ -45,6 +47,8 @@ class ShareOrder:
     version: str
     purpose_class: str
     share: bytes | None = field(repr=False)
+    tenant: str | None = None
+    """Whose the model is: its shares are under that tenant's key alone."""
 
 
 def register(owner: Owner, model: RegisteredModel) -> None:
@@ -66,6 +70,7 @@ def register(owner: Owner, model: RegisteredModel) -> None:
         raise DeskRefused(error.code, str(error)) from error
     now = owner.clock()
     with owner.state.transaction() as transaction:
+        check_tenants(owner, transaction.connection, model)
         transaction.put_model(model)
         body: dict[str, canonical.Value] = {
             "model": model.model,
@@ -97,8 +102,10 @@ def share(owner: Owner, order: ShareOrder) -> tuple[bytes, bytes, str]:
         raise DeskRefused(error.code, str(error)) from error
     made = order.share or secrets.token_bytes(SHARE_BYTES)
     with owner.state.transaction() as transaction:
-        key_id = owner.wrapping.current(transaction.connection)
-        blob = wrap_share(owner.keystore, key_id, made, order.model, order.purpose_class)
+        key = _tenant_key(owner, transaction, order)
+        key_id = owner.wrapping.current(transaction.connection) if key is None else key.key_id
+        # Kept for the backup: a manifest that is lost with its shares' blobs is a model that is lost.
+        kept = keep_share(owner, transaction.connection, made, order.model, order.purpose_class, key)
         body: dict[str, canonical.Value] = {
             "model": order.model,
             "model_id": order.model_id,
@@ -106,12 +113,33 @@ def share(owner: Owner, order: ShareOrder) -> tuple[bytes, bytes, str]:
             "purpose_class": order.purpose_class,
             "again": order.share is not None,
             "key_id": key_id,
+            "tenant": order.tenant,
         }
-        # Kept for the backup: a manifest that is lost with its shares' blobs is a model that is lost.
-        kept = KeptShare(blob_digest(blob), order.model, order.purpose_class, blob)
-        owner.shares.keep(transaction.connection, kept)
         owner.journal.append(transaction.connection, owner.clock(), "share", body)
-    return made, blob, key_id
+    return made, kept.wrapped, key_id
+
+
+def _tenant_key(owner: Owner, transaction: Transaction, order: ShareOrder) -> TenantKey | None:
+    """The key this share is to be under: that of all the model's shares. Raises DeskRefused."""
+    connection = transaction.connection
+    has = tenant_of(owner, connection, order.model)
+    if has is not None and has.tenant != order.tenant:
+        raise DeskRefused(
+            "tenant", f"the model's shares are {has.tenant!r}'s: expected that tenant, got {order.tenant!r}"
+        )
+    if order.tenant is None:
+        return None
+    if has is None and owner.shares.classes(connection, order.model):
+        raise DeskRefused("tenant", "the model has shares that are nobody's: seal it anew for this tenant")
+    key = owner.tenant_keys.active(connection, order.tenant)
+    if key is None:
+        raise DeskRefused("tenant", f"{order.tenant!r:.80} has no key: make one first")
+    if has is not None and has.key_id != key.key_id:
+        raise DeskRefused("tenant", "the model's shares were shredded with the key before this one")
+    known = transaction.model(order.model)
+    if known is not None and known.tenants != (key.tenant,):
+        raise DeskRefused("tenant", f"the model is registered: expected for {key.tenant!r} alone")
+    return key
 
 
 def revoke(owner: Owner, model: ModelDigest, reason: str) -> Revocation:
@@ -176,6 +204,10 @@ def status(owner: Owner) -> dict[str, canonical.Value]:
         heartbeat = transaction.heartbeat()
         entries = owner.journal.count(transaction.connection)
         wrapping = owner.wrapping.all(transaction.connection)
+        tenants = [
+            shown_key(key, len(owner.shares.under(transaction.connection, key.key_id)))
+            for key in owner.tenant_keys.all(transaction.connection)
+        ]
     identity = owner.identity
     return {
         "name": identity.name,
@@ -183,6 +215,7 @@ def status(owner: Owner) -> dict[str, canonical.Value]:
         "anchor_class": identity.anchor_class,
         "key_id": next(one.key_id for one in reversed(wrapping) if one.retired is None),
         "wrapping_keys": [{"key_id": one.key_id, "made": one.made, "retired": one.retired} for one in wrapping],
+        "tenants": list[canonical.Value](tenants),
         "keystore": owner.keystore.kind,
         "lease_key": owner.keys.lease.public_key().public_bytes_raw(),
         "credential_issuer": owner.keys.credential.public_key().public_bytes_raw(),

@@ -8,8 +8,8 @@ from anchorhold.attestation import canonical
 from anchorhold.attestation.binding import Release
 from anchorhold.attestation.channel.seal import seal
 from anchorhold.authority.owner.authority import Owner
-from anchorhold.authority.owner.keys import SHARE_BYTES, wrap_share
-from anchorhold.authority.owner.shares import KeptShare, blob_digest
+from anchorhold.authority.owner.kept import keep_share, tenant_of
+from anchorhold.authority.owner.keys import SHARE_BYTES
 from anchorhold.authority.owner.state import RegisteredModel, Transaction
 
 
@@ -25,18 +25,17 @@ class Drawn:
 def draw(
     owner: Owner, transaction: Transaction, statement: Release, model: RegisteredModel, release_key: bytes, info: bytes
 ) -> Drawn:
-    """One share nobody had before, under the current key, for every class the model was wrapped for. Journaled.
+    """One share nobody had before, under the current key or its tenant's, for every class the model has. Journaled.
 
     Raises EvidenceError or ValueError for a key that is no hybrid key.
     """
     share = secrets.token_bytes(SHARE_BYTES)
     sealed = seal(share, release_key, info=info)
     connection = transaction.connection
-    key_id = owner.wrapping.current(connection)
+    key = tenant_of(owner, connection, model.model)
+    key_id = owner.wrapping.current(connection) if key is None else key.key_id
     classes = owner.shares.classes(connection, model.model)
-    wrapped = {one: wrap_share(owner.keystore, key_id, share, model.model, one) for one in classes}
-    for one, blob in wrapped.items():
-        owner.shares.keep(connection, KeptShare(blob_digest(blob), model.model, one, blob))
+    wrapped = {one: keep_share(owner, connection, share, model.model, one, key).wrapped for one in classes}
     body: dict[str, canonical.Value] = {
         "model": model.model,
         "model_id": model.model_id,

@@ -25,10 +25,10 @@ from anchorhold.authority.guard import Decision, Face, Use
 from anchorhold.authority.owner import purposes
 from anchorhold.authority.owner.authority import Owner
 from anchorhold.authority.owner.challenge import ChallengeRefused
-from anchorhold.authority.owner.keys import BlobRefused, open_share
+from anchorhold.authority.owner.kept import open_blob, tenant_of
+from anchorhold.authority.owner.keys import BlobRefused
 from anchorhold.authority.owner.new_share import Drawn, draw
 from anchorhold.authority.owner.reseal_orders import for_reseal, wants_reseal
-from anchorhold.authority.owner.shares import blob_digest
 from anchorhold.authority.owner.standing import Subject
 from anchorhold.authority.owner.state import Boot, RegisteredModel, Transaction
 from anchorhold.authority.owner.versions import reaches
@@ -93,8 +93,8 @@ def release(owner: Owner, request: ReleaseRequest) -> ReleaseAnswer:
        of the challenge;
     4. it vouches for exactly this statement;
     5. the challenge is used for the first time, and the boot's genesis, model and request number fit what is known;
-    6. model, image and boot are not revoked, the version is at its floor or over, a purpose at least is granted, and
-       the guard allows the use;
+    6. model, image and boot are not revoked, the version is at its floor or over, a tenant's model is registered for
+       that tenant alone, a purpose at least is granted, and the guard allows the use;
     7. the blob, there if and only if the key was asked for, opens for this model and its purpose class; a new share is
        for class `reseal` alone.
     """
@@ -168,6 +168,7 @@ def _decided(owner: Owner, proved: "_Proved", now: Milliseconds) -> ReleaseAnswe
         # The challenge is spent also when the answer is no, so this transaction commits either way.
         try:
             model = _fits(transaction, proved, now)
+            _for_its_tenant(owner, transaction, model)
             granted = _granted(transaction, statement, model, now)
             decision = _guarded(owner, transaction, proved, granted, now)
             granted = _backed(granted, decision)
@@ -223,6 +224,17 @@ def _fits(transaction: Transaction, proved: "_Proved", now: Milliseconds) -> Reg
     return model
 
 
+def _for_its_tenant(owner: Owner, transaction: Transaction, model: RegisteredModel) -> None:
+    """A tenant's model serves that tenant. To be sealed anew it serves nobody, and its shares stay the tenant's."""
+    key = tenant_of(owner, transaction.connection, model.model)
+    if key is None:
+        return
+    if key.shredded is not None:
+        raise ReleaseRefused("tenant", f"the key of tenant {key.tenant!r} was shredded", verified=True)
+    if model.purpose_class != RESEAL and model.tenants != (key.tenant,):
+        raise ReleaseRefused("tenant", f"the model is {key.tenant!r}'s and registered for others", verified=True)
+
+
 def _granted(
     transaction: Transaction, statement: Release, model: RegisteredModel, now: Milliseconds
 ) -> purposes.Granted:
@@ -250,11 +262,13 @@ def _guarded(
 ) -> Decision:
     """The guard allows it for every purpose that would be granted."""
     statement, reasons = proved.statement, [one.purpose.reason for one in granted.grants]
+    own = tenant_of(owner, transaction.connection, statement.model)
     use = Use(
         Face.OWNER,
         f"enclave:{proved.image.hex()}",
         _OPERATIONS[statement.ask],
         statement.model.hex(),
+        tenant=None if own is None else own.tenant,
         purpose=reasons[0],
         also=tuple(reasons[1:]),
         measured={f"PCR{index}": value.hex() for index, value in proved.evidence.pcrs.items()},
@@ -335,11 +349,7 @@ def _sealed_share(
     if statement.release_key is None:
         raise ReleaseRefused("statement", "expected a hybrid release key, got an RSA key", verified=True)
     try:
-        # After a restore the manifest's blob stands for one that is wrapped under the new key.
-        blob = owner.rewrapped.get(blob_digest(request.blob), request.blob)
-        share = open_share(
-            owner.keystore, owner.wrapping.active(transaction.connection), blob, model.model, model.purpose_class
-        )
+        share = open_blob(owner, transaction.connection, request.blob, model.model, model.purpose_class)
         return seal(share, statement.release_key, info=length_prefixed(labels.RELEASE_SEAL, digest))
     except BlobRefused as error:
         raise ReleaseRefused("blob", str(error), verified=True) from error

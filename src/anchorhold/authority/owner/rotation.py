@@ -66,7 +66,9 @@ def retire(owner: Owner, order: RetireOrder) -> tuple[ModelDigest, ...]:
         lost: tuple[ModelDigest, ...] = ()
         if known[key_id].retired is None:
             others = tuple(one for one in owner.wrapping.active(transaction.connection) if one != key_id)
-            kept = _divided(owner, owner.shares.all(transaction.connection), key_id, others)
+            # A tenant's shares are under no wrapping key, and never end with one.
+            own = [one for one in owner.shares.all(transaction.connection) if one.tenant_key is None]
+            kept = _divided(owner, own, key_id, others)
             lost = kept.lost()
             _check_may_be_lost(lost, order)
             for one in kept.under:

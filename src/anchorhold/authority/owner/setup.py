@@ -34,6 +34,7 @@ from anchorhold.authority.owner.keys import SigningKeys, make_sealed_keys, open_
 from anchorhold.authority.owner.shares import KeptShare, Shares
 from anchorhold.authority.owner.standing import Floor, Revoked
 from anchorhold.authority.owner.state import SCHEMA, Identity, State
+from anchorhold.authority.owner.tenant_table import TenantKey, TenantKeys
 from anchorhold.authority.owner.wrapping import Wrapping
 from anchorhold.authority.place import has_database
 from anchorhold.authority.tls import make_tls
@@ -61,10 +62,10 @@ class PublicIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a backup brings into a new folder: seeds by use, shares to wrap anew, and facts for the journal."""
+    """What a backup brings into a new folder: seeds by use, shares and tenants' keys to make anew, facts to note."""
 
     seeds: Mapping[str, bytes] = field(repr=False)
-    shares: Callable[[Keystore], tuple[KeptShare, ...]] = field(repr=False)
+    wrapped: Callable[[Keystore], tuple[tuple[KeptShare, ...], tuple[TenantKey, ...]]] = field(repr=False)
     facts: Mapping[str, canonical.Value]
     ended: tuple[Revoked, ...] = ()
     """What was revoked when the backup was made, beside models: it stays so."""
@@ -133,7 +134,10 @@ def make(  # noqa: PLR0913 - a new authority and a restored one, each part by it
         body: dict[str, canonical.Value] = {**asdict(public), "keystore": store.kind}
         if restored is not None:
             body["restored"] = dict(restored.facts)
-            for share in restored.shares(store):
+            shares, tenants = restored.wrapped(store)
+            for key in tenants:
+                TenantKeys(SCHEMA).add(transaction.connection, key)
+            for share in shares:
                 Shares(SCHEMA).keep(transaction.connection, share)
             for one in restored.ended:
                 transaction.standing.revoke(one.what, one.subject, one.at)

@@ -4,7 +4,6 @@ A row's key is the digest of the blob as it stands in the sealed model's manifes
 anew, and the manifest's blob still finds it (docs/spec/keystores.md 4).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import sqlalchemy as sql
@@ -25,6 +24,8 @@ class KeptShare:
     model: ModelDigest
     purpose_class: str
     wrapped: bytes = field(repr=False)
+    tenant_key: str | None = None
+    """The tenant's key that it is under; None: the owner's."""
 
 
 class Shares:
@@ -43,23 +44,40 @@ class Shares:
             sql.Column("model", sql.LargeBinary, nullable=False),
             sql.Column("purpose_class", sql.Text, nullable=False),
             sql.Column("wrapped", sql.LargeBinary, nullable=False),
+            sql.Column("tenant_key", sql.Text),
         )
 
     def keep(self, connection: Connection, share: KeptShare) -> None:
         """A share's blob is new each time it is wrapped, so no row is ever there before."""
         connection.execute(
             sql.insert(self._table).values(
-                blob=share.blob, model=share.model, purpose_class=share.purpose_class, wrapped=share.wrapped
+                blob=share.blob,
+                model=share.model,
+                purpose_class=share.purpose_class,
+                wrapped=share.wrapped,
+                tenant_key=share.tenant_key,
             )
         )
 
     def all(self, connection: Connection) -> tuple[KeptShare, ...]:
         """Every share, in an order of their digests."""
         rows = connection.execute(sql.select(self._table).order_by(self._table.c.blob)).mappings()
-        return tuple(
-            KeptShare(Sha384(row["blob"]), ModelDigest(row["model"]), row["purpose_class"], row["wrapped"])
-            for row in rows
-        )
+        return tuple(_kept(dict(row)) for row in rows)
+
+    def of(self, connection: Connection, blob: Sha384) -> KeptShare | None:
+        """The share whose blob stands in a manifest under this digest."""
+        row = connection.execute(sql.select(self._table).where(self._table.c.blob == blob)).mappings().first()
+        return None if row is None else _kept(dict(row))
+
+    def under(self, connection: Connection, tenant_key: str) -> tuple[KeptShare, ...]:
+        """Every share under this tenant's key."""
+        wanted = sql.select(self._table).where(self._table.c.tenant_key == tenant_key).order_by(self._table.c.blob)
+        return tuple(_kept(dict(row)) for row in connection.execute(wanted).mappings())
+
+    def tenant_key(self, connection: Connection, model: ModelDigest) -> str | None:
+        """The tenant's key that this model's shares are under: all of them, or none."""
+        wanted = sql.select(self._table.c.tenant_key).where(self._table.c.model == model).limit(1)
+        return connection.execute(wanted).scalar()
 
     def drop(self, connection: Connection, blob: Sha384) -> None:
         """A share that opens nowhere any more."""
@@ -70,9 +88,9 @@ class Shares:
         wanted = sql.select(self._table.c.purpose_class).where(self._table.c.model == model).distinct()
         return tuple(sorted(connection.execute(wanted).scalars()))
 
-    def rewrapped(self, connection: Connection) -> Mapping[bytes, bytes]:
-        """Blobs of manifests, by digest, that open as another blob here: those of before a restore."""
-        return {one.blob: one.wrapped for one in self.all(connection) if blob_digest(one.wrapped) != one.blob}
+
+def _kept(row: dict[str, object]) -> KeptShare:
+    return KeptShare(**row)  # type: ignore[arg-type]  # the columns are the fields
 
 
 def blob_digest(blob: bytes) -> Sha384:

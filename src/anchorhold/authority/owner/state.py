@@ -24,6 +24,7 @@ from anchorhold.authority.owner.keys import CHALLENGE_USE
 from anchorhold.authority.owner.reseal_table import Reseals
 from anchorhold.authority.owner.shares import Shares
 from anchorhold.authority.owner.standing import Standing
+from anchorhold.authority.owner.tenant_table import TenantKeys
 from anchorhold.authority.owner.wrapping import Wrapping
 from anchorhold.authority.store import Store, new_store
 
@@ -99,6 +100,7 @@ _heartbeat = sql.Table(
 Journal.define(_TABLES)
 Shares.define(_TABLES)
 Wrapping.define(_TABLES)
+TenantKeys.define(_TABLES)
 Reseals.define(_TABLES)
 standing.define(_TABLES)
 Guard.define(_TABLES)
