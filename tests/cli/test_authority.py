@@ -75,6 +75,9 @@ class Stack:
     def run(self, *arguments: str) -> int:
         return main(["authority", arguments[0], "--stack", str(self.folder), *arguments[1:]])
 
+    def run_reseal(self, act: str, *arguments: str) -> int:
+        return main(["authority", "reseal", act, "--stack", str(self.folder), *arguments])
+
     def disabled(self) -> bool:
         at = datetime.fromtimestamp(time.time_ns() / 1e9, UTC)
         metadata = self.kms.call("DescribeKey", {"KeyId": self.key_arn}, at=at)["KeyMetadata"]

@@ -21,6 +21,7 @@ from anchorhold.cli.keystore import ask
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.register import add_register
+from anchorhold.cli.reseal_orders import add_reseal, order_lines
 from anchorhold.cli.revoke import GRACE_S, run_reinstate, run_revoke
 from anchorhold.cli.rotation import add_rotation
 from anchorhold.cli.subject import add_subjects
@@ -69,6 +70,7 @@ def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
     authority_approve.add_parser(commands)
     add_xks(commands)
     add_rotation(commands)
+    add_reseal(commands)
     add_tenancy(commands)
     add_incident(commands)
 
@@ -144,9 +146,9 @@ def _add_revoke(commands: "Subparsers[argparse.ArgumentParser]") -> None:
 def _add_desk(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     status = commands.add_parser(
         "status",
-        help="owner face: identity, models, revocations",
+        help="owner face: identity, models, revocations, orders that stand",
         **page(
-            "Print who the authority is, its models, their leases and revocations.",
+            "Print who the authority is, its models, their leases and revocations, and the orders to seal models anew.",
             example="anchorhold authority status --stack .cache/sim --json",
             codes=_CODES,
         ),
@@ -214,7 +216,7 @@ def _status(options: argparse.Namespace) -> int:
         print(json.dumps(status, indent=2))
         return 0
     models, ended, floors = status.pop("models"), status.pop("revocations"), status.pop("floors")
-    heartbeat = status.pop("heartbeat")
+    heartbeat, reseals = status.pop("heartbeat"), status.pop("reseal_orders")
     _show(options, status)
     issued = "none" if heartbeat is None else f"{moment_text(heartbeat['issued_at'])}, list {heartbeat['version']}"
     print(f"heartbeat         {issued}")
@@ -222,6 +224,7 @@ def _status(options: argparse.Namespace) -> int:
         print(f"floor             {floor['model_id']}: version {floor['version']} or later")
     for one in ended:
         print(f"revoked           {one['what']} {one['subject']}: {moment_text(one['at'])}")
+    print("".join(f"{line}\n" for line in order_lines(reseals)), end="")
     for model in models:
         revoked = model["revoked_at"]
         word = f"REVOKED {moment_text(revoked)}" if revoked is not None else f"lease {model['ttl_ms'] / 1000:.0f} s"

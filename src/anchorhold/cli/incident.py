@@ -281,9 +281,9 @@ def _steps_by_hand(model: ModelDigest) -> list[str]:
         "resealing configuration: the deployment's, with purpose_class and purposes `reseal`, and new keys",
         "new KMS key: GenerateDataKey for enclaves with these registers 0, 1, 2 and 16, Encrypt for the enclave",
         "old KMS key: Decrypt for the same registers alone, then EnableKey",
-        f"owner face, POST /v1/admin/reseal: model {model.hex()}, these registers, an hour, the reason",
+        f"anchorhold authority reseal order --model {model.hex()} --measurements FILE --for 1h --reason ID",
         "start parent (with `resealed`) and enclave with that configuration; wait for its close record `resealed`",
-        "DisableKey and ScheduleKeyDeletion for the old KMS key; POST /v1/admin/reseal-end",
+        "DisableKey and ScheduleKeyDeletion for the old KMS key; anchorhold authority reseal end",
         "anchorhold model sign DIR --before OLD --signer S --root PEM --transcript LOG --trust TRUST",
         "deploy it; anchorhold authority retire --key OLD --lose-model D; anchorhold authority reinstate",
     ]

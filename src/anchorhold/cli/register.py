@@ -63,16 +63,11 @@ def add_register(commands: "Subparsers") -> None:
 
 def _run(options: argparse.Namespace) -> int:
     target = Target.of(options, model=False)
-    descriptor = encode_descriptor(_manifest(options, target).descriptor)
-    raw = _read(options.policy, MAX_POLICY_JSON)
-    try:
-        policy = policy_from_json(raw)
-    except EvidenceError as error:
-        raise CommandError(f"{str(options.policy)!r}: {error}", code=REFUSED) from error
+    descriptor = encode_descriptor(read_manifest(options.manifest or target.manifest).descriptor)
     fields: dict[str, canonical.Value] = {
         "descriptor": descriptor,
         "alias": options.alias,
-        "measurements": [{str(index): value for index, value in one.items()} for one in policy.measurements],
+        "measurements": read_measurements(options.policy),
         "purposes": list(options.purpose),
         "tenants": list(options.for_tenant),
         "purpose_class": "serve",
@@ -90,8 +85,18 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _manifest(options: argparse.Namespace, target: Target) -> UnverifiedManifest:
-    path = options.manifest or target.manifest
+def read_measurements(path: Path) -> list[canonical.Value]:
+    """The measurement sets of a policy file, as the authority's bodies have them. Raises CommandError."""
+    raw = _read(path, MAX_POLICY_JSON)
+    try:
+        policy = policy_from_json(raw)
+    except EvidenceError as error:
+        raise CommandError(f"{str(path)!r}: {error}", code=REFUSED) from error
+    return [{str(index): value for index, value in one.items()} for one in policy.measurements]
+
+
+def read_manifest(path: Path | None) -> UnverifiedManifest:
+    """Raises CommandError."""
     if path is None:
         raise CommandError(
             "no manifest is named", hint="--manifest DIR/signed/manifest of the sealed model, or --stack"

@@ -91,11 +91,11 @@ class Target:
         return KmsClient(self.kms_url, self.kms_ca, self.region, credentials)
 
 
-def failed(message: str, code: str) -> CommandError:
-    """What a call to an authority that came to nothing is to a person: nobody there, or a refusal."""
+def failed(message: str, code: str, hint: str | None = None) -> CommandError:
+    """What a call to an authority that came to nothing is to a person: nobody there, or a refusal and its `hint`."""
     if code == UNREACHABLE:
         return CommandError(message, hint="is the authority running, at this address and under this CA?")
-    return CommandError(message, code=REFUSED)
+    return CommandError(message, hint=hint, code=REFUSED)
 
 
 def add_target_options(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ from anchorhold.authority.owner.desk_refused import DeskRefused
 from anchorhold.authority.owner.heartbeat import shown
 from anchorhold.authority.owner.kept import check_tenants, keep_share, tenant_of
 from anchorhold.authority.owner.keys import SHARE_BYTES
+from anchorhold.authority.owner.reseal_table import ResealOrder
 from anchorhold.authority.owner.standing import Subject
 from anchorhold.authority.owner.state import RegisteredModel, Transaction
 from anchorhold.authority.owner.tenant_table import TenantKey
@@ -199,9 +200,11 @@ def issue(owner: Owner, credential: TenantCredential) -> bytes:
 def status(owner: Owner) -> dict[str, canonical.Value]:
     """Who this authority is, its models and where its journal stands. Nothing secret."""
     with owner.state.transaction() as transaction:
+        now = owner.clock()
         models = transaction.models()
         revoked, floors = transaction.standing.revoked(), transaction.standing.floors()
         heartbeat = transaction.heartbeat()
+        reseals = [_shown_reseal(owner, order, at) for order, at in transaction.reseals.all(now)]
         entries = owner.journal.count(transaction.connection)
         wrapping = owner.wrapping.all(transaction.connection)
         tenants = [
@@ -220,11 +223,12 @@ def status(owner: Owner) -> dict[str, canonical.Value]:
         "lease_key": owner.keys.lease.public_key().public_bytes_raw(),
         "credential_issuer": owner.keys.credential.public_key().public_bytes_raw(),
         "journal_key": owner.keys.journal.public_key().public_bytes_raw(),
-        "now": owner.clock(),
+        "now": now,
         "journal_entries": entries,
         "revocations": [{"what": one.what.value, "subject": one.subject, "at": one.at} for one in revoked],
         "floors": [{"model_id": one.model_id, "version": one.version, "at": one.at} for one in floors],
         "heartbeat": None if heartbeat is None else shown(heartbeat),
+        "reseal_orders": list[canonical.Value](reseals),
         "models": [
             {
                 "model": model.model,
@@ -240,6 +244,17 @@ def status(owner: Owner) -> dict[str, canonical.Value]:
             }
             for model in models
         ],
+    }
+
+
+def _shown_reseal(owner: Owner, order: ResealOrder, at: Milliseconds) -> dict[str, canonical.Value]:
+    """An order to seal anew that stands. `policy` is its measurements, as the journal and approvers name them."""
+    return {
+        "model": order.model,
+        "policy": service_policy(owner.platforms, order.measurements).digest,
+        "expires": order.expires,
+        "reason": order.reason,
+        "at": at,
     }
 
 

@@ -46,12 +46,13 @@ class Reseals:
     def of(self, model: ModelDigest, now: Milliseconds) -> ResealOrder | None:
         """The order that stands for this model now."""
         row = self._connection.execute(sql.select(self._table).where(self._table.c.model == model)).first()
-        if row is None or row.expires <= now:
-            return None
-        raw = canonical.decode(row.measurements, "stored value", limit=MAX_MEASUREMENTS_BYTES)
-        sets = cast("list[dict[str, bytes]]", raw)  # written by `put` alone
-        measured = tuple({int(index): value for index, value in one.items()} for one in sets)
-        return ResealOrder(model, measured, Milliseconds(row.expires), row.reason)
+        return None if row is None or row.expires <= now else _order(row)
+
+    def all(self, now: Milliseconds) -> tuple[tuple[ResealOrder, Milliseconds], ...]:
+        """The orders that stand now, and when each was given; the one that ends first is the first."""
+        stands = sql.select(self._table).where(self._table.c.expires > now)
+        rows = self._connection.execute(stands.order_by(self._table.c.expires, self._table.c.model))
+        return tuple((_order(row), Milliseconds(row.at)) for row in rows)
 
     def put(self, order: ResealOrder, now: Milliseconds) -> None:
         """In the place of the one before."""
@@ -75,3 +76,10 @@ class Reseals:
     def drop_all(self) -> None:
         """No order stands any more."""
         self._connection.execute(sql.delete(self._table))
+
+
+def _order(row: "sql.Row[tuple[object, ...]]") -> ResealOrder:
+    raw = canonical.decode(row.measurements, "stored value", limit=MAX_MEASUREMENTS_BYTES)
+    sets = cast("list[dict[str, bytes]]", raw)  # written by `put` alone
+    measured = tuple({int(index): value for index, value in one.items()} for one in sets)
+    return ResealOrder(ModelDigest(bytes(row.model)), measured, Milliseconds(row.expires), row.reason)
