@@ -73,10 +73,22 @@ def test_what_a_face_does_not_take_at_init_is_refused(
     assert not (tmp_path / "s").exists()
 
 
-def test_more_than_one_worker_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_guards_desk_is_one_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _made(tmp_path / "state", tmp_path / "policy.json")
-    assert main(["authority", "serve", "--state", str(tmp_path / "state"), "--workers", "2"]) == 2
-    assert "serves in one process, got 2" in capsys.readouterr().err
+    assert main(["authority", "serve", "--state", str(tmp_path / "state"), "--guard-desk", "--workers", "2"]) == 2
+    assert "is one process, got 2" in capsys.readouterr().err
+
+
+def test_plain_http_and_a_damaged_state_are_refused_for_several_workers_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _made(tmp_path / "state", tmp_path / "policy.json")
+    serve = ["authority", "serve", "--state", str(tmp_path / "state"), "--workers", "2", "--listen", "0.0.0.0:0"]
+    assert main([*serve, "--plain-http-behind-tls-terminator"]) == 2
+    assert "expected a loopback address" in capsys.readouterr().err
+    (tmp_path / "state/keystore.cbor").write_bytes(b"")
+    assert main(serve) == 2
+    assert "is damaged" in capsys.readouterr().err
 
 
 def test_keys_and_credentials_are_changed_and_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,8 @@
 """A listening socket, and a server on it that speaks TLS only and says nothing about its callers."""
 
+import json
 import socket
+from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -23,6 +25,13 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def announce(ready_file: Path, port: int) -> None:
+    """Say on which port a face listens."""
+    fresh = ready_file.with_name(ready_file.name + ".new")
+    fresh.write_text(json.dumps({"port": port}))
+    fresh.replace(ready_file)  # atomic: a reader sees the whole file or none
 
 
 def make_server(app: Starlette, tls_files: TlsFiles) -> uvicorn.Server:

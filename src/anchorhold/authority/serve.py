@@ -1,13 +1,12 @@
 """Runs one face over TLS. Says where only once it listens; logs no request."""
 
-import json
 import socket
 from functools import partial
 from pathlib import Path
 
 from anchorhold.authority.faces import Clock, face_of
 from anchorhold.authority.keystore.secret_file import Ask
-from anchorhold.authority.listening import listen, make_server
+from anchorhold.authority.listening import announce, listen, make_server
 from anchorhold.authority.tls import TlsFiles
 from anchorhold.authority.workers import Tell, supervise
 
@@ -32,7 +31,7 @@ def serve(  # noqa: PLR0913 - what the command line says
     server = make_server(app, TlsFiles.within(state_dir))
     with listen(host, port) as listener:
         if ready_file is not None:
-            _announce(ready_file, listener.getsockname()[1])
+            announce(ready_file, listener.getsockname()[1])
         if workers == 1:
             server.run(sockets=[listener])
         else:
@@ -43,9 +42,3 @@ def serve_on(state_dir: Path, clock: Clock, listener: socket.socket) -> None:
     """Serve the face in `state_dir` on `listener`: what one worker does."""
     app = face_of(state_dir).make_app(state_dir, clock, None)
     make_server(app, TlsFiles.within(state_dir)).run(sockets=[listener])
-
-
-def _announce(ready_file: Path, port: int) -> None:
-    fresh = ready_file.with_name(ready_file.name + ".new")
-    fresh.write_text(json.dumps({"port": port}))
-    fresh.replace(ready_file)  # atomic: a reader sees the whole file or none

@@ -1,10 +1,12 @@
 """The XKS face behind `anchorhold authority init` and `authority serve`."""
 
 import argparse
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anchorhold.cli.authority_state import readable_state
 from anchorhold.cli.keystore import ask
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.times import now_ms
@@ -80,36 +82,26 @@ def is_xks(state: Path) -> bool:
 
 def serve_xks(options: argparse.Namespace) -> int:
     """Serve until a signal comes: over mTLS, or over plain HTTP on loopback where that is asked for."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from anchorhold.authority.keystore import CannotOpen, KeystoreError
-    from anchorhold.authority.listening import make_server
-    from anchorhold.authority.place import StateRefused
-    from anchorhold.authority.tls import TlsFiles
-    from anchorhold.authority.xks.app import make_app
-    from anchorhold.authority.xks.desk_app import make_desk_app
-    from anchorhold.authority.xks.server import NotLoopback, make_mtls_server, make_plain_server, run
-    from anchorhold.authority.xks.state import DATABASE, State
+    from anchorhold.authority.xks.serve import Serving, serve, serve_desk
+    from anchorhold.authority.xks.server import NotLoopback
 
     host, port = address(options.listen)
-    if options.workers != 1:
-        raise CommandError(f"--workers: an XKS face serves in one process, got {options.workers}")
+    if options.guard_desk and options.workers != 1:
+        raise CommandError(f"--workers: the guard's administration is one process, got {options.workers}")
+    serving = Serving(
+        options.state, now_ms, host, port, plain=options.plain_http_behind_tls_terminator, workers=options.workers
+    )
     try:
-        if options.guard_desk:
-            desk = make_server(make_desk_app(options.state, now_ms, ask), TlsFiles.within(options.state))
-            with listening(options.listen):
-                run(desk, host=host, port=port, ready_file=options.ready_file)
-            return 0
-        app = make_app(options.state, now_ms, ask=ask)
-        state = State.load(options.state / DATABASE)
-        client_name = state.identity().client_name
-        state.close()
-        plain = options.plain_http_behind_tls_terminator
-        server = make_plain_server(app, host) if plain else make_mtls_server(app, options.state, client_name)
+        with listening(options.listen), readable_state(options.state):
+            if options.guard_desk:
+                serve_desk(serving, ready_file=options.ready_file, ask=ask)
+            else:
+                serve(
+                    serving,
+                    ready_file=options.ready_file,
+                    tell=lambda text: print(f"anchorhold: {text}", file=sys.stderr, flush=True),
+                    ask=ask,
+                )
     except NotLoopback as error:
         raise CommandError(f"{PLAIN}: {error}") from error
-    except (SQLAlchemyError, KeystoreError, CannotOpen, StateRefused) as error:
-        raise CommandError(f"authority in {str(options.state)!r} is damaged: {type(error).__name__}") from error
-    with listening(options.listen):
-        run(server, host=host, port=port, ready_file=options.ready_file)
     return 0

@@ -75,11 +75,17 @@ class Stage:
 
 
 def make_stage(
-    folder: Path, guard_policy: str | None = None, keystore: Choice | None = None, *, all_keys: bool = False
+    folder: Path,
+    guard_policy: str | None = None,
+    keystore: Choice | None = None,
+    *,
+    all_keys: bool = False,
+    database: str | None = None,
 ) -> Stage:
     """With one key that may do all, or with every kind of key."""
+    given = guard_policy or policy()
     wanted = setup.Wanted(
-        "simulated", REGION, prefix=PREFIX, policy=guard_policy or policy(), keystore=keystore or Choice()
+        "simulated", REGION, prefix=PREFIX, policy=given, keystore=keystore or Choice(), database=database
     )
     setup.init(folder, wanted, now=now_ms())
     desk, now = Desk(folder), now_ms()

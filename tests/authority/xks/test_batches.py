@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from anchorhold.authority.xks.app import journal_key
 from anchorhold.authority.xks.authenticate import Signatures
 from anchorhold.authority.xks.batches import Batches, TooMany
 from anchorhold.authority.xks.decide import Around
+from anchorhold.authority.xks.denials import MOST, Denials
 from anchorhold.authority.xks.face import COMMIT_S, XksFace
 from anchorhold.authority.xks.faults import Error, XksFault
 from anchorhold.authority.xks.health import Health
@@ -59,6 +61,7 @@ class _Bench:
         self.store = _Slow(self.keystore)
         self.store.let_go.set()
         self.at = 0.0
+        self.later_ms = 0
 
     def face(self, guard: Guard | None = None) -> XksFace:
         health = Health(self.store, "slow", "model", lambda: self.at)
@@ -67,9 +70,10 @@ class _Bench:
             Around(self.state.identity(), guard or Guard(SCHEMA, self.stage.folder), self.store, health),
             self.keystore,
             self.state.journal(journal_key(self.state, self.keystore)),
-            clock=now_ms,
+            clock=lambda: Milliseconds(now_ms() + self.later_ms),
             ticks=lambda: self.at,
             signatures=Signatures(),
+            denials=Denials(),
         )
 
     def asked(self, body: dict[str, Any] | None = None, operation: str = "encrypt", deadline: float = 1.0) -> Asked:
@@ -234,3 +238,28 @@ def test_a_fault_of_ours_in_one_decision_is_internal_for_it_alone(bench: _Bench)
         (False, "internal"),
         (True, "guard-allowed"),
     ]
+
+
+def test_a_request_is_judged_by_the_time_at_which_its_turn_comes(bench: _Bench) -> None:
+    """While it waits for another process's write, that one may forget its signature as too old."""
+    face, answers = bench.face(), []
+    waiting = threading.Thread(target=lambda: answers.extend(face.run([bench.asked()])))
+    with State.load(bench.stage.folder / DATABASE).transaction():
+        waiting.start()
+        time.sleep(0.2)
+        bench.later_ms = 301_000  # beyond the window of five minutes
+    waiting.join(WAIT_S)
+    assert [_error(one) for one in answers] == [Error.AUTHENTICATION_FAILED]
+    assert bench.entries() == []
+
+
+def test_processes_share_the_journals_room_for_strangers() -> None:
+    now = now_ms()
+    for sharers in (1, 2, 7, 60):
+        budgets = [Denials(sharers) for _ in range(sharers)]
+        at_once = [one.take(now) for one in budgets for _ in range(2 * MOST)]
+        assert MOST - sharers < len(at_once) - at_once.count(None) <= MOST
+        later = [one.take(Milliseconds(now + 60_000)) for one in budgets for _ in range(2 * MOST)]
+        assert len(later) - later.count(None) <= MOST
+        told = sum(one for one in at_once + later if one is not None)
+        assert told == at_once.count(None)

@@ -21,6 +21,7 @@ from anchorhold.authority.keystore.store import Keystore
 from anchorhold.authority.xks.authenticate import Signatures
 from anchorhold.authority.xks.batches import Batches, TooMany
 from anchorhold.authority.xks.decide import Around
+from anchorhold.authority.xks.denials import Denials
 from anchorhold.authority.xks.face import XksFace
 from anchorhold.authority.xks.faults import Error, XksFault
 from anchorhold.authority.xks.fields import MAX_BODY, too_large
@@ -37,14 +38,20 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE",
 
 
 def make_app(
-    state_dir: Path, clock: Callable[[], Milliseconds], *, budget_s: float = BUDGET_S, ask: Ask | None = None
+    state_dir: Path,
+    clock: Callable[[], Milliseconds],
+    *,
+    budget_s: float = BUDGET_S,
+    ask: Ask | None = None,
+    sharers: int = 1,
 ) -> Starlette:
-    """The XKS face of the authority in `state_dir`. Raises FileNotFoundError, KeystoreError or CannotOpen.
+    """The XKS face of the authority in `state_dir`, one of `sharers` processes that serve it.
 
-    A request that is not done in `budget_s` is answered DependencyTimeoutException.
+    A request that is not done in `budget_s` is answered DependencyTimeoutException. Raises FileNotFoundError,
+    KeystoreError or CannotOpen.
     """
     ticks = time.monotonic
-    prefix, face = _load(state_dir, clock, ticks, ask)
+    prefix, face = _load(state_dir, clock, ticks, ask, sharers)
     batches = Batches(face.run)
 
     @asynccontextmanager
@@ -73,7 +80,7 @@ def make_app(
 
 
 def _load(
-    state_dir: Path, clock: Callable[[], Milliseconds], ticks: Callable[[], float], ask: Ask | None
+    state_dir: Path, clock: Callable[[], Milliseconds], ticks: Callable[[], float], ask: Ask | None, sharers: int
 ) -> tuple[str, XksFace]:
     """The path prefix and the face of a state folder."""
     state = State.load(state_dir / DATABASE)
@@ -88,6 +95,7 @@ def _load(
         clock=clock,
         ticks=ticks,
         signatures=Signatures(),
+        denials=Denials(sharers),
     )
     return identity.prefix, face
 

@@ -38,7 +38,7 @@ class _OneFailed(Exception):
 class XksFace:
     """See the module. `run` is called by one thread at a time."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a face is made of
         self,
         state: State,
         around: Around,
@@ -48,6 +48,7 @@ class XksFace:
         clock: Callable[[], Milliseconds],
         ticks: Callable[[], float],
         signatures: Signatures,
+        denials: Denials,
     ) -> None:
         self._state = state
         self._around = around
@@ -56,7 +57,7 @@ class XksFace:
         self._clock = clock
         self._ticks = ticks
         self._signatures = signatures
-        self._denials = Denials()
+        self._denials = denials
         self._hands = ThreadPoolExecutor(HANDS, "xks-keys")
 
     def run(self, batch: Sequence[Asked]) -> Sequence[Answer | XksFault]:
@@ -70,9 +71,11 @@ class XksFace:
                 failed[one.place] = XksFault(Error.INTERNAL, one.kind)
 
     def _attempt(self, batch: Sequence[Asked], failed: Mapping[int, XksFault]) -> Sequence[Answer | XksFault]:
-        now = self._clock()
         turns = [Turn(asked) for asked in batch]
         with self._state.transaction() as transaction:
+            # The time is read under the write lock. One from before would be older than what others did meanwhile: a
+            # signature that they forgot since as too old would be taken again.
+            now = self._clock()
             self._authenticate(turns, transaction, now)
             keys = transaction.keys_named({turn.asked.target.key for turn in turns if turn.open})
             for place, turn in enumerate(turns):

@@ -6,7 +6,6 @@ The client's chain must end at the pinned CA, and its common name must be the on
 
 import asyncio
 import ipaddress
-import json
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from anchorhold.authority.kms.wildcards import like
-from anchorhold.authority.listening import IDLE_SECONDS, SHUTDOWN_SECONDS, listen
+from anchorhold.authority.listening import IDLE_SECONDS, SHUTDOWN_SECONDS
 from anchorhold.authority.tls import TlsFiles
 
 CLIENT_CA = "client-ca.pem"
@@ -82,16 +81,6 @@ def make_plain_server(app: Starlette, host: str) -> uvicorn.Server:
     )
     config.load()
     return uvicorn.Server(config)
-
-
-def run(server: uvicorn.Server, *, host: str, port: int, ready_file: Path | None) -> None:
-    """Serve until a signal comes. Port 0 takes a free one; `ready_file` then says {"port": N}. Raises OSError."""
-    with listen(host, port) as listener:
-        if ready_file is not None:
-            fresh = ready_file.with_name(ready_file.name + ".new")
-            fresh.write_text(json.dumps({"port": listener.getsockname()[1]}))
-            fresh.replace(ready_file)  # atomic: a reader sees the whole file or none
-        server.run(sockets=[listener])
 
 
 def common_name(certificate: Mapping[str, object] | None) -> str | None:
