@@ -14,7 +14,7 @@ from tests.authority.xks.conftest import KEYS, Stage, make_stage, now_ms
 
 from anchorhold.attestation import canonical
 from anchorhold.authority.guard.operators import TOKEN_FILE
-from anchorhold.authority.guard.switch import Latch
+from anchorhold.authority.guard.switch import LATCH_FILE, Latch
 from anchorhold.authority.kms.app import make_app as make_kms
 from anchorhold.authority.owner import setup as owner_setup
 from anchorhold.authority.owner.app import make_app as make_owner
@@ -64,3 +64,20 @@ def test_a_failed_write_of_the_administrator_of_external_keys_shuts_it_too(tmp_p
         desk.change_key(KEYS.full, now_ms(), enabled=False)
     desk.close()
     assert Latch(stage.folder).reason() is not None
+
+
+def test_a_latch_that_the_disk_did_not_take_is_everybodys_once_it_does_and_opened_once(tmp_path: Path) -> None:
+    file, workers = tmp_path / LATCH_FILE, (Latch(tmp_path), Latch(tmp_path))
+    file.mkdir()  # which takes neither word nor removal
+    for one in workers:
+        one.shut("no space")
+    assert [one.reason() for one in workers] == ["no space", "no space"]
+    # The disk works again: whoever is asked writes down what it alone remembered.
+    file.rmdir()
+    file.write_bytes(b"open\n")
+    assert workers[0].reason() == "no space"
+    assert Latch(tmp_path).reason() is not None
+    assert workers[1].reason() == "no space"
+    # One acknowledgement, in a process of its own, is for all of them.
+    Latch(tmp_path).open()
+    assert [one.reason() for one in workers] == [None, None]

@@ -242,7 +242,7 @@ def test_a_fault_of_ours_in_one_decision_is_internal_for_it_alone(bench: _Bench)
 
 def test_a_request_is_judged_by_the_time_at_which_its_turn_comes(bench: _Bench) -> None:
     """While it waits for another process's write, that one may forget its signature as too old."""
-    face, answers = bench.face(), []
+    face, answers = bench.face(), list[object]()
     waiting = threading.Thread(target=lambda: answers.extend(face.run([bench.asked()])))
     with State.load(bench.stage.folder / DATABASE).transaction():
         waiting.start()

@@ -72,7 +72,7 @@ class Several:
 
     def ask(self, act: str, **fields: canonical.Value) -> Mapping[str, canonical.Value]:
         """One act at the desk, which is a process of its own."""
-        return asked(make_desk_app(self.stage.folder, now_ms), self.stage.folder, act, **fields)
+        return asked(make_desk_app(self.stage.folder, now_ms), self.stage.folder, act, None, **fields)
 
 
 def patient(call: Callable[[], Answer]) -> Answer:

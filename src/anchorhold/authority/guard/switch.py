@@ -77,6 +77,8 @@ class Latch:
     def reason(self) -> str | None:
         """Why it is shut, or None while it is open."""
         if self._unwritten:
+            self.shut(self._why)  # as soon as the disk takes it, it is every worker's, and opened for all by one word
+        if self._unwritten:
             return self._why
         try:
             return None if self._path.read_bytes() == _OPEN else self._why
@@ -86,7 +88,9 @@ class Latch:
             return f"the latch cannot be read: {error.strerror}"
 
     def shut(self, reason: str) -> None:
-        """Never raises: where the disk does not take it, this process remembers, and an absent file is a shut one."""
+        """Never raises: where the disk does not take it, this process remembers until it does, and an absent file is a
+        shut one.
+        """
         self._why, self._unwritten = first_line(reason) or _FAILED, True
         try:
             self._overwrite(_SHUT)

@@ -1,0 +1,82 @@
+"""Processes of one face take turns: who wrote last does not overtake who waits, and who dies holds up nobody."""
+
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from anchorhold.authority.xks.turnstile import FILES, Turnstile
+
+WAIT_S = 10
+_HOLDER = """
+import sys, time
+from pathlib import Path
+from anchorhold.authority.xks.turnstile import Turnstile
+with Turnstile(Path(sys.argv[1])).turn():
+    print("mine", flush=True)
+    time.sleep(60)
+"""
+
+
+def _somebody_waits(folder: Path) -> bool:
+    descriptor = os.open(folder / FILES[0], os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def test_who_had_a_turn_does_not_overtake_who_waits(tmp_path: Path) -> None:
+    busy, other, order = Turnstile(tmp_path), Turnstile(tmp_path), list[str]()
+
+    def wait() -> None:
+        with other.turn():
+            order.append("other")
+
+    waiting = threading.Thread(target=wait)
+    with busy.turn():
+        waiting.start()
+        until = time.monotonic() + WAIT_S
+        while not _somebody_waits(tmp_path):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    with busy.turn():
+        order.append("busy")
+    waiting.join(WAIT_S)
+    assert order == ["other", "busy"]
+
+
+def test_a_process_that_dies_in_its_turn_holds_up_nobody(tmp_path: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", _HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "mine\n"
+        taken = threading.Event()
+
+        def wait() -> None:
+            with Turnstile(tmp_path).turn():
+                taken.set()
+
+        threading.Thread(target=wait, daemon=True).start()
+        assert not taken.wait(0.2)
+        holder.kill()
+        assert taken.wait(WAIT_S)
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_a_turn_that_fails_is_over(tmp_path: Path) -> None:
+    one = Turnstile(tmp_path)
+    for _ in range(2):
+        with pytest.raises(KeyError), one.turn():
+            dict[str, str]().popitem()
+        assert not _somebody_waits(tmp_path)
