@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from anchorhold.authority.xks.turnstile import FILES, Turnstile
+from anchorhold.authority.xks.turnstile import NEXT, NOW, PATIENCE_S, Turnstile
 
 WAIT_S = 10
 _HOLDER = """
@@ -24,7 +24,7 @@ with Turnstile(Path(sys.argv[1])).turn():
 
 
 def _somebody_waits(folder: Path) -> bool:
-    descriptor = os.open(folder / FILES[0], os.O_RDWR)
+    descriptor = os.open(folder / NEXT, os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -80,3 +80,48 @@ def test_a_turn_that_fails_is_over(tmp_path: Path) -> None:
         with pytest.raises(KeyError), one.turn():
             dict[str, str]().popitem()
         assert not _somebody_waits(tmp_path)
+
+
+def test_a_persons_act_goes_past_those_who_queue(tmp_path: Path) -> None:
+    stile, order = Turnstile(tmp_path), list[str]()
+
+    def queue() -> None:
+        with stile.turn():
+            order.append("batch")
+            time.sleep(0.02)
+
+    waiting = [threading.Thread(target=queue) for _ in range(8)]
+    with stile.turn():
+        for one in waiting:
+            one.start()
+        person = threading.Thread(target=lambda: _act(stile, order))
+        person.start()
+        time.sleep(0.2)
+    for one in (*waiting, person):
+        one.join(WAIT_S)
+    assert order.index("person") < len(waiting)  # in the order of arrival it would be the last
+
+
+def _act(stile: Turnstile, order: list[str]) -> None:
+    with stile.ahead():
+        order.append("person")
+
+
+def test_a_process_that_stands_still_in_its_turn_holds_up_no_person_for_long(tmp_path: Path) -> None:
+    stile, order = Turnstile(tmp_path), list[str]()
+    with stile.turn():
+        _act(stile, order)
+        assert order == ["person"]
+    # What was waited for and came too late is let go of.
+    time.sleep(0.2)
+    began = time.monotonic()
+    with stile.ahead():
+        assert time.monotonic() - began < PATIENCE_S
+
+
+def test_where_the_files_cannot_be_had_nobody_is_kept_from_writing(tmp_path: Path) -> None:
+    for name in (NEXT, NOW):
+        (tmp_path / name).mkdir()
+    stile = Turnstile(tmp_path)
+    with stile.turn(), stile.ahead():
+        pass

@@ -4,7 +4,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -29,7 +29,6 @@ from anchorhold.authority.xks.health import Health
 from anchorhold.authority.xks.paths import parse_path
 from anchorhold.authority.xks.state import DATABASE, SCHEMA, State
 from anchorhold.authority.xks.turn import Answer, Asked
-from anchorhold.authority.xks.turnstile import Turnstile
 from anchorhold.wire import sigv4
 
 BUDGET_S = 0.2  # KMS gives a call 250 ms; the rest is for the way there and back, which may take 35
@@ -97,8 +96,6 @@ def _load(
         ticks=ticks,
         signatures=Signatures(),
         denials=Denials(sharers),
-        # PostgreSQL's writers queue by themselves.
-        turn=Turnstile(state_dir).turn if sharers > 1 and (state_dir / DATABASE).is_file() else nullcontext,
     )
     return identity.prefix, face
 

@@ -8,7 +8,6 @@ allowed is done side by side, each within its request's time; 4 each request's e
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLong
-from contextlib import AbstractContextManager, nullcontext
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -50,7 +49,6 @@ class XksFace:
         ticks: Callable[[], float],
         signatures: Signatures,
         denials: Denials,
-        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._state = state
         self._around = around
@@ -60,7 +58,6 @@ class XksFace:
         self._ticks = ticks
         self._signatures = signatures
         self._denials = denials
-        self._turn = turn
         self._hands = ThreadPoolExecutor(HANDS, "xks-keys")
 
     def run(self, batch: Sequence[Asked]) -> Sequence[Answer | XksFault]:
@@ -75,7 +72,7 @@ class XksFace:
 
     def _attempt(self, batch: Sequence[Asked], failed: Mapping[int, XksFault]) -> Sequence[Answer | XksFault]:
         turns = [Turn(asked) for asked in batch]
-        with self._turn(), self._state.transaction() as transaction:
+        with self._state.batch() as transaction:
             # The time is read under the write lock. One from before would be older than what others did meanwhile: a
             # signature that they forgot since as too old would be taken again.
             now = self._clock()

@@ -5,7 +5,7 @@ Secrets of credentials and the journal's key are sealed by the keystore; key mat
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from anchorhold.authority.database import upsert
 from anchorhold.authority.guard import Guard
 from anchorhold.authority.journal import Journal
 from anchorhold.authority.store import Store, new_store
+from anchorhold.authority.xks.turnstile import Turnstile
 
 FACE = "xks"
 DATABASE = "xks.sqlite"
@@ -167,8 +168,9 @@ class Transaction:
 class State:
     """The database of one XKS face."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, turns: Turnstile | None = None) -> None:
         self._store = store
+        self._turns = turns
 
     @staticmethod
     @contextmanager
@@ -194,7 +196,9 @@ class State:
     @classmethod
     def load(cls, path: Path) -> "State":
         """The database at `path`, or named there. Raises FileNotFoundError or StateRefused."""
-        return cls(Store.load(path, FACE))
+        store = Store.load(path, FACE)
+        # PostgreSQL's writers queue by themselves.
+        return cls(store, Turnstile(path.parent) if path.is_file() else None)
 
     def identity(self) -> Identity:
         with self._store.transaction() as connection:
@@ -211,8 +215,16 @@ class State:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """Everything inside is committed together at the end, or not at all; what it journaled is marked then."""
-        with self._store.transaction() as connection:
+        """Everything inside is committed together at the end, or not at all; what it journaled is marked then. For a
+        person's act, which does not queue behind batches.
+        """
+        with nullcontext() if self._turns is None else self._turns.ahead(), self._store.transaction() as connection:
+            yield Transaction(connection)
+
+    @contextmanager
+    def batch(self) -> Iterator[Transaction]:
+        """A transaction for a batch of uses: in its turn among the processes that serve."""
+        with nullcontext() if self._turns is None else self._turns.turn(), self._store.transaction() as connection:
             yield Transaction(connection)
 
     def guarded_by(self, guard: Guard) -> Guard:
