@@ -173,6 +173,7 @@ def test_each_role_does_its_own_acts_and_no_others(
             "ttl_ms": 10_000,
         },
         "shares": {"model": MODEL, "model_id": "tiny", "version": "1", "purpose_class": "serve"},
+        "journal": {"first": 0},
         "guard/put": {"policy": "{}"}, "guard/kill": {"reason": "drill"}, "guard/ticket": {"ticket": b""},
         "guard/starts": {"subject": "x", "valid_ms": 1}, "guard/requests": {"ids": []},
         "guard/propose": {"kind": "rearm", "details": {}, "valid_ms": 1, "max_uses": 1},
