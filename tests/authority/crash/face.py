@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,13 +16,20 @@ START_SECONDS = 60
 class FaceProcess:
     """`anchorhold authority serve` on a state folder. In a session of its own, so that a kill takes all of it."""
 
-    def __init__(self, state_dir: Path, *, workers: int = 1, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        workers: int = 1,
+        environment: Mapping[str, str] | None = None,
+        more: Sequence[str] = (),
+    ) -> None:
         ready = state_dir.parent / f"{state_dir.name}.ready"
         ready.unlink(missing_ok=True)
         self.log = state_dir.parent / f"{state_dir.name}.log"
         command = [
             sys.executable, "-m", "anchorhold.cli.main", "authority", "serve", "--state", str(state_dir),
-            "--listen", "127.0.0.1:0", "--ready-file", str(ready), "--workers", str(workers),
+            "--listen", "127.0.0.1:0", "--ready-file", str(ready), "--workers", str(workers), *more,
         ]  # fmt: skip
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
