@@ -18,7 +18,7 @@ from anchorhold.authority.owner.client import JOURNAL_PAGE
 from anchorhold.authority.owner.desk_refused import DeskRefused
 from anchorhold.authority.owner.heartbeat import shown
 from anchorhold.authority.owner.kept import check_tenants, keep_share, tenant_of
-from anchorhold.authority.owner.keys import SHARE_BYTES
+from anchorhold.authority.owner.keys import SHARE_BYTES, BlobRefused
 from anchorhold.authority.owner.standing import Subject
 from anchorhold.authority.owner.state import RegisteredModel, Transaction
 from anchorhold.authority.owner.tenant_table import TenantKey
@@ -105,7 +105,10 @@ def share(owner: Owner, order: ShareOrder) -> tuple[bytes, bytes, str]:
         key = _tenant_key(owner, transaction, order)
         key_id = owner.wrapping.current(transaction.connection) if key is None else key.key_id
         # Kept for the backup: a manifest that is lost with its shares' blobs is a model that is lost.
-        kept = keep_share(owner, transaction.connection, made, order.model, order.purpose_class, key)
+        try:
+            kept = keep_share(owner, transaction.connection, made, order.model, order.purpose_class, key)
+        except BlobRefused as error:
+            raise DeskRefused("tenant", str(error)) from error
         body: dict[str, canonical.Value] = {
             "model": order.model,
             "model_id": order.model_id,
@@ -204,10 +207,8 @@ def status(owner: Owner) -> dict[str, canonical.Value]:
         heartbeat = transaction.heartbeat()
         entries = owner.journal.count(transaction.connection)
         wrapping = owner.wrapping.all(transaction.connection)
-        tenants = [
-            shown_key(key, len(owner.shares.under(transaction.connection, key.key_id)))
-            for key in owner.tenant_keys.all(transaction.connection)
-        ]
+        counts = owner.shares.counts(transaction.connection)
+        tenants = [shown_key(key, counts.get(key.key_id, 0)) for key in owner.tenant_keys.all(transaction.connection)]
     identity = owner.identity
     return {
         "name": identity.name,

@@ -51,7 +51,10 @@ def seal_share(keystore: Keystore, key: TenantKey, share: bytes, model: ModelDig
         raise Malformed(f"share: expected {SHARE_BYTES} bytes, got {len(share)}")
     aad = _context(key, model, purpose_class)
     if key.keeping is Keeping.DEDICATED:
-        return keystore.seal(key.key_id, share, aad)
+        try:
+            return keystore.seal(key.key_id, share, aad)
+        except KeyError as error:
+            raise BlobRefused(f"the key {key.key_id} of this tenant is gone") from error
     salt = secrets.token_bytes(SALT_BYTES)
     # Nonce is constant: the key is derived from a fresh 32-byte salt and seals this one message.
     return salt + AESGCM(_message_key(_opened(keystore, key), salt)).encrypt(_NONCE, share, aad)
