@@ -21,6 +21,7 @@ from tests.authority.postgres import Postgres, binaries, postgres
 
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.authority.guard.switch import KILL_FILE
+from anchorhold.authority.owner.client import AdminFailed
 from anchorhold.authority.place import StateRefused
 from anchorhold.sim.owner_face import PURPOSE, descriptor
 
@@ -119,6 +120,28 @@ def test_what_a_guard_has_forgotten_is_found_out(on_sqlite: Run, lost: str) -> N
     tickets = partial(load.guard.check_tickets, on_sqlite.state_dir)
     with pytest.raises(Lost, match=word):
         (tickets if lost == "ticket" else load.check_live)()
+
+
+@pytest.mark.parametrize(
+    ("statement", "word"),
+    [
+        ("DELETE FROM tenant_keys", "is gone"),
+        ("UPDATE tenant_keys SET shredded = 1", "expected False, got True"),
+        ("UPDATE tenant_keys SET wrapped = x'00' WHERE pool IS NOT NULL", "does not open"),
+    ],
+)
+def test_what_is_gone_of_a_tenant_s_key_is_found_out(on_sqlite: Run, statement: str, word: str) -> None:
+    load = on_sqlite.load
+    assert isinstance(load, OwnerLoad)
+    on_sqlite._start({})
+    for chance in (1, 3):
+        load.tenants.once([], chance)
+    on_sqlite.process.kill()
+    with closing(sqlite3.connect(on_sqlite.state_dir / "owner.sqlite")) as database, database:
+        assert database.execute(statement).rowcount
+    on_sqlite._start({})
+    with pytest.raises((Lost, AdminFailed), match=word):
+        load.check_live()
 
 
 def test_a_release_after_a_kill_is_found_out(on_sqlite: Run) -> None:

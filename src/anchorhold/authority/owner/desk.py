@@ -4,7 +4,7 @@ Each act is journaled in the transaction that does it. A revocation is on disk b
 """
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from anchorhold.attestation import canonical
 from anchorhold.attestation.channel.tenant import TenantCredential, issue_credential
@@ -182,6 +182,7 @@ def issue(owner: Owner, credential: TenantCredential) -> bytes:
     try:
         credential.public_key.public_bytes_raw()
         raw = issue_credential(credential, owner.keys.credential)
+        quota = None if credential.quota is None else asdict(credential.quota)
     except (EvidenceError, ValueError) as error:
         raise DeskRefused("credential", str(error)) from error
     with owner.state.transaction() as transaction:
@@ -194,6 +195,7 @@ def issue(owner: Owner, credential: TenantCredential) -> bytes:
             "purposes": list(credential.purposes),
             "adapters": list(credential.adapters),
             "not_after_ms": credential.not_after,
+            "quota": quota,
         }
         owner.journal.append(transaction.connection, now, "tenant", body)
     return raw
