@@ -186,6 +186,33 @@ def test_a_model_under_a_key_that_has_no_row_is_nobody_s_and_not_everybody_s(aut
         authority.share(MODEL)
 
 
+@pytest.mark.parametrize("keeping", KEEPINGS)
+def test_a_row_s_word_destroys_no_key_that_is_no_tenant_s(authority: Authority, keeping: str) -> None:
+    """Whoever can write the database has no key of the keystore destroyed by an administrator who ends a tenant."""
+    key(authority, "acme", keeping)
+    column = "pool" if keeping == "shared" else "key_id"
+    for handle in (authority.public.key_id, "owner-signing"):
+        write(authority, f"UPDATE tenant_keys SET {column} = '{handle}'")
+        with pytest.raises(AdminFailed, match="unavailable"):
+            authority.order("shred", tenant="acme", reason="contract ended")
+    assert handles(authority, "owner-") == {authority.public.key_id, "owner-signing"}
+    assert not entries(authority, "tenant-shred")
+
+
+def test_a_tenant_of_the_pool_whose_row_is_gone_is_not_ended_with_another(authority: Authority) -> None:
+    """A copy of the database still has its key, which opens as long as the pool's is there."""
+    for tenant in ("acme", "other"):
+        key(authority, tenant, "shared")
+    share(authority, "other")
+    write(authority, "CREATE TABLE kept AS SELECT * FROM tenant_keys WHERE tenant = 'other'")
+    write(authority, "DELETE FROM tenant_keys WHERE tenant = 'other'")
+    with pytest.raises(AdminFailed, match="unavailable"):
+        authority.order("shred", tenant="acme", reason="contract ended")
+    write(authority, "INSERT INTO tenant_keys SELECT * FROM kept")
+    authority.order("shred", tenant="acme", reason="contract ended")
+    share(authority, "other", OTHER_MODEL)
+
+
 def test_what_status_says_of_tenants_takes_as_many_questions_for_many_as_for_few(authority: Authority) -> None:
     """It is read under the right to write, by any auditor."""
     owner = load_owner(authority.state_dir, authority.clock.ms)

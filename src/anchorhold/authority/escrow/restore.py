@@ -149,7 +149,7 @@ def _tenant_keys(store: Keystore, identity: Identity, tenants: Sequence[TenantKe
     """New keys under the old ids, all that are shared under one new pool key. Backups of before count on."""
     pool: str | None = None
     if any(one.pool is not None for one in tenants):
-        pool = new_handle("pool", identity)
+        pool = new_handle(Keeping.SHARED, identity)
         store.create(pool)
     made: dict[str, TenantKey] = {}
     for one in tenants:

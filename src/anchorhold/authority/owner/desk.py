@@ -128,7 +128,7 @@ def _tenant_key(owner: Owner, transaction: Transaction, order: ShareOrder) -> Te
     has = tenant_of(owner, connection, order.model)
     if has is not None and has.tenant != order.tenant:
         raise DeskRefused(
-            "tenant", f"the model's shares are {has.tenant!r}'s: expected that tenant, got {order.tenant!r}"
+            "tenant", f"the model's shares are {has.tenant!r}'s: expected that tenant, got {order.tenant!r:.80}"
         )
     if order.tenant is None:
         return None

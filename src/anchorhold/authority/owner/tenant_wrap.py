@@ -23,12 +23,23 @@ KEY_BYTES = 32
 SALT_BYTES = 32
 HANDLE_BYTES = 16
 _NONCE = bytes(12)
+_KINDS = {Keeping.DEDICATED: "tenant", Keeping.SHARED: "pool"}
 
 
-def new_handle(kind: str, identity: Identity) -> str:
-    """A name for a new key in the keystore, which says so where it was made in simulation."""
+def new_handle(keeping: Keeping, identity: Identity) -> str:
+    """A name for a new key in the keystore, dedicated or a pool's; it says so where it was made in simulation."""
     mark = f"{SIMULATED}-" if identity.anchor_class == SIMULATED else ""
-    return f"{kind}-{mark}{secrets.token_hex(HANDLE_BYTES)}"
+    return f"{_KINDS[keeping]}-{mark}{secrets.token_hex(HANDLE_BYTES)}"
+
+
+def new_key_id(identity: Identity) -> str:
+    """Of a tenant's key, which is its handle where it is dedicated."""
+    return new_handle(Keeping.DEDICATED, identity)
+
+
+def may_end(key: TenantKey) -> bool:
+    """Whether the handle is of the kind that ends with such a key: the row is the database's word."""
+    return key.handle.startswith(f"{_KINDS[key.keeping]}-")
 
 
 def make_key(keystore: Keystore, key_id: str, tenant: str, tag: str, pool: str | None, now: Milliseconds) -> TenantKey:

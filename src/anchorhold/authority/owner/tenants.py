@@ -25,6 +25,7 @@ from anchorhold.authority.owner.keys import BlobRefused
 from anchorhold.authority.owner.shares import KeptShare
 from anchorhold.authority.owner.state import Transaction
 from anchorhold.authority.owner.tenant_table import Keeping, TenantKey
+from anchorhold.authority.place import StateRefused
 
 MAX_SHARING = 4_096  # tenants under one pool key: each is wrapped anew where one of them is shredded
 MAX_KEYS = 16_384  # of all tenants, shredded ones too
@@ -79,7 +80,7 @@ def make_key(owner: Owner, order: KeyOrder) -> TenantKey:
         keeping = _keeping(owner, connection, order)
         # In the keystore before the row: a key without a row is never used, a row without a key refuses its shares.
         pool = _pool(owner, connection) if keeping is Keeping.SHARED else None
-        key_id = tenant_wrap.new_handle("tenant", owner.identity)
+        key_id = tenant_wrap.new_key_id(owner.identity)
         key = tenant_wrap.make_key(owner.keystore, key_id, order.tenant, order.tag, pool, now)
         owner.tenant_keys.add(connection, key)
         body: dict[str, canonical.Value] = {
@@ -95,7 +96,8 @@ def make_key(owner: Owner, order: KeyOrder) -> TenantKey:
 
 
 def shred(owner: Owner, tenant: str, reason: str) -> Shredded:
-    """Destroy a tenant's key: nothing that was under it opens here again. Raises DeskRefused.
+    """Destroy a tenant's key: nothing that was under it opens here again. Raises DeskRefused, and StateRefused for
+    a row that cannot be right.
 
     Repeating it destroys what a crash had left, and tries every blob once more.
     """
@@ -104,6 +106,9 @@ def shred(owner: Owner, tenant: str, reason: str) -> Shredded:
         key = owner.tenant_keys.last(transaction.connection, tenant)
         if key is None:
             raise DeskRefused("tenant", f"{tenant!r:.80} has no key")
+        if not tenant_wrap.may_end(key):
+            # Whoever wrote the row would have the authority's own keys destroyed by whoever gives the order.
+            raise StateRefused(f"the handle of {key.key_id} is no {key.keeping.value} tenant's")
         shares = owner.shares.under(transaction.connection, key.key_id)
         at = key.shredded
         if at is None:
@@ -136,7 +141,7 @@ def _pool(owner: Owner, connection: Connection) -> str:
 
 
 def _new_pool(owner: Owner) -> str:
-    pool = tenant_wrap.new_handle("pool", owner.identity)
+    pool = tenant_wrap.new_handle(Keeping.SHARED, owner.identity)
     owner.keystore.create(pool)
     return pool
 
@@ -153,6 +158,9 @@ def _end(
             transaction.set_revoked(model, now)
     owner.tenant_keys.shred(connection, key.key_id, now)
     found = owner.keystore.has(key.handle)
+    if unknown := owner.shares.counts(connection).keys() - {one.key_id for one in owner.tenant_keys.all(connection)}:
+        # Its tenant would not be moved, and be lost with the pool, where a copy of the database still has its key.
+        raise StateRefused(f"shares are under {len(unknown)} keys that are no tenant's here")
     # With a pool key that is gone already the others are lost, and nothing of theirs ends with this order.
     others = [one for one in owner.tenant_keys.sharing(connection) if found and one.pool == key.pool]
     pool = _moved(owner, connection, others) if others else None
