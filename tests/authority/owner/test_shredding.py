@@ -9,14 +9,17 @@ import sqlalchemy as sql
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from tests.authority.owner.test_tenancy import KEEPINGS, asked, entries, key, opens, share, tenants
 
+from anchorhold.attestation.types import ModelDigest
 from anchorhold.authority.escrow.recipient import make_recipient, read_recipient, read_recipient_secret
 from anchorhold.authority.escrow.restore import restore
+from anchorhold.authority.journal import MAX_LISTED
 from anchorhold.authority.keystore import KeystoreBusy, open_keystore
 from anchorhold.authority.keystore.software import SoftwareKeystore
 from anchorhold.authority.owner import tenant_wrap
 from anchorhold.authority.owner.authority import DATABASE, load_owner
 from anchorhold.authority.owner.client import AdminFailed
 from anchorhold.authority.owner.desk import status
+from anchorhold.authority.owner.kept import keep_share
 from anchorhold.authority.owner.tenant_table import TenantKey
 from anchorhold.authority.owner.tenants import shred
 from anchorhold.sim.owner_face import MODEL, OTHER_MODEL, Authority, owner_face
@@ -211,6 +214,22 @@ def test_a_tenant_of_the_pool_whose_row_is_gone_is_not_ended_with_another(author
     write(authority, "INSERT INTO tenant_keys SELECT * FROM kept")
     authority.order("shred", tenant="acme", reason="contract ended")
     share(authority, "other", OTHER_MODEL)
+
+
+def test_the_answer_names_as_many_models_as_an_entry_and_counts_all(authority: Authority) -> None:
+    """One that named them all would be too large to be read, once there is nothing left to repeat it for."""
+    key(authority, "acme")
+    owner = load_owner(authority.state_dir, authority.clock.ms)
+    with owner.state.transaction() as transaction:
+        mine = owner.tenant_keys.active(transaction.connection, "acme")
+        for number in range(MAX_LISTED + 1):
+            model = ModelDigest(number.to_bytes(48, "big"))
+            keep_share(owner, transaction.connection, bytes(32), model, "serve", mine)
+    owner.state.close()
+    done = authority.order("shred", tenant="acme", reason="contract ended")
+    named = done["models"]
+    assert isinstance(named, list)
+    assert (len(named), done["models_count"], done["tried"]) == (MAX_LISTED, MAX_LISTED + 1, MAX_LISTED + 1)
 
 
 def test_what_status_says_of_tenants_takes_as_many_questions_for_many_as_for_few(authority: Authority) -> None:
