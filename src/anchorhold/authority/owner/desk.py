@@ -128,7 +128,7 @@ def _tenant_key(owner: Owner, transaction: Transaction, order: ShareOrder) -> Te
     has = tenant_of(owner, connection, order.model)
     if has is not None and has.tenant != order.tenant:
         raise DeskRefused(
-            "tenant", f"the model's shares are {has.tenant!r}'s: expected that tenant, got {order.tenant!r}"
+            "tenant", f"the model's shares are {has.tenant!r}'s: expected that tenant, got {order.tenant!r:.80}"
         )
     if order.tenant is None:
         return None
@@ -209,10 +209,8 @@ def status(owner: Owner) -> dict[str, canonical.Value]:
         heartbeat = transaction.heartbeat()
         entries = owner.journal.count(transaction.connection)
         wrapping = owner.wrapping.all(transaction.connection)
-        tenants = [
-            shown_key(key, len(owner.shares.under(transaction.connection, key.key_id)))
-            for key in owner.tenant_keys.all(transaction.connection)
-        ]
+        counts = owner.shares.counts(transaction.connection)
+        tenants = [shown_key(key, counts.get(key.key_id, 0)) for key in owner.tenant_keys.all(transaction.connection)]
     identity = owner.identity
     return {
         "name": identity.name,
