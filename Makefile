@@ -48,7 +48,7 @@ bench: $(SETUP)  ## ratios in one run; exits 1 when a limit is missed
 
 soak: $(SETUP)  ## long runs: property tests with many more examples, crash points of the authorities
 	@ANCHORHOLD_SOAK=1 $(PYTEST) -q tests/properties
-	@$(BIN)/python -m tests.authority.crash.program --points 200
+	@$(BIN)/python -m tests.authority.crash.program --points 300
 
 fuzz: $(SETUP)  ## coverage-guided fuzzing of every reader, FUZZ_SECONDS each, two at a time
 	@$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS) --jobs 2

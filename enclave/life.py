@@ -32,6 +32,7 @@ from anchorhold.enclave.parent_ports import fetch_ahead
 from anchorhold.enclave.phases import Phase, Step
 from anchorhold.enclave.refusal import offer_refusal
 from anchorhold.enclave.serve.epochs import Epochs, Identity
+from anchorhold.enclave.serve.quota import Quotas
 from anchorhold.enclave.serve.recorder import Recorder
 from anchorhold.enclave.serve.refusals import Refusals
 from anchorhold.enclave.serve.replay import ReplayMemory
@@ -135,6 +136,7 @@ class Life:
             engine=engine,
             epochs=epochs,
             replay=ReplayMemory(epochs.keep_s, boottime),
+            quotas=Quotas(boottime),
             gate=self.gate,
             scribe=booted.scribe,
             ledger=booted.ledger,

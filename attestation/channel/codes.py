@@ -16,6 +16,7 @@ class Code(StrEnum):
     REPLAYED = "replayed"
     TENANT = "tenant"
     PURPOSE = "purpose"
+    QUOTA = "quota"
     BUSY = "busy"
     DRAINING = "draining"
     LEASE_ENDED = "lease-ended"

@@ -28,6 +28,8 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "adapters": list,
     "not_after": int,
 }
+MAX_QUOTA_REQUESTS = 1_000_000
+MAX_QUOTA_SECONDS = 86_400  # what is given for longer nobody would count in one boot
 
 
 class CredentialRefused(EvidenceError):
@@ -37,8 +39,19 @@ class CredentialRefused(EvidenceError):
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """At most `requests` at once, and as many again every `seconds`; of one boot of an enclave."""
+
+    requests: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class TenantCredential:
-    """A tenant's leave to use one model for some purposes. `adapters` are digests of adapters it may use."""
+    """A tenant's leave to use one model for some purposes. `adapters` are digests of adapters it may use.
+
+    `quota` None: as much as there is room for.
+    """
 
     tenant: str
     key: bytes
@@ -46,6 +59,7 @@ class TenantCredential:
     purposes: tuple[str, ...]
     adapters: tuple[bytes, ...]
     not_after: Milliseconds
+    quota: Quota | None = None
 
     @property
     def public_key(self) -> Ed25519PublicKey:
@@ -64,17 +78,18 @@ class TenantCredential:
 
 def issue_credential(credential: TenantCredential, issuer: Ed25519PrivateKey) -> bytes:
     """The credential, signed by the owner authority's credential key."""
-    payload = canonical.encode(
-        {
-            "v": CREDENTIAL_VERSION,
-            "tenant": credential.tenant,
-            "key": credential.key,
-            "model": credential.model,
-            "purposes": list(credential.purposes),
-            "adapters": list(credential.adapters),
-            "not_after": credential.not_after,
-        }
-    )
+    fields: dict[str, canonical.Value] = {
+        "v": CREDENTIAL_VERSION,
+        "tenant": credential.tenant,
+        "key": credential.key,
+        "model": credential.model,
+        "purposes": list(credential.purposes),
+        "adapters": list(credential.adapters),
+        "not_after": credential.not_after,
+    }
+    if credential.quota is not None:
+        fields["quota"] = {"requests": credential.quota.requests, "seconds": credential.quota.seconds}
+    payload = canonical.encode(fields)
     _read(payload)
     return sign1(payload, issuer, aad=labels.TENANT_CREDENTIAL)
 
@@ -88,7 +103,9 @@ def verify_credential(raw: bytes, issuer: Ed25519PublicKey) -> TenantCredential:
 
 
 def _read(payload: bytes) -> TenantCredential:
-    fields = canonical.decode_map(payload, "tenant credential", limit=MAX_CREDENTIAL_BYTES, fields=_FIELDS)
+    value = canonical.decode(payload, "tenant credential", limit=MAX_CREDENTIAL_BYTES)
+    limited = isinstance(value, dict) and "quota" in value
+    fields = canonical.check_map(value, "tenant credential", _FIELDS | ({"quota": dict} if limited else {}))
     if fields["v"] != CREDENTIAL_VERSION:
         raise Mismatch("version of the tenant credential", expected=CREDENTIAL_VERSION, actual=fields["v"])
     key, model = cast("bytes", fields["key"]), cast("bytes", fields["model"])
@@ -108,7 +125,17 @@ def _read(payload: bytes) -> TenantCredential:
         purposes=checked_names(fields["purposes"], "tenant credential: purposes"),
         adapters=tuple(_adapter(digest) for digest in adapters),
         not_after=Milliseconds(cast("int", fields["not_after"])),
+        quota=_quota(fields["quota"]) if limited else None,
     )
+
+
+def _quota(value: canonical.Value) -> Quota:
+    fields = canonical.check_map(value, "tenant credential: quota", {"requests": int, "seconds": int})
+    requests, seconds = cast("int", fields["requests"]), cast("int", fields["seconds"])
+    if not 1 <= requests <= MAX_QUOTA_REQUESTS or not 1 <= seconds <= MAX_QUOTA_SECONDS:
+        most = f"1 to {MAX_QUOTA_REQUESTS} requests in 1 to {MAX_QUOTA_SECONDS} s"
+        raise Malformed(f"tenant credential: quota: expected {most}, got {requests} in {seconds}")
+    return Quota(requests, seconds)
 
 
 def _adapter(digest: object) -> bytes:

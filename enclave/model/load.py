@@ -1,9 +1,11 @@
 """From decrypted buffers to a model on its device: no file, no network, no code from the folder (DESIGN 4).
 
-Weights stay where they were decrypted: parameters are views of those buffers wherever type and device allow it, and
-`LoadedModel.wipe` zeroes both.
+Weights stay where they were decrypted: parameters are views of those buffers wherever type and device allow it. Where
+they do not, what was decrypted is zeroed as soon as it is copied, so the weights exist once. `LoadedModel.wipe` zeroes
+parameters and buffers.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +16,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 # torch makes its compiler's cache folder in /tmp when imported. Nothing is compiled here, and /proc takes no file.
 os.environ["TORCHINDUCTOR_CACHE_DIR"] = "/proc"
+# The GPU's driver keeps what it compiled in the home folder, below Python's sight; the first use of the GPU reads this.
+os.environ["CUDA_CACHE_DISABLE"] = "1"
 
 import tokenizers
 import torch
@@ -112,10 +116,31 @@ def _require_writable(files: Mapping[str, Buffer]) -> None:
 
 
 def _wipe(model: "transformers.PreTrainedModel", buffers: list[Buffer]) -> None:
-    for tensor in [*model.parameters(), *model.buffers()]:
-        tensor.data.zero_()
+    zero_tensors(tensor.data for tensor in [*model.parameters(), *model.buffers()])
     for buffer in buffers:
         zero(buffer)
+
+
+def zero_tensors(tensors: Iterable[torch.Tensor]) -> None:
+    """Zeros, and there when this returns: a GPU works behind the caller's back.
+
+    One that has failed takes no more work, so nothing is raised for it: what it holds goes with the process, and there
+    is still the host's memory to wipe.
+    """
+    for tensor in tensors:
+        try:
+            tensor.zero_()
+        except RuntimeError:
+            if not tensor.is_cuda:
+                raise
+    with contextlib.suppress(RuntimeError):
+        settle()
+
+
+def settle() -> None:
+    """Wait until the GPU, where there is one, has done what it was given. Raises RuntimeError if it has failed."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def _load(files: Mapping[str, Buffer], settings: EngineSettings) -> LoadedModel:
@@ -160,6 +185,8 @@ def _open(
     _check_names(places, files)
     # 3. The module without memory.
     dtype = DTYPES[settings.dtype]
+    # cuDNN's attention plans anew for every shape, for about half a second, and a batch has another shape in each step.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = _empty_model(config, dtype, transformers.AutoModel if encoder else transformers.AutoModelForCausalLM)
     # 4. Tensors.
@@ -230,7 +257,14 @@ def _tensor(file: Buffer, place: Tensor, dtype: torch.dtype, device: torch.devic
     if place.begin == place.end or place.begin % ITEM_BYTES[place.dtype]:
         raise ModelRefused(f"tensor {place.name!r}: expected at least one element, aligned, got byte {place.begin}")
     raw = torch.frombuffer(file, dtype=torch.uint8, count=place.end - place.begin, offset=place.begin)
-    return raw.view(_FILE_DTYPES[place.dtype]).view(place.shape).to(device=device, dtype=dtype)
+    opened = raw.view(_FILE_DTYPES[place.dtype]).view(place.shape)
+    # Moved first and converted there: both at once would leave a converted copy in the host's freed memory.
+    moved = opened.to(device=device)
+    tensor = moved.to(dtype=dtype)
+    for spent, kept in ((opened, moved), (moved, tensor)):
+        if spent is not kept:
+            spent.zero_()
+    return tensor
 
 
 def _assign(model: "transformers.PreTrainedModel", tensors: dict[str, torch.Tensor]) -> None:

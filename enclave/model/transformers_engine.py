@@ -7,10 +7,12 @@
 - The library's loggers are shut: its messages quote token ids.
 - Seeds, penalties and probabilities are ours (`choice_engine.py`): the library has them for the whole batch or not.
 - `may_step` is asked in every step, before its tokens exist; where it raises, the batch ends with that step.
+- A GPU that has failed does not come back within a process: the engine then refuses, and can still be wiped.
 All streams of one engine belong to the event loop of the first one.
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import secrets
@@ -31,7 +33,7 @@ from anchorhold.enclave.model.engine import (
     TokenScore,
     check_request,
 )
-from anchorhold.enclave.model.load import Buffer, LoadedModel, load
+from anchorhold.enclave.model.load import Buffer, LoadedModel, load, settle, zero_tensors
 from anchorhold.enclave.model.sampling_engine import KEY, RequestSampling, pack
 from anchorhold.enclave.model.shown import Shown
 from anchorhold.enclave.model.text import TextStream
@@ -92,7 +94,7 @@ class TransformersEngine:
         # One thread, since the template has one budget; a rendering whose client left still ends before the next.
         self._text = ThreadPoolExecutor(max_workers=1, thread_name_prefix="text")
         self._life = threading.Lock()  # around building, stopping and wiping
-        self._wiped = False
+        self._wiped = self._device_failed = False
         self._manager = self._start_manager()
 
     @classmethod
@@ -166,6 +168,11 @@ class TransformersEngine:
             raise ValueError("expected the event loop of the engine's first request")
         if self._wiped:
             raise EngineRefused("engine-closed", "the engine has ended")
+        self._require_device()
+
+    def _require_device(self) -> None:
+        if self._device_failed:
+            raise EngineFailed("engine-failed", "the device has failed and does not come back in this process")
 
     async def _prompt(self, request: GenerationRequest) -> list[int]:
         loop = asyncio.get_running_loop()
@@ -196,6 +203,7 @@ class TransformersEngine:
         self._may_step()
         if not self._alive():
             self._rebuild()
+            self._require_device()
         manager = self._manager
         if Choice.wanted(request):
             stream.choice = Choice(request)
@@ -294,7 +302,7 @@ class TransformersEngine:
             self._counts["cancelled"] += 1
 
     async def _watch_thread(self) -> None:
-        while not self._wiped:
+        while not (self._wiped or self._device_failed):
             await asyncio.sleep(WATCH_SECONDS)
             if not self._alive():
                 await asyncio.to_thread(self._rebuild)
@@ -303,9 +311,12 @@ class TransformersEngine:
         return bool(self._manager.is_running()) and self._manager.background_thread_status.fatal_error is None
 
     def _rebuild(self) -> None:
-        """A new manager in place of a dead one; streams that ran on the old one end with EngineFailed."""
+        """A new manager in place of a dead one; streams that ran on the old one end with EngineFailed.
+
+        None where the device itself has failed.
+        """
         with self._life:
-            if self._wiped or self._alive():
+            if self._wiped or self._device_failed or self._alive():
                 return
             self._may_step()  # a batch that ended with the lease is not built anew
             old = self._manager
@@ -315,6 +326,11 @@ class TransformersEngine:
                 if stream.inner in lost:
                     failed = EngineFailed("engine-failed", "the engine failed while this request ran")
                     self._on_loop(stream.end, failed)
+            try:
+                settle()
+            except RuntimeError:
+                self._device_failed = True
+                return
             self._stop_manager()
             self._counts["rebuilds"] += 1
             self._manager = self._start_manager()
@@ -354,9 +370,10 @@ class TransformersEngine:
     def _stop_manager(self) -> None:
         manager = self._manager
         processor = manager.batch_processor
-        manager.stop(block=True, timeout=STOP_SECONDS, hard_stop=True)
+        with contextlib.suppress(RuntimeError):  # a GPU that has failed; the thread has ended by then
+            manager.stop(block=True, timeout=STOP_SECONDS, hard_stop=True)
         if processor is not None:
-            processor.cache.cache_tensor.zero_()
-            for value in vars(processor.inputs_and_outputs).values():
-                if isinstance(value, torch.Tensor):
-                    value.zero_()
+            with contextlib.suppress(RuntimeError):
+                settle()  # the last step writes on a stream of its own, and is not to write after the zeros
+            held = vars(processor.inputs_and_outputs).values()
+            zero_tensors([processor.cache.cache_tensor, *(one for one in held if isinstance(one, torch.Tensor))])

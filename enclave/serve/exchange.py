@@ -21,6 +21,7 @@ from anchorhold.enclave.keys.lease import LeaseEnded
 from anchorhold.enclave.model.engine import EmbeddingChunk, EngineRefused, EngineRequest
 from anchorhold.enclave.serve.asked import engine_request
 from anchorhold.enclave.serve.egress import EgressClass
+from anchorhold.enclave.serve.quota import QuotasFull, QuotaSpent
 from anchorhold.enclave.serve.replay import MemoryFull, Replayed
 from anchorhold.enclave.serve.said import said
 from anchorhold.enclave.serve.service import Service
@@ -219,7 +220,22 @@ class _Answer:
             self._permitted()
         except LeaseEnded as error:
             return Code(error.code)
+        # 5. Within what its credential gives it. Last, so that what is refused for another reason costs nothing.
+        if (refused := self._over_quota()) is not None:
+            return refused
         self._admitted = True
+        return None
+
+    def _over_quota(self) -> Code | None:
+        party = self._progress.party
+        if party is None or party.name is None or party.quota is None:
+            return None
+        try:
+            self._service.quotas.take(party.name, party.quota)
+        except QuotaSpent:
+            return Code.QUOTA
+        except QuotasFull:
+            return Code.BUSY
         return None
 
     def _check(self) -> None:

@@ -13,6 +13,7 @@ from anchorhold.attestation.types import Milliseconds
 from anchorhold.enclave.model.engine import Engine
 from anchorhold.enclave.serve.egress import EgressClass
 from anchorhold.enclave.serve.epochs import Epochs
+from anchorhold.enclave.serve.quota import Quotas
 from anchorhold.enclave.serve.refusals import Refusals
 from anchorhold.enclave.serve.replay import ReplayMemory
 
@@ -56,6 +57,7 @@ class Service:
     engine: Engine
     epochs: Epochs
     replay: ReplayMemory
+    quotas: Quotas
     gate: AdmissionGate
     scribe: ReceiptScribe
     ledger: Egress

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from anchorhold.attestation import labels
 from anchorhold.attestation.channel.enclave import Entropy, Received
 from anchorhold.attestation.channel.receipt import PSEUDONYM
-from anchorhold.attestation.channel.tenant import CredentialRefused, TenantCredential, verify_credential
+from anchorhold.attestation.channel.tenant import CredentialRefused, Quota, TenantCredential, verify_credential
 from anchorhold.attestation.digest import length_prefixed
 from anchorhold.attestation.errors import SignatureInvalid
 from anchorhold.attestation.types import Milliseconds, ModelDigest
@@ -25,6 +25,7 @@ class Party:
     namespace: bytes
     name: str | None = None
     """As its credential says: what a lease's tags are compared with. It never leaves."""
+    quota: Quota | None = None
 
 
 def verified_party(
@@ -62,4 +63,5 @@ def _party(credential: TenantCredential, partition: bytes | None, boot_secret: b
         hmac.digest(boot_secret, pseudonym, "sha384")[:PSEUDONYM],
         hmac.digest(boot_secret, namespace, "sha384")[:NAMESPACE],
         credential.tenant,
+        credential.quota,
     )

@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from anchorhold.attestation import canonical, labels
-from anchorhold.attestation.channel.tenant import TenantCredential, issue_credential, verify_credential
+from anchorhold.attestation.channel.tenant import Quota, TenantCredential, issue_credential, verify_credential
 from anchorhold.attestation.cose import parse_sign1, sign1
 from anchorhold.attestation.errors import EvidenceError, Malformed, Mismatch, NotCanonical, SignatureInvalid, TooLarge
 from anchorhold.attestation.lease import Lease, LeaseExpired, lease_id, sign_lease, verify_lease
@@ -187,8 +187,39 @@ def test_a_credential_reads_back_and_is_no_lease() -> None:
             verify_credential(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :], PUBLIC)
 
 
+def test_a_quota_is_in_the_credential_and_without_one_its_bytes_are_as_before() -> None:
+    limited = replace(CREDENTIAL, quota=Quota(600, 60))
+    assert verify_credential(issue_credential(limited, KEY), PUBLIC) == limited
+    assert b"quota" not in issue_credential(CREDENTIAL, KEY)
+    message = parse_sign1(issue_credential(limited, KEY), "t", limit=8192)
+    payload = message.verify(PUBLIC, aad=labels.TENANT_CREDENTIAL, what="t")
+    fields = canonical.decode(payload, "t", limit=8192)
+    assert isinstance(fields, dict)
+    for bad in (
+        None,
+        600,
+        {"requests": 600},
+        {"requests": 600, "seconds": 60, "burst": 1},
+        {"requests": "6", "seconds": 6},
+    ):
+        raw = sign1(canonical.encode(fields | {"quota": bad}), KEY, aad=labels.TENANT_CREDENTIAL)
+        with pytest.raises(Malformed):
+            verify_credential(raw, PUBLIC)
+
+
 @pytest.mark.parametrize(
-    "changes", [{"key": b"\x01"}, {"adapters": (b"\x01",)}, {"purposes": ()}, {"tenant": ""}, {"not_after": -1}]
+    "changes",
+    [
+        {"key": b"\x01"},
+        {"adapters": (b"\x01",)},
+        {"purposes": ()},
+        {"tenant": ""},
+        {"not_after": -1},
+        {"quota": Quota(0, 1)},
+        {"quota": Quota(1, 0)},
+        {"quota": Quota(1, 86_401)},
+        {"quota": Quota(1_000_001, 1)},
+    ],
 )
 def test_a_credential_out_of_form_is_not_even_issued(changes: dict[str, object]) -> None:
     with pytest.raises(Malformed):

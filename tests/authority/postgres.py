@@ -76,8 +76,14 @@ class Postgres:
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", "fast", "-w", "stop", check=False)
 
     def kill(self) -> None:
-        """SIGKILL to the postmaster and each of its children: nobody says goodbye, nothing is flushed."""
-        pid = self.pid
+        """SIGKILL to the postmaster and each of its children: nobody says goodbye, nothing is flushed.
+
+        A full disk may have ended it before: then there is nobody to kill.
+        """
+        try:
+            pid = self.pid
+        except FileNotFoundError:
+            return
         family = (pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
         for one in family:
             with suppress(ProcessLookupError):

@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 
-from anchorhold.attestation.channel.tenant import verify_credential
+from anchorhold.attestation.channel.tenant import Quota, verify_credential
 from anchorhold.attestation.release.heartbeat import verify_heartbeat
 from anchorhold.attestation.release.quorum import Quorum, SignerRole
 from anchorhold.attestation.release.statement import ReleaseStatement
@@ -248,9 +248,12 @@ def test_status_journal_register_and_tenant(stack: Stack, capsys: pytest.Capture
     tenant = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
     out = stack.folder / "acme.credential"
     given = ["--tenant", "acme", "--key", tenant.hex(), "--purpose", PURPOSE, "--out", str(out)]
-    assert stack.run("tenant", *given) == 0
+    for bad in ("600", "0/60", "600/0", "600/60/1", "many/60"):
+        assert stack.run("tenant", *given, "--quota", bad) == 2
+    assert stack.run("tenant", *given, "--quota", "600/60") == 0
     issuer = Ed25519PublicKey.from_public_bytes(bytes.fromhex(status["credential_issuer"]))
-    assert verify_credential(out.read_bytes(), issuer).key == tenant
+    credential = verify_credential(out.read_bytes(), issuer)
+    assert (credential.key, credential.quota) == (tenant, Quota(600, 60))
     capsys.readouterr()
     assert stack.run("journal", "--json", "--journal-key", status["journal_key"]) == 0
     kinds = [json.loads(line)["type"] for line in capsys.readouterr().out.splitlines()]

@@ -78,5 +78,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def kill(engine: TransformersEngine) -> None:
-    """A fault of the whole step, past our admission: a token id the model has no row for."""
-    engine._manager.add_request([5, 1 << 20], request_id="killer", max_new_tokens=5)
+    """A fault of the whole step, past our admission: a token id the model has no row for.
+
+    That would end a GPU for the whole process (test_engine_device.py); there it is one that no int32 holds.
+    """
+    token = 1 << 40 if torch.cuda.is_available() else 1 << 20
+    engine._manager.add_request([5, token], request_id="killer", max_new_tokens=5)

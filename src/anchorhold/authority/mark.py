@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 
 from anchorhold.attestation.digest import same
 from anchorhold.authority.place import StateRefused
+from anchorhold.authority.synced import sync_folder
 
 DIGEST_BYTES = 48
 SLOT_BYTES = 4_096  # two slots, written in turn: a write that a power cut tears leaves the other whole
@@ -59,11 +60,7 @@ class Mark:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)
 
     def read(self) -> Head:
         """The furthest that any of the files, or this process, knows. Raises MarkFailed."""

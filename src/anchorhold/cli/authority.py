@@ -28,7 +28,7 @@ from anchorhold.cli.subject import add_subjects
 from anchorhold.cli.target import Target, add_target_options, failed
 from anchorhold.cli.tenancy import add_tenancy
 from anchorhold.cli.times import moment_text, now_ms
-from anchorhold.cli.values import address, listen, listening, seconds, whole
+from anchorhold.cli.values import address, listen, listening, quota, seconds, whole
 from anchorhold.cli.xks import add_xks
 from anchorhold.cli.xks_face import DESK, PLAIN, is_xks, serve_xks
 
@@ -169,16 +169,22 @@ def _add_desk(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         "tenant",
         help="owner face: issue a tenant credential",
         **page(
-            "Sign a tenant credential: tenant, public key, model, purposes, end. The enclave alone judges it.",
+            "Sign a tenant credential: tenant, public key, model, purposes, quota, end. The enclave alone judges it.",
             example="""
                 anchorhold authority tenant --stack .cache/sim --tenant acme --key HEX \\
-                    --purpose customer-inference --out acme.credential""",
+                    --purpose customer-inference --quota 600/60 --out acme.credential""",
             codes=_CODES,
         ),
     )
     tenant.add_argument("--tenant", required=True, metavar="NAME", help="the tenant's id")
     tenant.add_argument("--key", type=_ed25519, required=True, metavar="HEX", help="the tenant's Ed25519 public key")
     tenant.add_argument("--purpose", action="append", required=True, help="an allowed reason code; may be repeated")
+    tenant.add_argument(
+        "--quota",
+        type=quota,
+        metavar="N/SECONDS",
+        help="requests that one enclave takes of it: N at once, and as many again in that time; default: no limit",
+    )
     tenant.add_argument("--days", type=whole(1, MAX_DAYS), default=30, metavar="N", help="how long it holds")
     tenant.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write it")
     acts = ((status, _status), (journal, _journal), (tenant, _tenant))
@@ -262,6 +268,7 @@ def _tenant(options: argparse.Namespace) -> int:
         "purposes": list(options.purpose),
         "adapters": [],
         "not_after": now_ms() + options.days * DAY_MS,
+        **({} if options.quota is None else {"quota": options.quota}),
     }
     credential = _call(target, "tenants", fields)["credential"]
     assert isinstance(credential, bytes)

@@ -92,6 +92,9 @@ def _shred(options: argparse.Namespace) -> int:
     print(f"proof        {said['tried']} blobs tried, none opens; entries `tenant-shred` and `tenant-shredded`")
     for model in models:
         print(f"ended        model {model.hex() if isinstance(model, bytes) else model}")
+    count = answer["models_count"]
+    if isinstance(count, int) and count > len(models):
+        print(f"ended        and {count - len(models)} more models")
     print(f"runs until   {_moment(answer['last_not_after'])}: the end of the last lease for one of its models")
     print(f"not reached  {said['backups']} backups that hold its shares; copies of the keystore made before")
     return 0

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from anchorhold.attestation.channel.tenant import MAX_QUOTA_REQUESTS, MAX_QUOTA_SECONDS
 from anchorhold.attestation.types import SHA384_BYTES, ModelDigest
 from anchorhold.cli.main import CommandError
 
@@ -62,6 +63,15 @@ def approver(text: str) -> tuple[str, str]:
     if not name or not name.isprintable() or not re.fullmatch(r"[0-9a-f]{64}", key):
         raise argparse.ArgumentTypeError(f"expected NAME=HEX with 64 hex digits, got {text!r:.100}")
     return name, key
+
+
+def quota(text: str) -> dict[str, int]:
+    """N/SECONDS: so many requests in that time."""
+    requests, _, seconds_ = text.partition("/")
+    try:
+        return {"requests": whole(1, MAX_QUOTA_REQUESTS)(requests), "seconds": whole(1, MAX_QUOTA_SECONDS)(seconds_)}
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"expected N/SECONDS, as 600/60: {error}") from error
 
 
 def model_digest(text: str) -> ModelDigest:

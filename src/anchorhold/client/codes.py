@@ -97,6 +97,10 @@ busy
 The enclave has no room for another request now.
 Try again in a moment.
 
+quota
+This tenant has taken the requests that its credential gives it, for now.
+Try again later, or ask the owner authority for a credential with more.
+
 draining
 The enclave takes no new requests because it is about to stop.
 Try again: another enclave, or its successor, will take it.

@@ -39,6 +39,7 @@ from anchorhold.enclave.model.engine import (
 from anchorhold.enclave.nsm.module import NsmClient
 from anchorhold.enclave.serve.egress import Ledger
 from anchorhold.enclave.serve.epochs import Epochs, Identity
+from anchorhold.enclave.serve.quota import Quotas
 from anchorhold.enclave.serve.replay import ReplayMemory
 from anchorhold.enclave.serve.service import NAMESPACE_SECRET, Service
 from anchorhold.sim.nsm import ToyNsm
@@ -258,6 +259,7 @@ class LoopbackEnclave:
             engine=self.engine,
             epochs=self.epochs,
             replay=ReplayMemory(self.epochs.keep_s, self.clock.boottime),
+            quotas=Quotas(self.clock.boottime),
             gate=self.gate,
             scribe=self.scribe,
             ledger=self.ledger,

@@ -13,6 +13,7 @@ from tests.authority.crash.answered import Answers, Lost, Told
 from tests.authority.crash.face import FaceProcess
 from tests.authority.crash.guarding import GuardLoad, latched, voice
 from tests.authority.crash.seeded import Seeded
+from tests.authority.crash.tenants import TenantLoad
 
 from anchorhold.attestation.binding import Ask
 from anchorhold.attestation.lease import lease_id
@@ -29,6 +30,7 @@ from anchorhold.sim.pki import SimulatedPki
 _FIELD = {
     "register": "model", "release": "lease_id", "share": "version", "revoke": "reason", "reinstate": "reason",
     "tenant": "tenant", "guard-policy": "new", "guard-ticket": "ticket", "guard-kill": "reason", "guard-propose": "id",
+    "tenant-key": "key_id", "tenant-shredded": "key_id",
 }  # fmt: skip
 PRINCIPAL = "enclave:" + IMAGE[0].hex()
 
@@ -70,19 +72,22 @@ class OwnerLoad:
     models: dict[bytes, Known] = field(default_factory=dict)
 
     guard: GuardLoad = field(init=False)
+    tenants: TenantLoad = field(init=False)
 
     def __post_init__(self) -> None:
         at = self.authority
         self.guard = GuardLoad(at.order, at.client, at.clock.ms, self.answers)
         self.guard.begin()
+        self.tenants = TenantLoad(at, self.answers)
 
     def client(self, chance: Seeded, stop: threading.Event) -> None:
         """Asks for one thing after the other until it is told to stop, or nobody answers."""
         mine: list[ModelDigest] = []
+        own: list[str] = []
         while not stop.is_set():
             before = self.guard.standing()
             try:
-                self._once(chance, mine)
+                self._once(chance, mine, own)
             except SourceUnavailable:
                 return
             except AdminFailed as error:
@@ -102,9 +107,12 @@ class OwnerLoad:
         self.answers.fault()
         time.sleep(0.01)
 
-    def _once(self, chance: Seeded, mine: list[ModelDigest]) -> None:
+    def _once(self, chance: Seeded, mine: list[ModelDigest], own: list[str]) -> None:
         if not mine or chance.below(8) == 0:
             mine.append(self._register(descriptor(secrets.token_hex(8)), chance))
+            return
+        if chance.below(6) == 0:
+            self.tenants.once(own, chance.below(1_000))
             return
         model = mine[chance.below(len(mine))]
         if chance.below(3) == 0:
@@ -203,6 +211,7 @@ class OwnerLoad:
                 self._release(ModelDigest(model))
             self.guard.found_killed += 1
             self.guard.rearm()
+        self.tenants.check_live()
 
 
 def owner_marks(entries: Iterable[JournalEntry]) -> Iterator[Told]:

@@ -1,6 +1,6 @@
 """An authority that is killed has forgotten nothing that it answered (program.py); a seeded sample.
 
-ANCHORHOLD_CRASH=200 runs so many points on each database.
+ANCHORHOLD_CRASH=300 runs so many points on each database.
 """
 
 import os
@@ -15,17 +15,21 @@ from tests.authority.crash import disk
 from tests.authority.crash.answered import Lost, Told, check_answers
 from tests.authority.crash.disk import lose_unsynced
 from tests.authority.crash.owner import PRINCIPAL, OwnerLoad, owner_marks
-from tests.authority.crash.program import FAULTS, Run
+from tests.authority.crash.program import FAULTS, MARKS, Run
 from tests.authority.crash.seeded import Seeded
+from tests.authority.crash.xks import XksLoad
 from tests.authority.postgres import Postgres, binaries, postgres
 
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.authority.guard.switch import KILL_FILE
+from anchorhold.authority.keystore import open_keystore
+from anchorhold.authority.owner.client import AdminFailed
 from anchorhold.authority.place import StateRefused
+from anchorhold.authority.xks.envelope import handle_of
 from anchorhold.sim.owner_face import PURPOSE, descriptor
 
 pytestmark = pytest.mark.slow
-POINTS = int(os.environ.get("ANCHORHOLD_CRASH", "6"))  # on each database, over both faces
+POINTS = int(os.environ.get("ANCHORHOLD_CRASH", "9"))  # on each database, over all faces
 SEED = int(os.environ.get("ANCHORHOLD_CRASH_SEED", "1"))
 MOST_LIES = 20  # power cuts of a disk that lies about syncing, until one is noticed
 
@@ -42,12 +46,12 @@ def server(request: pytest.FixtureRequest) -> Iterator[Postgres | None]:
         yield running
 
 
-@pytest.mark.parametrize("face", ["owner", "kms"])
+@pytest.mark.parametrize("face", MARKS)
 def test_a_killed_authority_has_forgotten_nothing_that_it_answered(
     tmp_path: Path, face: str, server: Postgres | None
 ) -> None:
     run = Run(tmp_path, face, SEED, server)
-    for number in range(max(POINTS // 2, 1)):
+    for number in range(max(POINTS // len(MARKS), 1)):
         run.point(FAULTS[number % len(FAULTS)])
     run.last_check()
     assert run.tally.answered >= run.tally.points
@@ -119,6 +123,42 @@ def test_what_a_guard_has_forgotten_is_found_out(on_sqlite: Run, lost: str) -> N
     tickets = partial(load.guard.check_tickets, on_sqlite.state_dir)
     with pytest.raises(Lost, match=word):
         (tickets if lost == "ticket" else load.check_live)()
+
+
+@pytest.mark.parametrize(
+    ("statement", "word"),
+    [
+        ("DELETE FROM tenant_keys", "is gone"),
+        ("UPDATE tenant_keys SET shredded = 1", "expected False, got True"),
+        ("UPDATE tenant_keys SET wrapped = x'00' WHERE pool IS NOT NULL", "does not open"),
+    ],
+)
+def test_what_is_gone_of_a_tenant_s_key_is_found_out(on_sqlite: Run, statement: str, word: str) -> None:
+    load = on_sqlite.load
+    assert isinstance(load, OwnerLoad)
+    on_sqlite._start({})
+    for chance in (1, 3):
+        load.tenants.once([], chance)
+    on_sqlite.process.kill()
+    with closing(sqlite3.connect(on_sqlite.state_dir / "owner.sqlite")) as database, database:
+        assert database.execute(statement).rowcount
+    on_sqlite._start({})
+    with pytest.raises((Lost, AdminFailed), match=word):
+        load.check_live()
+
+
+def test_an_external_key_that_opens_nothing_any_more_is_found_out(tmp_path: Path) -> None:
+    run = Run(tmp_path, "xks", SEED, None)
+    assert isinstance(run.load, XksLoad)
+    while not run.load.sealed:
+        run.point("kill")
+    with closing(open_keystore(run.state_dir)) as store:
+        for key in {key for key, _, _ in run.load.sealed}:
+            store.destroy(handle_of(key, 1))
+    with pytest.raises(Lost, match="does not open"):
+        run.last_check()
+    run.process.kill()
+    run.nursery.close()
 
 
 def test_a_release_after_a_kill_is_found_out(on_sqlite: Run) -> None:

@@ -46,6 +46,13 @@ def test_an_owner_s_denial_reads_as_denied_with_its_rule(journal: Journal) -> No
     assert (ocsf(deny)["status"], ocsf(deny)["severity"]) == ("Failure", "Medium")
 
 
+def test_a_shredding_reads_as_a_deletion_and_a_tenant_s_key_as_made(journal: Journal) -> None:
+    journal.entries.clear()
+    for kind in ("tenant-key", "tenant", "tenant-shred", "tenant-shredded"):
+        journal.add(kind, tenant="acme")
+    assert [ocsf(event)["activity_id"] for event in events(journal)] == [1, 1, 4, 4]
+
+
 def test_every_ocsf_record_has_what_its_class_requires(journal: Journal) -> None:
     for event in events(journal):
         record = ocsf(event)

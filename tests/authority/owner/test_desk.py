@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from anchorhold.attestation import canonical
 from anchorhold.attestation.anchors import AWS_NITRO_G1
 from anchorhold.attestation.binding import Ask
-from anchorhold.attestation.channel.tenant import CredentialRefused, verify_credential
+from anchorhold.attestation.channel.tenant import CredentialRefused, Quota, verify_credential
 from anchorhold.attestation.errors import EvidenceError, Mismatch, SignatureInvalid
 from anchorhold.attestation.purpose import Purpose
 from anchorhold.attestation.types import Milliseconds
@@ -129,7 +129,18 @@ def test_a_tenant_credential_verifies_and_covers_what_it_says(authority: Authori
             credential.check_use(model=model, purpose=purpose, now=Milliseconds(at))
     with pytest.raises(SignatureInvalid):
         verify_credential(raw, Ed25519PublicKey.from_public_bytes(bytes.fromhex(authority.public.lease_key)))
-    for change in ({"key": b"\x01"}, {"not_after": now - 1}, {"purposes": [1]}, {"adapters": [b"\x01"]}):
+    limited = authority.order("tenants", **order, quota={"requests": 600, "seconds": 60})["credential"]
+    assert isinstance(limited, bytes)
+    assert (credential.quota, verify_credential(limited, issuer).quota) == (None, Quota(600, 60))
+    assert authority.journal()[-1].body["quota"] == {"requests": 600, "seconds": 60}
+    for change in (
+        {"key": b"\x01"},
+        {"not_after": now - 1},
+        {"purposes": [1]},
+        {"adapters": [b"\x01"]},
+        {"quota": {"requests": 0, "seconds": 60}},
+        {"quota": None},
+    ):
         with pytest.raises(AdminFailed):
             authority.order("tenants", **(order | change))
 

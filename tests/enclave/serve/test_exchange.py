@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from anchorhold.attestation.channel.client import TenantKey
 from anchorhold.attestation.channel.errors import Truncated
-from anchorhold.attestation.channel.tenant import TenantCredential, issue_credential
+from anchorhold.attestation.channel.tenant import Quota, TenantCredential, issue_credential
 from anchorhold.attestation.types import Milliseconds, ModelDigest
 from anchorhold.client.errors import ClientError, LeaseEnded, Refused
 from anchorhold.client.sdk import Answer, AsyncClient, Settings
@@ -217,11 +217,16 @@ def test_every_byte_of_an_answer_is_in_the_ledger(enclave: LoopbackEnclave) -> N
 
 
 def tenant(
-    *, issuer: Ed25519PrivateKey = ISSUER, name: str = "acme", model: ModelDigest = MODEL, hours: int = 1
+    *,
+    issuer: Ed25519PrivateKey = ISSUER,
+    name: str = "acme",
+    model: ModelDigest = MODEL,
+    hours: int = 1,
+    quota: Quota | None = None,
 ) -> TenantKey:
     key = Ed25519PrivateKey.generate()
     end = Milliseconds(ManualClock().ms() + hours * 3_600_000)
-    credential = TenantCredential(name, key.public_key().public_bytes_raw(), model, (PURPOSE,), (), end)
+    credential = TenantCredential(name, key.public_key().public_bytes_raw(), model, (PURPOSE,), (), end, quota)
     return TenantKey(issue_credential(credential, issuer), key)
 
 
@@ -268,6 +273,30 @@ def test_credentials_that_do_not_hold_are_refused(tenanted: LoopbackEnclave) -> 
     ):
         assert refusal(tenanted, tenant=bad).code == "tenant"
     assert not tenanted.engine.seen
+
+
+def test_a_tenant_has_the_requests_that_its_credential_gives_and_no_more(tenanted: LoopbackEnclave) -> None:
+    acme, other = tenant(quota=Quota(2, 60)), tenant(name="other", quota=Quota(2, 60))
+    # Nobody else uses up what is acme's: not a forger, not a purpose that is refused, not who has no credential.
+    for _ in range(3):
+        assert refusal(tenanted, tenant=TenantKey(acme.credential, Ed25519PrivateKey.generate())).code == "tenant"
+        assert refusal(tenanted, Settings(reason="evaluation"), acme).code == "tenant"
+        ask(tenanted)
+    ask(tenanted, tenant=acme)
+    ask(tenanted, tenant=acme)
+    refused = refusal(tenanted, tenant=acme)
+    assert refused.code == "quota"
+    assert refused.receipt is not None
+    ask(tenanted, tenant=other)
+    tenanted.clock.advance(30)
+    ask(tenanted, tenant=acme)
+    assert refusal(tenanted, tenant=acme).code == "quota"
+    again = tenant(quota=Quota(2, 60))  # issued anew: the count is the tenant's, not the credential's
+    assert refusal(tenanted, tenant=again).code == "quota"
+    tenanted.clock.advance(60)
+    ask(tenanted, tenant=again)
+    ask(tenanted, tenant=acme)
+    assert refusal(tenanted, tenant=acme).code == "quota"
 
 
 def test_a_credential_is_refused_where_no_issuer_is_named(enclave: LoopbackEnclave) -> None:

@@ -101,7 +101,15 @@ def _in_force(shares: Sequence[KeptShare], keys: Mapping[str, TenantKey]) -> tup
 
 
 def _tenant(key: TenantKey) -> canonical.Value:
-    return {"key_id": key.key_id, "tenant": key.tenant, "tag": key.tag, "keeping": key.keeping.value, "made": key.made}
+    return {
+        "key_id": key.key_id,
+        "tenant": key.tenant,
+        "tag": key.tag,
+        "keeping": key.keeping.value,
+        "made": key.made,
+        # This one too: whoever restores it restores a tenant whose shares its recipients hold.
+        "backups": key.backups + 1,
+    }
 
 
 def _share(owner: Owner, connection: Connection, kept: KeptShare) -> canonical.Value:

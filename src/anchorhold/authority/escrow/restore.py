@@ -5,7 +5,7 @@ released until the owner says again to whom, so a revocation is not undone by lo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -47,7 +47,14 @@ _SHARE: dict[str, type | tuple[type, ...]] = {
     "tenant_key": (str, type(None)),
     "share": bytes,
 }
-_TENANT: dict[str, type | tuple[type, ...]] = {"key_id": str, "tenant": str, "tag": str, "keeping": str, "made": int}
+_TENANT: dict[str, type | tuple[type, ...]] = {
+    "key_id": str,
+    "tenant": str,
+    "tag": str,
+    "keeping": str,
+    "made": int,
+    "backups": int,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,9 @@ def restore(
         len(cast("bytes", seed)) != SEED_BYTES for seed in seeds.values()
     ):
         raise BackupRefused("backup: its body is not in the form")
+    # Before anything is made: half a restore is a folder that nobody can use and that stands in the way of the next.
+    if not {one["tenant_key"] for one in shares} <= {None, *(one.key_id for one in tenants)}:
+        raise BackupRefused("backup: a share under a tenant's key that is not in it")
     revoked = tuple(ModelDigest(one) for one in cast("list[bytes]", body["revoked"]))
 
     def wrapped(store: Keystore) -> tuple[tuple[KeptShare, ...], tuple[TenantKey, ...]]:
@@ -131,19 +141,21 @@ def _tenant(value: canonical.Value) -> TenantKey:
         raise BackupRefused(f"backup: a tenant's key kept {fields['keeping']!r:.40}")
     key_id, tenant, tag = (cast("str", fields[name]) for name in ("key_id", "tenant", "tag"))
     pool = "" if fields["keeping"] == Keeping.SHARED.value else None
-    return TenantKey(key_id, tenant, tag, pool, None, Milliseconds(cast("int", fields["made"])))
+    made, backups = Milliseconds(cast("int", fields["made"])), cast("int", fields["backups"])
+    return TenantKey(key_id, tenant, tag, pool, None, made, backups=backups)
 
 
 def _tenant_keys(store: Keystore, identity: Identity, tenants: Sequence[TenantKey]) -> dict[str, TenantKey]:
-    """New keys under the old ids, all that are shared under one new pool key."""
+    """New keys under the old ids, all that are shared under one new pool key. Backups of before count on."""
     pool: str | None = None
     if any(one.pool is not None for one in tenants):
-        pool = new_handle("pool", identity)
+        pool = new_handle(Keeping.SHARED, identity)
         store.create(pool)
-    return {
-        one.key_id: make_key(store, one.key_id, one.tenant, one.tag, None if one.pool is None else pool, one.made)
-        for one in tenants
-    }
+    made: dict[str, TenantKey] = {}
+    for one in tenants:
+        key = make_key(store, one.key_id, one.tenant, one.tag, None if one.pool is None else pool, one.made)
+        made[one.key_id] = replace(key, backups=one.backups)
+    return made
 
 
 def _wrapped(
@@ -153,10 +165,8 @@ def _wrapped(
     share, tenant_key = cast("bytes", fields["share"]), cast("str | None", fields["tenant_key"])
     if tenant_key is None:
         blob = wrap_share(store, key_id, share, model, purpose_class)
-    elif tenant_key in keys:
-        blob = seal_share(store, keys[tenant_key], share, model, purpose_class)
     else:
-        raise BackupRefused("backup: a share under a tenant's key that is not in it")
+        blob = seal_share(store, keys[tenant_key], share, model, purpose_class)
     return KeptShare(Sha384(cast("bytes", fields["blob"])), model, purpose_class, blob, tenant_key)
 
 

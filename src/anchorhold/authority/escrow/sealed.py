@@ -26,7 +26,7 @@ from anchorhold.attestation.types import Milliseconds
 VERSION = 1
 MAX_RECIPIENTS = 16
 MAX_SETS = 256  # 5 of 10 are 252; each takes about k times 1.2 kB
-MAX_FILE = 8 << 20  # bytes; 256 sets of 5 take 1.5 MB and 16,384 shares 4 MB
+MAX_FILE = 16 << 20  # bytes; 256 sets of 5 take 1.5 MB, 16,384 shares 5 MB and as many tenants' keys 6 MB at most
 KEY_BYTES = 32
 _NONCE = bytes(12)
 _HEADER: dict[str, type | tuple[type, ...]] = {

@@ -22,7 +22,7 @@ _ALERT_TYPES = frozenset(  # somebody should look at each, whatever it says
 )
 _READS = ("Decrypt", "Describe", "Get", "List", "Verify", "Lease")
 _CREATES = ("Create", "Generate", "Import", "Register", "Share", "Tenant", "Issue")
-_DELETES = ("Delete", "Schedule", "Revoke", "Retire", "Disable", "Kill")
+_DELETES = ("Delete", "Schedule", "Revoke", "Retire", "Disable", "Kill", "Shred", "TenantShred")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ def _camel(name: str) -> str:
 
 def _activity(name: str) -> int:
     """OCSF's activity: 1 create, 2 read, 3 update, 4 delete."""
-    for activity, heads in ((1, _CREATES), (2, _READS), (4, _DELETES)):
+    for activity, heads in ((4, _DELETES), (1, _CREATES), (2, _READS)):
         if name.startswith(heads):
             return activity
     return 3

@@ -7,6 +7,8 @@ import os
 import stat
 from pathlib import Path
 
+from anchorhold.authority.synced import sync_folder
+
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
 
 
@@ -16,7 +18,7 @@ def open_lines(path: Path) -> int:
     try:
         found = os.fstat(descriptor)
         if stat.S_ISREG(found.st_mode) and not found.st_size:
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         if found.st_size and os.pread(descriptor, 1, found.st_size - 1) != b"\n":
             append(descriptor, b"\n")
     except BaseException:
@@ -31,11 +33,3 @@ def append(descriptor: int, line: bytes) -> None:
     while written < len(line):
         # A disk that fills up takes a part and says so only to the next write.
         written += os.write(descriptor, line[written:])
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.synced import sync_folder
 
 KILL_FILE, LATCH_FILE = "guard.kill", "guard.latch"
 MAX_REASON = 200  # characters
@@ -54,11 +55,11 @@ class KillFile:
             file.write(f"{words}\n{'' if since is None else f'since {since}'}\n".encode())
             file.flush()
             os.fsync(file.fileno())
-        _sync_folder(self._path.parent)
+        sync_folder(self._path.parent)
 
     def clear(self) -> None:
         self._path.unlink(missing_ok=True)
-        _sync_folder(self._path.parent)
+        sync_folder(self._path.parent)
 
 
 class Latch:
@@ -120,11 +121,3 @@ class Latch:
 def first_line(text: str) -> str:
     line = text.strip().splitlines()[0] if text.strip() else ""
     return "".join(char if char.isprintable() else "?" for char in line)[:MAX_REASON]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from anchorhold.authority.keystore.store import KeystoreError
+from anchorhold.authority.synced import sync_folder
 
 _LOCK = "keystore.lock"
 
@@ -31,7 +32,7 @@ def replace(path: Path, content: bytes) -> None:
     try:
         _fill(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), content)
         fresh.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise KeystoreError(f"{path.name} cannot be written: {error.strerror}") from error
 
@@ -39,7 +40,7 @@ def replace(path: Path, content: bytes) -> None:
 def write_new(path: Path, content: bytes) -> None:
     """A private file that was not there. Raises FileExistsError."""
     _fill(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), content)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _fill(descriptor: int, content: bytes) -> None:
@@ -47,11 +48,3 @@ def _fill(descriptor: int, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -23,6 +23,7 @@ from anchorhold.authority.admin.routes import bearer, guard_routes
 from anchorhold.authority.escrow.backup import backup
 from anchorhold.authority.escrow.order import read_backup
 from anchorhold.authority.escrow.sealed import BackupRefused
+from anchorhold.authority.journal import listed
 from anchorhold.authority.keystore import KeystoreError
 from anchorhold.authority.keystore.secret_file import Ask
 from anchorhold.authority.owner import desk, ending, heartbeat, incidents, operators, reseal_orders, rotation, tenants
@@ -232,7 +233,7 @@ def _shred(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
     return {
         "key_id": done.key.key_id,
         "at": done.at,
-        "models": list(done.models),
+        **listed("models", done.models),
         "shares": done.shares,
         "tried": done.tried,
         "last_not_after": done.last_not_after,

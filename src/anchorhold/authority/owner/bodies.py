@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from anchorhold.attestation import canonical
-from anchorhold.attestation.channel.tenant import TenantCredential
+from anchorhold.attestation.channel.tenant import Quota, TenantCredential
 from anchorhold.attestation.errors import Malformed
 from anchorhold.attestation.policy import PCR_COUNT
 from anchorhold.attestation.sealed.descriptor import MAX_DESCRIPTOR, decode_descriptor, descriptor_digest
@@ -192,11 +192,13 @@ def read_shred(raw: bytes) -> tuple[str, str]:
 
 
 def read_tenant(raw: bytes) -> TenantCredential:
-    """{tenant, key, model, purposes, adapters, not_after}. Raises Malformed."""
-    fields = _map(
-        raw,
-        {"tenant": str, "key": bytes, "model": bytes, "purposes": list, "adapters": list, "not_after": int},
-    )
+    """{tenant, key, model, purposes, adapters, not_after}, and `quota` {requests, seconds}. Raises Malformed."""
+    value = canonical.decode(raw, "body", limit=MAX_BODY_BYTES)
+    limited = isinstance(value, dict) and "quota" in value
+    shape: dict[str, type | tuple[type, ...]] = {"tenant": str, "key": bytes, "model": bytes, "purposes": list}
+    shape |= {"adapters": list, "not_after": int}
+    fields = canonical.check_map(value, "body", shape | ({"quota": dict} if limited else {}))
+    quota = canonical.check_map(fields["quota"], "quota", {"requests": int, "seconds": int}) if limited else None
     # `issue_credential` checks every field again as it signs; here only the types are settled.
     return TenantCredential(
         tenant=cast("str", fields["tenant"]),
@@ -205,6 +207,7 @@ def read_tenant(raw: bytes) -> TenantCredential:
         purposes=tuple(cast("list[str]", fields["purposes"])),
         adapters=tuple(cast("list[bytes]", fields["adapters"])),
         not_after=Milliseconds(cast("int", fields["not_after"])),
+        quota=None if quota is None else Quota(cast("int", quota["requests"]), cast("int", quota["seconds"])),
     )
 
 

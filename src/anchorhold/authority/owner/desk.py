@@ -4,7 +4,7 @@ Each act is journaled in the transaction that does it. A revocation is on disk b
 """
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from anchorhold.attestation import canonical
 from anchorhold.attestation.channel.tenant import TenantCredential, issue_credential
@@ -18,7 +18,7 @@ from anchorhold.authority.owner.client import JOURNAL_PAGE
 from anchorhold.authority.owner.desk_refused import DeskRefused
 from anchorhold.authority.owner.heartbeat import shown
 from anchorhold.authority.owner.kept import check_tenants, keep_share, tenant_of
-from anchorhold.authority.owner.keys import SHARE_BYTES
+from anchorhold.authority.owner.keys import SHARE_BYTES, BlobRefused
 from anchorhold.authority.owner.reseal_table import ResealOrder
 from anchorhold.authority.owner.standing import Subject
 from anchorhold.authority.owner.state import RegisteredModel, Transaction
@@ -106,7 +106,10 @@ def share(owner: Owner, order: ShareOrder) -> tuple[bytes, bytes, str]:
         key = _tenant_key(owner, transaction, order)
         key_id = owner.wrapping.current(transaction.connection) if key is None else key.key_id
         # Kept for the backup: a manifest that is lost with its shares' blobs is a model that is lost.
-        kept = keep_share(owner, transaction.connection, made, order.model, order.purpose_class, key)
+        try:
+            kept = keep_share(owner, transaction.connection, made, order.model, order.purpose_class, key)
+        except BlobRefused as error:
+            raise DeskRefused("tenant", str(error)) from error
         body: dict[str, canonical.Value] = {
             "model": order.model,
             "model_id": order.model_id,
@@ -126,7 +129,7 @@ def _tenant_key(owner: Owner, transaction: Transaction, order: ShareOrder) -> Te
     has = tenant_of(owner, connection, order.model)
     if has is not None and has.tenant != order.tenant:
         raise DeskRefused(
-            "tenant", f"the model's shares are {has.tenant!r}'s: expected that tenant, got {order.tenant!r}"
+            "tenant", f"the model's shares are {has.tenant!r}'s: expected that tenant, got {order.tenant!r:.80}"
         )
     if order.tenant is None:
         return None
@@ -180,6 +183,7 @@ def issue(owner: Owner, credential: TenantCredential) -> bytes:
     try:
         credential.public_key.public_bytes_raw()
         raw = issue_credential(credential, owner.keys.credential)
+        quota = None if credential.quota is None else asdict(credential.quota)
     except (EvidenceError, ValueError) as error:
         raise DeskRefused("credential", str(error)) from error
     with owner.state.transaction() as transaction:
@@ -192,6 +196,7 @@ def issue(owner: Owner, credential: TenantCredential) -> bytes:
             "purposes": list(credential.purposes),
             "adapters": list(credential.adapters),
             "not_after_ms": credential.not_after,
+            "quota": quota,
         }
         owner.journal.append(transaction.connection, now, "tenant", body)
     return raw
@@ -207,10 +212,8 @@ def status(owner: Owner) -> dict[str, canonical.Value]:
         reseals = [_shown_reseal(owner, order, at) for order, at in transaction.reseals.all(now)]
         entries = owner.journal.count(transaction.connection)
         wrapping = owner.wrapping.all(transaction.connection)
-        tenants = [
-            shown_key(key, len(owner.shares.under(transaction.connection, key.key_id)))
-            for key in owner.tenant_keys.all(transaction.connection)
-        ]
+        counts = owner.shares.counts(transaction.connection)
+        tenants = [shown_key(key, counts.get(key.key_id, 0)) for key in owner.tenant_keys.all(transaction.connection)]
     identity = owner.identity
     return {
         "name": identity.name,

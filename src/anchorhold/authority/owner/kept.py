@@ -14,12 +14,21 @@ from anchorhold.authority.owner.keys import BlobRefused, open_share, wrap_share
 from anchorhold.authority.owner.shares import KeptShare, blob_digest
 from anchorhold.authority.owner.state import RegisteredModel
 from anchorhold.authority.owner.tenant_table import TenantKey
+from anchorhold.authority.place import StateRefused
 
 
 def tenant_of(owner: Owner, connection: Connection, model: ModelDigest) -> TenantKey | None:
-    """The key that the shares of this model are under, shredded or not; None where they are under the owner's."""
+    """The key that the shares of this model are under, shredded or not; None where they are under the owner's.
+
+    Raises StateRefused where its row is gone: a model whose tenant nobody knows is not everybody's.
+    """
     key_id = owner.shares.tenant_key(connection, model)
-    return None if key_id is None else owner.tenant_keys.of(connection, key_id)
+    if key_id is None:
+        return None
+    key = owner.tenant_keys.of(connection, key_id)
+    if key is None:
+        raise StateRefused(f"shares are under {key_id}, which is no tenant's key here")
+    return key
 
 
 def keep_share(
@@ -52,10 +61,13 @@ def open_kept(owner: Owner, connection: Connection, kept: KeptShare) -> bytes:
 def open_blob(owner: Owner, connection: Connection, blob: bytes, model: ModelDigest, purpose_class: str) -> bytes:
     """The share that a sealed model's blob stands for. Raises BlobRefused.
 
-    A blob that is not kept here was made before shares were kept: it opens under the owner's keys or not at all.
+    A blob that is not kept here was made before shares were kept: it opens under the owner's keys or not at all, and
+    is none of a tenant's model.
     """
     kept = owner.shares.of(connection, blob_digest(blob))
     if kept is None:
+        if tenant_of(owner, connection, model) is not None:
+            raise BlobRefused("the blob is none of this tenant's")
         kept = KeptShare(blob_digest(blob), model, purpose_class, blob, None)
     elif (kept.model, kept.purpose_class) != (model, purpose_class):
         raise BlobRefused("the blob is of another model or purpose class")

@@ -27,7 +27,7 @@ def draw(
 ) -> Drawn:
     """One share nobody had before, under the current key or its tenant's, for every class the model has. Journaled.
 
-    Raises EvidenceError or ValueError for a key that is no hybrid key.
+    Raises EvidenceError or ValueError for a key that is no hybrid key, BlobRefused where the tenant's key is gone.
     """
     share = secrets.token_bytes(SHARE_BYTES)
     sealed = seal(share, release_key, info=info)

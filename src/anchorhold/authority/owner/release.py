@@ -330,6 +330,8 @@ def _drawn_share(
     try:
         info = length_prefixed(labels.RELEASE_SEAL, digest)
         return draw(owner, transaction, statement, model, statement.release_key, info)
+    except BlobRefused as error:
+        raise ReleaseRefused("tenant", str(error), verified=True) from error
     except (EvidenceError, ValueError) as error:
         raise ReleaseRefused("statement", "the release key is no hybrid key", verified=True) from error
 

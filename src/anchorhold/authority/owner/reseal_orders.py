@@ -14,6 +14,7 @@ from anchorhold.attestation.types import ModelDigest
 from anchorhold.authority.owner.authority import Owner
 from anchorhold.authority.owner.desk import checked_desk_reason, checked_measured
 from anchorhold.authority.owner.desk_refused import DeskRefused
+from anchorhold.authority.owner.kept import tenant_of
 from anchorhold.authority.owner.reseal_table import ResealOrder
 from anchorhold.authority.owner.state import RegisteredModel
 
@@ -31,6 +32,9 @@ def order(owner: Owner, given: ResealOrder) -> None:
         now = owner.clock()
         if transaction.model(given.model) is None:
             raise DeskRefused("model", "the model is not registered")
+        if (key := tenant_of(owner, transaction.connection, given.model)) is not None:
+            # A model sealed anew is under other keys than before (lifecycle.md 3.5), and a tenant has one.
+            raise DeskRefused("tenant", f"the model is {key.tenant!r}'s: a tenant's model is not sealed anew yet")
         if not now < given.expires <= now + MAX_LIFE_MS:
             raise DeskRefused("expires", f"expected after {now} and by {now + MAX_LIFE_MS}, got {given.expires}")
         transaction.reseals.put(given, now)

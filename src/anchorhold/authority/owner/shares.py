@@ -41,10 +41,10 @@ class Shares:
             TABLE,
             tables,
             sql.Column("blob", sql.LargeBinary(48), primary_key=True),
-            sql.Column("model", sql.LargeBinary, nullable=False),
+            sql.Column("model", sql.LargeBinary, nullable=False, index=True),
             sql.Column("purpose_class", sql.Text, nullable=False),
             sql.Column("wrapped", sql.LargeBinary, nullable=False),
-            sql.Column("tenant_key", sql.Text),
+            sql.Column("tenant_key", sql.Text, index=True),
         )
 
     def keep(self, connection: Connection, share: KeptShare) -> None:
@@ -73,6 +73,12 @@ class Shares:
         """Every share under this tenant's key."""
         wanted = sql.select(self._table).where(self._table.c.tenant_key == tenant_key).order_by(self._table.c.blob)
         return tuple(_kept(dict(row)) for row in connection.execute(wanted).mappings())
+
+    def counts(self, connection: Connection) -> dict[str, int]:
+        """How many shares are under each tenant's key."""
+        column = self._table.c.tenant_key
+        wanted = sql.select(column, sql.func.count()).where(column.is_not(None)).group_by(column)
+        return {row[0]: row[1] for row in connection.execute(wanted)}
 
     def tenant_key(self, connection: Connection, model: ModelDigest) -> str | None:
         """The tenant's key that this model's shares are under: all of them, or none."""

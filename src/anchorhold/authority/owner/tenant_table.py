@@ -81,9 +81,15 @@ class TenantKeys:
         row = connection.execute(sql.select(self._table).where(self._table.c.key_id == key_id)).mappings().first()
         return None if row is None else _key(dict(row))
 
+    def own(self, connection: Connection, tenant: str) -> tuple[TenantKey, ...]:
+        """Every key this tenant ever had, the oldest first."""
+        table = self._table
+        wanted = sql.select(table).where(table.c.tenant == tenant).order_by(table.c.made, table.c.key_id)
+        return tuple(_key(dict(row)) for row in connection.execute(wanted).mappings())
+
     def last(self, connection: Connection, tenant: str) -> TenantKey | None:
         """The key in force, or else the one shredded last."""
-        own = [one for one in self.all(connection) if one.tenant == tenant]
+        own = self.own(connection, tenant)
         return next((one for one in own if one.shredded is None), own[-1] if own else None)
 
     def active(self, connection: Connection, tenant: str) -> TenantKey | None:
@@ -92,7 +98,7 @@ class TenantKeys:
         return None if key is None or key.shredded is not None else key
 
     def sharing(self, connection: Connection) -> tuple[TenantKey, ...]:
-        """Keys in force under the pool key, of which there is one at a time."""
+        """Keys in force under pool keys: one pool key at a time, unless the keystore lost one."""
         return tuple(one for one in self.all(connection) if one.shredded is None and one.pool is not None)
 
     def add(self, connection: Connection, key: TenantKey) -> None:

@@ -23,12 +23,23 @@ KEY_BYTES = 32
 SALT_BYTES = 32
 HANDLE_BYTES = 16
 _NONCE = bytes(12)
+_KINDS = {Keeping.DEDICATED: "tenant", Keeping.SHARED: "pool"}
 
 
-def new_handle(kind: str, identity: Identity) -> str:
-    """A name for a new key in the keystore, which says so where it was made in simulation."""
+def new_handle(keeping: Keeping, identity: Identity) -> str:
+    """A name for a new key in the keystore, dedicated or a pool's; it says so where it was made in simulation."""
     mark = f"{SIMULATED}-" if identity.anchor_class == SIMULATED else ""
-    return f"{kind}-{mark}{secrets.token_hex(HANDLE_BYTES)}"
+    return f"{_KINDS[keeping]}-{mark}{secrets.token_hex(HANDLE_BYTES)}"
+
+
+def new_key_id(identity: Identity) -> str:
+    """Of a tenant's key, which is its handle where it is dedicated."""
+    return new_handle(Keeping.DEDICATED, identity)
+
+
+def may_end(key: TenantKey) -> bool:
+    """Whether the handle is of the kind that ends with such a key: the row is the database's word."""
+    return key.handle.startswith(f"{_KINDS[key.keeping]}-")
 
 
 def make_key(keystore: Keystore, key_id: str, tenant: str, tag: str, pool: str | None, now: Milliseconds) -> TenantKey:
@@ -51,7 +62,10 @@ def seal_share(keystore: Keystore, key: TenantKey, share: bytes, model: ModelDig
         raise Malformed(f"share: expected {SHARE_BYTES} bytes, got {len(share)}")
     aad = _context(key, model, purpose_class)
     if key.keeping is Keeping.DEDICATED:
-        return keystore.seal(key.key_id, share, aad)
+        try:
+            return keystore.seal(key.key_id, share, aad)
+        except KeyError as error:
+            raise BlobRefused(f"the key {key.key_id} of this tenant is gone") from error
     salt = secrets.token_bytes(SALT_BYTES)
     # Nonce is constant: the key is derived from a fresh 32-byte salt and seals this one message.
     return salt + AESGCM(_message_key(_opened(keystore, key), salt)).encrypt(_NONCE, share, aad)

@@ -6,6 +6,7 @@ journal has both, or an order whose proof is missing.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
@@ -24,6 +25,7 @@ from anchorhold.authority.owner.keys import BlobRefused
 from anchorhold.authority.owner.shares import KeptShare
 from anchorhold.authority.owner.state import Transaction
 from anchorhold.authority.owner.tenant_table import Keeping, TenantKey
+from anchorhold.authority.place import StateRefused
 
 MAX_SHARING = 4_096  # tenants under one pool key: each is wrapped anew where one of them is shredded
 MAX_KEYS = 16_384  # of all tenants, shredded ones too
@@ -70,12 +72,15 @@ def make_key(owner: Owner, order: KeyOrder) -> TenantKey:
         keys = owner.tenant_keys.all(connection)
         if any(one.tenant == order.tenant and one.shredded is None for one in keys):
             raise DeskRefused("tenant", f"{order.tenant!r} has a key already")
+        if any(one.tenant == order.tenant and owner.keystore.has(one.handle) for one in keys):
+            # Under a new key the order could not be repeated for the old one, which would be kept for ever.
+            raise DeskRefused("tenant", f"the shredding of {order.tenant!r} was cut off: finish it by repeating it")
         if len(keys) >= MAX_KEYS:
             raise DeskRefused("tenant", f"expected at most {MAX_KEYS} keys of tenants")
         keeping = _keeping(owner, connection, order)
         # In the keystore before the row: a key without a row is never used, a row without a key refuses its shares.
         pool = _pool(owner, connection) if keeping is Keeping.SHARED else None
-        key_id = tenant_wrap.new_handle("tenant", owner.identity)
+        key_id = tenant_wrap.new_key_id(owner.identity)
         key = tenant_wrap.make_key(owner.keystore, key_id, order.tenant, order.tag, pool, now)
         owner.tenant_keys.add(connection, key)
         body: dict[str, canonical.Value] = {
@@ -91,7 +96,8 @@ def make_key(owner: Owner, order: KeyOrder) -> TenantKey:
 
 
 def shred(owner: Owner, tenant: str, reason: str) -> Shredded:
-    """Destroy a tenant's key: nothing that was under it opens here again. Raises DeskRefused.
+    """Destroy a tenant's key: nothing that was under it opens here again. Raises DeskRefused, and StateRefused for
+    a row that cannot be right.
 
     Repeating it destroys what a crash had left, and tries every blob once more.
     """
@@ -100,14 +106,18 @@ def shred(owner: Owner, tenant: str, reason: str) -> Shredded:
         key = owner.tenant_keys.last(transaction.connection, tenant)
         if key is None:
             raise DeskRefused("tenant", f"{tenant!r:.80} has no key")
+        if not tenant_wrap.may_end(key):
+            # Whoever wrote the row would have the authority's own keys destroyed by whoever gives the order.
+            raise StateRefused(f"the handle of {key.key_id} is no {key.keeping.value} tenant's")
         shares = owner.shares.under(transaction.connection, key.key_id)
-        if key.shredded is None:
-            _end(owner, transaction, key, shares, reason)
-            key = owner.tenant_keys.of(transaction.connection, key.key_id) or key
+        at = key.shredded
+        if at is None:
+            at = _end(owner, transaction, key, shares, reason)
     # After the commit: a key that is gone while its row still counts would look like damage.
     if owner.keystore.has(key.handle):
-        owner.keystore.destroy(key.handle)
-    return _proved(owner, key, shares)
+        with suppress(KeyError):  # the same order, given twice at once: the other one destroyed it
+            owner.keystore.destroy(key.handle)
+    return _proved(owner, key, at, shares)
 
 
 def _keeping(owner: Owner, connection: Connection, order: KeyOrder) -> Keeping:
@@ -125,17 +135,21 @@ def _pool(owner: Owner, connection: Connection) -> str:
     sharing = owner.tenant_keys.sharing(connection)
     if len(sharing) >= MAX_SHARING:
         raise DeskRefused("tenant", f"expected at most {MAX_SHARING} tenants under one key: give this one its own")
-    return next((one.pool for one in sharing if one.pool is not None), None) or _new_pool(owner)
+    pools = sorted({one.handle for one in sharing})
+    # One that is gone, as in a database put back from before a shredding, takes nobody new.
+    return next((pool for pool in pools if owner.keystore.has(pool)), None) or _new_pool(owner)
 
 
 def _new_pool(owner: Owner) -> str:
-    pool = tenant_wrap.new_handle("pool", owner.identity)
+    pool = tenant_wrap.new_handle(Keeping.SHARED, owner.identity)
     owner.keystore.create(pool)
     return pool
 
 
-def _end(owner: Owner, transaction: Transaction, key: TenantKey, shares: Sequence[KeptShare], reason: str) -> None:
-    """The order: no release for the tenant's models, its key forgotten, the others' under a new pool key."""
+def _end(
+    owner: Owner, transaction: Transaction, key: TenantKey, shares: Sequence[KeptShare], reason: str
+) -> Milliseconds:
+    """The order, and when: no release for the tenant's models, its key forgotten, the others' under a new pool key."""
     connection, now = transaction.connection, owner.clock()
     models = _models(shares)
     for model in models:
@@ -143,33 +157,48 @@ def _end(owner: Owner, transaction: Transaction, key: TenantKey, shares: Sequenc
         if known is not None and known.revoked_at is None:
             transaction.set_revoked(model, now)
     owner.tenant_keys.shred(connection, key.key_id, now)
-    stay = owner.tenant_keys.sharing(connection) if key.keeping is Keeping.SHARED else ()
-    pool = _new_pool(owner) if stay else None
-    for one in stay:
-        assert pool is not None
-        try:
-            owner.tenant_keys.rewrap(connection, one.key_id, pool, tenant_wrap.rewrapped(owner.keystore, one, pool))
-        except BlobRefused as error:
-            # Going on would take this tenant's models with the other's.
-            raise DeskRefused("tenant", f"the key of {one.tenant!r} does not open: nothing was shredded") from error
+    found = owner.keystore.has(key.handle)
+    if unknown := owner.shares.counts(connection).keys() - {one.key_id for one in owner.tenant_keys.all(connection)}:
+        # Its tenant would not be moved, and be lost with the pool, where a copy of the database still has its key.
+        raise StateRefused(f"shares are under {len(unknown)} keys that are no tenant's here")
+    # With a pool key that is gone already the others are lost, and nothing of theirs ends with this order.
+    others = [one for one in owner.tenant_keys.sharing(connection) if found and one.pool == key.pool]
+    pool = _moved(owner, connection, others) if others else None
     body: dict[str, canonical.Value] = {
         "tenant": key.tenant,
         "key_id": key.key_id,
         "keeping": key.keeping.value,
         "handle": key.handle,
+        "found": found,
         "pool": pool,
-        "moved": len(stay),
+        "moved": len(others),
         **listed("models", models),
         "shares": len(shares),
         "blobs": _blobs(shares),
         "reason": reason,
     }
     owner.journal.append(connection, now, "tenant-shred", body)
+    return now
 
 
-def _proved(owner: Owner, key: TenantKey, shares: Sequence[KeptShare]) -> Shredded:
-    """Try it: the handle is gone, and no blob opens. Journaled. Raises RuntimeError where either is not so."""
-    assert key.shredded is not None
+def _moved(owner: Owner, connection: Connection, others: Sequence[TenantKey]) -> str:
+    """A new pool key, these tenants' keys under it. Raises DeskRefused, and then it is gone again."""
+    pool = _new_pool(owner)
+    for one in others:
+        try:
+            owner.tenant_keys.rewrap(connection, one.key_id, pool, tenant_wrap.rewrapped(owner.keystore, one, pool))
+        except BlobRefused as error:
+            # Nothing is committed, so nothing is under it. Going on would take this tenant's models with the other's.
+            owner.keystore.destroy(pool)
+            raise DeskRefused("tenant", f"the key of {one.tenant!r} does not open: nothing was shredded") from error
+    return pool
+
+
+def _proved(owner: Owner, key: TenantKey, at: Milliseconds, shares: Sequence[KeptShare]) -> Shredded:
+    """Try it: the handle is gone, and no blob opens. Journaled. Raises RuntimeError where either is not so.
+
+    `key` as it was before the order, its wrapped form too, as a copy of the database has it.
+    """
     if owner.keystore.has(key.handle) or any(_opens(owner, key, one) for one in shares):
         raise RuntimeError("a shredded key still opens")  # a fault of ours, journaled as one
     models = _models(shares)
@@ -186,7 +215,7 @@ def _proved(owner: Owner, key: TenantKey, shares: Sequence[KeptShare]) -> Shredd
         }
         owner.journal.append(transaction.connection, owner.clock(), "tenant-shredded", body)
     last = max((one.last_not_after for one in known if one is not None), default=0)
-    return Shredded(key, key.shredded, models, len(shares), len(shares), Milliseconds(last), key.backups)
+    return Shredded(key, at, models, len(shares), len(shares), Milliseconds(last), key.backups)
 
 
 def _opens(owner: Owner, key: TenantKey, kept: KeptShare) -> bool:

@@ -20,6 +20,7 @@ BUSY = "rate_limit_error"
 
 _REFUSALS = {
     Code.BUSY: (429, BUSY, True),
+    Code.QUOTA: (429, BUSY, True),
     Code.DRAINING: (503, AWAY, True),
     Code.LEASE_ENDED: (503, AWAY, False),
     Code.DEADLINE: (504, SERVER, False),

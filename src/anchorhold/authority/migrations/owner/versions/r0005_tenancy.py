@@ -22,3 +22,6 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_tenant_keys_tenant"), "tenant_keys", ["tenant"], unique=False)
     op.add_column("shares", sql.Column("tenant_key", sql.Text(), nullable=True))
+    # Every release asks whose the model is.
+    op.create_index(op.f("ix_shares_model"), "shares", ["model"], unique=False)
+    op.create_index(op.f("ix_shares_tenant_key"), "shares", ["tenant_key"], unique=False)
