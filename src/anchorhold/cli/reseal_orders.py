@@ -60,6 +60,7 @@ def _add_order(commands: "Subparsers") -> None:
             f"""Let an enclave have a model's share to seal the model anew, for the purpose `reseal` and no other. It is
             named by its measurements: the image's 0, 1 and 2, and in 16 the digest of a configuration whose class is
             `reseal`. Revocations of the image, the boot or that purpose still stop it, and so does the version floor.
+            For a tenant's model there is no order yet.
 
             There is one order for a model: another one takes its place. It ends by itself, {_MOST} from now at the
             latest; end it as soon as the new manifest is there. Where the guard's policy names approvers the first try
