@@ -14,6 +14,7 @@ from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.transcript.kept import KeptReceipt
 from anchorhold.cli.main import CANNOT_RUN, REFUSED, CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.tier import padding_of
 from anchorhold.cli.trust import chosen_trust
 from anchorhold.cli.values import listen, whole
@@ -28,7 +29,7 @@ from anchorhold.client.trust import Trust
 MAX_QUESTION = 1 << 20  # bytes read from stdin
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Adds `ask`."""
     parser = subparsers.add_parser(
         "ask",

@@ -12,13 +12,14 @@ from anchorhold.audit.folder import CannotRead
 from anchorhold.audit.verify import Audit, audit
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.values import whole
 
 JSON_VERSION = 1
 MAX_HEARTBEAT_AGE_S = 90 * 86_400  # as for a release list
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Add `audit` with its commands."""
     codes = "0 verified, 1 contradicted, 2 cannot run, 3 verified with limits, 4 simulation only"
     example = "anchorhold audit verify DIR --trust trust.json --receipt answer.receipt\nanchorhold audit explain L-TIME"

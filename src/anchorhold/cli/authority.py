@@ -25,6 +25,7 @@ from anchorhold.cli.reseal_orders import add_reseal, order_lines
 from anchorhold.cli.revoke import GRACE_S, run_reinstate, run_revoke
 from anchorhold.cli.rotation import add_rotation
 from anchorhold.cli.subject import add_subjects
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.target import Target, add_target_options, failed
 from anchorhold.cli.tenancy import add_tenancy
 from anchorhold.cli.times import moment_text, now_ms
@@ -38,10 +39,9 @@ MAX_GRACE_S = 3_600.0
 MAX_WORKERS = 64
 _CODES = "0 done, 1 the authority refused, 2 cannot run"
 _MODEL = "D in hex; with --stack its model id, or nothing, will do"
-Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
 
-def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Adds the group `authority`."""
     what = """A key authority is the sovereign half of a deployment. Its owner face releases key shares and signs
     leases; its KMS face speaks AWS KMS's protocol. Either alone stops a running model within one lease.
@@ -75,7 +75,7 @@ def add_parser(subparsers: "Subparsers[argparse.ArgumentParser]") -> None:
     add_incident(commands)
 
 
-def _add_serve(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+def _add_serve(commands: Subparsers) -> None:
     serve = commands.add_parser(
         "serve",
         help="serve the face whose state is in DIR, until a signal comes",
@@ -98,7 +98,7 @@ def _add_serve(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     serve.set_defaults(run=_serve)
 
 
-def _add_revoke(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+def _add_revoke(commands: Subparsers) -> None:
     revoke = commands.add_parser(
         "revoke",
         help="refuse keys and leases from now on: of a model, image, boot, tenant or purpose",
@@ -143,7 +143,7 @@ def _add_revoke(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         parser.set_defaults(run=run)
 
 
-def _add_desk(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+def _add_desk(commands: Subparsers) -> None:
     status = commands.add_parser(
         "status",
         help="owner face: identity, models, revocations, orders that stand",

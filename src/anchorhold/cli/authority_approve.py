@@ -18,21 +18,21 @@ from anchorhold.cli.face import CODES, add_face_options, call, plain, show, sign
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.new_file import new_file
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.times import moment_text, now_ms
 from anchorhold.cli.values import whole
 
-Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 MAX_TICKET_MINUTES = 31 * 1_440
 
 
-def add_parser(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+def add_parser(commands: Subparsers) -> None:
     """Adds the five commands to the group `authority`."""
     _add_approving(commands)
     _add_ticket(commands)
     _add_operator(commands)
 
 
-def _add_approving(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+def _add_approving(commands: Subparsers) -> None:
     approvals = commands.add_parser(
         "approvals",
         help="what waits for approvers",
@@ -71,7 +71,7 @@ def _add_approving(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     approver.set_defaults(run=_approver)
 
 
-def _add_ticket(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+def _add_ticket(commands: Subparsers) -> None:
     ticket = commands.add_parser(
         "ticket",
         help="sign and register a use ticket",
@@ -98,7 +98,7 @@ def _add_ticket(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     ticket.set_defaults(run=_ticket)
 
 
-def _add_operator(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+def _add_operator(commands: Subparsers) -> None:
     what = """People at an authority's desk have a name, a role and a token of their own. An operator runs the service
     and cannot administer keys; an administrator makes keys and policy and cannot run it; an auditor looks; an approver
     hands in approvals."""

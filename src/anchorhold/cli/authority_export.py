@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING
 from anchorhold.cli.journal_place import opened_place
 from anchorhold.cli.main import CANNOT_RUN, REFUSED, CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.times import now_ms
 
 if TYPE_CHECKING:
     from anchorhold.authority.export.place import Place
     from anchorhold.authority.export.run import Progress
 
-Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
-
-def add_export(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+def add_export(commands: Subparsers) -> None:
     """Adds `export`."""
     export = commands.add_parser(
         "export",

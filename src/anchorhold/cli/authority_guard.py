@@ -9,16 +9,16 @@ from anchorhold.authority.guard.switch import LATCH_FILE, KillFile
 from anchorhold.cli.face import CODES, add_face_options, call, plain, show
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.times import moment_text
 from anchorhold.cli.values import approver, whole
 
-Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 DAY_MINUTES = 1_440
 MAX_APPROVERS = 64
 MAX_APPROVAL_MINUTES = 31 * DAY_MINUTES
 
 
-def add_parser(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+def add_parser(commands: Subparsers) -> None:
     """Adds `guard`, `kill` and `rearm` to the group `authority`."""
     what = """The guard of a face decides every use of a key, by one policy: what that does not allow is denied. Each
     decision is journaled with the policy's digest and the rule that decided; `anchorhold explain RULE` says more."""
@@ -33,7 +33,7 @@ def add_parser(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     _add_kill(commands)
 
 
-def _add_policy(acts: "Subparsers[argparse.ArgumentParser]") -> None:
+def _add_policy(acts: Subparsers) -> None:
     shown = acts.add_parser(
         "show",
         help="the policy in force, its digest, and both switches",
@@ -62,7 +62,7 @@ def _add_policy(acts: "Subparsers[argparse.ArgumentParser]") -> None:
         parser.set_defaults(run=run)
 
 
-def _add_reports(acts: "Subparsers[argparse.ArgumentParser]") -> None:
+def _add_reports(acts: Subparsers) -> None:
     denials = acts.add_parser(
         "denials",
         help="the last denials, each with the rule that denied",
@@ -111,7 +111,7 @@ def _add_reports(acts: "Subparsers[argparse.ArgumentParser]") -> None:
         parser.set_defaults(run=run)
 
 
-def _add_kill(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+def _add_kill(commands: Subparsers) -> None:
     kill = commands.add_parser(
         "kill",
         help="stop serving at once, until a quorum re-arms",

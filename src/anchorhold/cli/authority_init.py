@@ -12,15 +12,15 @@ from anchorhold.cli.authority_state import first_line
 from anchorhold.cli.keystore import add_keystore_options, choice_of
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.times import now_ms
 from anchorhold.cli.xks_face import add_xks_init_options, init_xks
 
 FACES = ("owner", "kms", "xks")
 MAX_ROOT = 65_536  # bytes of a root's PEM
-Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
 
-def add_init(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+def add_init(commands: Subparsers) -> None:
     """Adds `init` to the group `authority`."""
     init = commands.add_parser(
         "init",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.target import STACK_FILE
 from anchorhold.cli.values import address, listen, listening
 
@@ -19,10 +20,9 @@ if TYPE_CHECKING:
     from anchorhold.authority.page.snapshot import Snapshot
 
 DEFAULT_LISTEN = "127.0.0.1:7480"
-Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
 
-def add_authority_page(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+def add_authority_page(commands: Subparsers) -> None:
     """Adds `page`."""
     shown = commands.add_parser(
         "page",

@@ -10,13 +10,13 @@ from anchorhold.attestation.errors import EvidenceError
 from anchorhold.cli.keystore import ask
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.times import now_ms
 
 _CODES = "0 done, 1 refused, 2 cannot run"
-Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
 
-def add_state_commands(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+def add_state_commands(commands: Subparsers) -> None:
     """Adds the commands of a state folder."""
     migrate = commands.add_parser(
         "migrate",
@@ -58,7 +58,7 @@ def add_state_commands(commands: "Subparsers[argparse.ArgumentParser]") -> None:
         parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _add_restore(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+def _add_restore(commands: Subparsers) -> None:
     restore = commands.add_parser(
         "restore-state",
         help="make the database again from a copy",

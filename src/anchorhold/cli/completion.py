@@ -4,6 +4,7 @@ import argparse
 
 from anchorhold.cli.main import build_parser
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 
 _BASH = """\
 _anchorhold() {{
@@ -25,7 +26,7 @@ complete -F _anchorhold anchorhold
 """
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "completion",
         help="print a shell completion script",

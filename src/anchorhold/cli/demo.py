@@ -14,6 +14,7 @@ from anchorhold.attestation.channel.body import MAX_NEW_TOKENS
 from anchorhold.cli import sim
 from anchorhold.cli.main import REFUSED, CommandError, main
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.values import whole
 
 QUESTION = "What is the capital of France?"
@@ -23,7 +24,7 @@ DEFAULT_STATE = Path(".cache/demo")
 MARK = "demo"  # in a state folder that demo has made
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Adds the command `demo`."""
     parser = subparsers.add_parser(
         "demo",

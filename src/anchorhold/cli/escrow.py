@@ -10,16 +10,16 @@ from anchorhold.cli.keystore import add_keystore_options, choice_of
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.new_file import new_file
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.target import Target, add_target_options, failed
 from anchorhold.cli.times import moment_text, now_ms
 from anchorhold.cli.values import whole
 
 MAX_THRESHOLD = 16
 KEY_HEX = 64
-Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
 
-def add_escrow(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+def add_escrow(commands: Subparsers) -> None:
     """Adds the three commands to the group `authority`."""
     recipient = commands.add_parser(
         "recipient",
@@ -60,7 +60,7 @@ def add_escrow(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     _add_restore(commands)
 
 
-def _add_restore(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+def _add_restore(commands: Subparsers) -> None:
     restore = commands.add_parser(
         "restore",
         help="make an owner authority anew from a backup and k recipients' keys",

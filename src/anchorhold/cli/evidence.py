@@ -20,13 +20,14 @@ from anchorhold.attestation.timing import OWN_WORD, TimeEvidence, TimeSource, mo
 from anchorhold.attestation.verdict import Verdict, worst
 from anchorhold.cli.main import CANNOT_RUN, REFUSED, CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 
 _SHOWN_BYTES = 32
 _CODES = """0 verified, 1 contradicted or refused, 2 unreadable, 3 limits (a time on the document's own word, or
 something not checked), 4 simulation only"""
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Add `evidence` with its two commands."""
     example = (
         "anchorhold evidence verify document.cbor --at now --policy policy.json\nanchorhold evidence show document.cbor"
@@ -40,7 +41,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _add_show(commands)
 
 
-def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_verify(commands: Subparsers) -> None:
     verify = commands.add_parser(
         "verify",
         help="judge a document, claim by claim",
@@ -106,7 +107,7 @@ def _add_dangers(verify: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_show(commands: Subparsers) -> None:
     show = commands.add_parser(
         "show",
         help="print what a document says; nothing is verified",

@@ -10,13 +10,14 @@ from anchorhold.attestation.codes import CODES, Explanation
 from anchorhold.authority.guard_codes import GUARD_CODES
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.client.codes import CLIENT_CODES
 from anchorhold.publish.kms_lint import RULES
 
 _NEAR = 3  # codes offered for one that is not there
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Add `explain`."""
     parser = subparsers.add_parser(
         "explain",

@@ -2,17 +2,14 @@
 
 import argparse
 import json
-from typing import TYPE_CHECKING
 
 from anchorhold.authority.owner.client import AdminFailed
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.target import Target, add_target_options, failed
 
-if TYPE_CHECKING:
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
 
-
-def add_floor(commands: "Subparsers") -> None:
+def add_floor(commands: Subparsers) -> None:
     """Adds `floor`."""
     floor = commands.add_parser(
         "floor",

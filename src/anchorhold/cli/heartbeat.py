@@ -3,7 +3,6 @@
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.release.heartbeat import Heartbeat, read_heartbeat
@@ -11,15 +10,14 @@ from anchorhold.attestation.release.signed import MAX_SIGNED_HEARTBEAT
 from anchorhold.authority.owner.client import AdminFailed
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.target import Target, add_target_options, failed
 from anchorhold.cli.times import moment_text, now_ms
 
-if TYPE_CHECKING:
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
 _CODES = "0 done, 1 refused, 2 cannot run"
 
 
-def add_heartbeat(commands: "Subparsers") -> None:
+def add_heartbeat(commands: Subparsers) -> None:
     """Adds the group `heartbeat`."""
     group = commands.add_parser(
         "heartbeat",

@@ -12,6 +12,7 @@ from anchorhold.cli import image_build, image_read
 from anchorhold.cli.image_text import print_registers
 from anchorhold.cli.main import CANNOT_RUN, REFUSED, CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.times import now_ms
 from anchorhold.publish.errors import PublishError
 from anchorhold.publish.image_sign import sign_image
@@ -19,7 +20,7 @@ from anchorhold.publish.image_sign import sign_image
 _CODES = "0 done, 1 refused (image diff: the images differ), 2 cannot run"
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Add `image` with its commands."""
     example = """
         anchorhold image build --out image.eif

@@ -15,6 +15,7 @@ from anchorhold.attestation.types import Platform
 from anchorhold.cli.image_text import print_registers
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.publish.errors import PublishError
 from anchorhold.publish.image import ImageRefused, build_image, read_trees
 from anchorhold.publish.image_parts import Parts, assemble, kernel_architecture
@@ -24,7 +25,7 @@ LOCK = Path("requirements/enclave.lock")
 _PARTS_ONLY = ("cmdline", "init", "nsm", "ramdisk", "rootfs", "command", "env", "arch", "name", "image_version")
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(commands: Subparsers) -> None:
     """Add `build`."""
     build = commands.add_parser(
         "build",

@@ -20,12 +20,13 @@ from anchorhold.cli.image_text import (
 )
 from anchorhold.cli.main import CANNOT_RUN, REFUSED, CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.times import now_ms
 
 _PIECE = 2**20  # bytes read at a time
 
 
-def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parsers(commands: Subparsers) -> None:
     """Add `measure`, `show` and `diff`."""
     measure = commands.add_parser(
         "measure",
@@ -47,7 +48,7 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     _add_diff(commands)
 
 
-def _add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_show(commands: Subparsers) -> None:
     show = commands.add_parser(
         "show",
         help="show what is in an image: sections, command line, metadata, signer, files",
@@ -67,7 +68,7 @@ def _add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     show.set_defaults(run=_show)
 
 
-def _add_diff(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_diff(commands: Subparsers) -> None:
     diff = commands.add_parser(
         "diff",
         help="show what differs between two images, file by file",

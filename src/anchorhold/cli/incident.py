@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from anchorhold.attestation import canonical
 from anchorhold.attestation.lease import MAX_TTL_MS, MIN_TTL_MS
@@ -25,12 +24,10 @@ from anchorhold.cli.incident_facts import KmsSource, gather, incident_of, last_l
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.revoke import order
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.target import Target, add_target_options, failed
 from anchorhold.cli.times import now_ms
 from anchorhold.cli.values import seconds
-
-if TYPE_CHECKING:
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
 
 TAG = "anchorhold-incident"
 POLL_S = 0.5
@@ -40,7 +37,7 @@ DELETION_DAYS = 7  # the shortest that AWS allows: until then an auditor may sti
 _CODES = "0 done, 1 silence is not proved or an authority refused, 2 cannot run"
 
 
-def add_incident(commands: "Subparsers") -> None:
+def add_incident(commands: Subparsers) -> None:
     """Adds `incident` with its commands."""
     group = commands.add_parser(
         "incident",
@@ -85,7 +82,7 @@ def add_incident(commands: "Subparsers") -> None:
 
 
 def _command(
-    steps: "Subparsers", name: str, what: str, run: Callable[[argparse.Namespace], int]
+    steps: Subparsers, name: str, what: str, run: Callable[[argparse.Namespace], int]
 ) -> argparse.ArgumentParser:
     given = {"open": "--reason lost", "contain": "INC-3f9a12"}.get(name, "INC-3f9a12 --out DIR")
     example = f"anchorhold authority incident {name} {given}"

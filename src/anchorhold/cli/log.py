@@ -9,13 +9,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.values import listen, listening
 
 _WHAT = """A log keeps the records that enclaves sign, as C2SP tlog-tiles with a signed checkpoint. It judges no record
 and is trusted for nothing but to keep what it has signed for: enclaves and auditors check it."""
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Adds the group `log`."""
     example = """
         anchorhold log init --state /var/lib/log --origin log.example.org/eu-1

@@ -16,6 +16,7 @@ from anchorhold.cli.main import CANNOT_RUN, REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.progress import ProgressBar
 from anchorhold.cli.reseals import add_reseals
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.values import model_digest
 from anchorhold.publish import minilm, smollm
 from anchorhold.publish.errors import ProviderUnavailable, PublishError
@@ -35,7 +36,7 @@ FETCHED: Mapping[str, tuple[str, Callable[[Path, Progress], None]]] = {
 DEFAULT_REGION = "us-east-1"
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Add `model` with its commands."""
     what = """The publisher's desk: a Hugging Face model folder becomes a sealed model, whose key is split between
     sources of shares and which a signature covers whole."""

@@ -9,6 +9,7 @@ from anchorhold.attestation.errors import EvidenceError
 from anchorhold.cli.accepted import Accepted, add_accepted, read_accepted, read_at_most
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.publish.errors import PublishError
 from anchorhold.publish.kms_lint import Expectations, Report, lint
 from anchorhold.publish.kms_policy import Partition, Principals, identity_policy, key_policy
@@ -19,7 +20,7 @@ _LINT_CODES = "0 no way round, 1 ways round were found, 2 unreadable"
 _G1_PARTITIONS = (Partition.AWS,)  # documents of other partitions were not found: their root is not known here
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Adds the group `policy`."""
     what = """Key policies of AWS KMS that release a key to one measured image under one configuration, and the ways
     round such a policy."""
@@ -33,7 +34,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _add_lint(commands)
 
 
-def _add_kms(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_kms(commands: Subparsers) -> None:
     make = commands.add_parser(
         "kms",
         help="write the key policy of a release, and an IAM policy",
@@ -71,7 +72,7 @@ def _add_kms(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     make.set_defaults(run=_kms)
 
 
-def _add_lint(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_lint(commands: Subparsers) -> None:
     check = commands.add_parser(
         "lint",
         help="find every way round a key policy's attestation conditions",

@@ -10,6 +10,7 @@ from pathlib import Path
 from anchorhold.attestation.channel.padding import Padding
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.tier import padding_of
 from anchorhold.cli.trust import chosen_trust
 from anchorhold.cli.values import address, listen, listening, whole
@@ -26,7 +27,7 @@ MIN_KEY = 16  # characters: a key that can be guessed keeps nobody out
 MAX_KEY = 512
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Adds `proxy`."""
     parser = subparsers.add_parser(
         "proxy",

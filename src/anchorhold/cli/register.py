@@ -3,7 +3,6 @@
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from anchorhold.attestation import canonical
 from anchorhold.attestation.configuration import LEASE_TTL_MS
@@ -14,15 +13,14 @@ from anchorhold.attestation.sealed.manifest import MAX_MANIFEST, UnverifiedManif
 from anchorhold.authority.owner.client import AdminFailed
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.target import Target, add_target_options, failed
 from anchorhold.cli.values import seconds
 
-if TYPE_CHECKING:
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
 _CODES = "0 done, 1 the authority refused, 2 cannot run"
 
 
-def add_register(commands: "Subparsers") -> None:
+def add_register(commands: Subparsers) -> None:
     """Adds `register`."""
     register = commands.add_parser(
         "register",

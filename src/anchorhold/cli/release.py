@@ -21,6 +21,7 @@ from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.release_read import reading
 from anchorhold.cli.spans import moment, span
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.times import moment_text, now_ms
 from anchorhold.cli.values import whole
 from anchorhold.publish.errors import PublishError
@@ -50,7 +51,7 @@ _PINNED = {True: (4, 7, 12), False: (0, 1, 2)}  # nitro-tpm or not; 8 names who 
 _PIECE = 1 << 20  # bytes of an image read at a time
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Add `release` with its commands."""
     what = """Release statements: the accepted measurements of a release, signed by several people, each with Ed25519
     and ML-DSA-65. They and the list of all of them travel in one file, the bundle, which is handed from signer to
@@ -75,7 +76,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     release_read.add_parsers(commands)
 
 
-def _add_keys(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_keys(commands: Subparsers) -> None:
     keygen = commands.add_parser(
         "keygen",
         help="make a signer's two keys",
@@ -107,7 +108,7 @@ def _add_keys(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     quorum.set_defaults(run=_quorum)
 
 
-def _add_make(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_make(commands: Subparsers) -> None:
     make = commands.add_parser(
         "make",
         help="add a release to a bundle, or begin one",
@@ -153,7 +154,7 @@ def _add_make(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     _runs(again, _renew)
 
 
-def _add_sign(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_sign(commands: Subparsers) -> None:
     sign = commands.add_parser(
         "sign",
         help="add one signer's signatures",
@@ -170,7 +171,7 @@ def _add_sign(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     _runs(sign, _sign)
 
 
-def _add_merge(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_merge(commands: Subparsers) -> None:
     together = commands.add_parser(
         "merge",
         help="bring together signatures made on copies",
@@ -186,7 +187,7 @@ def _add_merge(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _runs(together, _merge)
 
 
-def _add_revoke(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_revoke(commands: Subparsers) -> None:
     end = commands.add_parser(
         "revoke",
         help="sign that a release is no longer accepted",
@@ -207,7 +208,7 @@ def _add_revoke(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     _runs(end, _revoke)
 
 
-def _add_log(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_log(commands: Subparsers) -> None:
     log = commands.add_parser(
         "log",
         help="put the signed statements into a transparency log",

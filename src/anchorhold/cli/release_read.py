@@ -19,6 +19,7 @@ from anchorhold.attestation.verdict import Claim, Status, Verdict
 from anchorhold.cli.main import CANNOT_RUN, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.spans import moment, span
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.times import moment_text, now_ms
 from anchorhold.cli.values import whole
 from anchorhold.publish.release import read_bundle, read_bundle_bytes
@@ -30,7 +31,7 @@ _CODES = """0 verified, 1 refused, 2 unreadable, 3 limits (no log or no last ver
 Run = Callable[[argparse.Namespace], int]
 
 
-def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parsers(commands: Subparsers) -> None:
     """Add `show` and `verify`."""
     show = commands.add_parser(
         "show",

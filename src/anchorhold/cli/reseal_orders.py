@@ -4,7 +4,6 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from anchorhold.attestation import canonical
 from anchorhold.attestation.sealed.descriptor import descriptor_digest, encode_descriptor
@@ -14,11 +13,9 @@ from anchorhold.authority.owner.reseal_orders import MAX_LIFE_MS
 from anchorhold.cli.page import page
 from anchorhold.cli.register import read_manifest, read_measurements
 from anchorhold.cli.spans import moment, span
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.target import Target, add_target_options, failed
 from anchorhold.cli.times import moment_text
-
-if TYPE_CHECKING:
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
 
 _CODES = "0 done, 1 the authority refused, 2 cannot run"
 _GROUP_CODES = "0 done, 1 refused, 2 cannot run"
@@ -33,7 +30,7 @@ _ORDER_HINTS = {
 _END_HINTS = {"model": "anchorhold authority status names the models with an order that stands"}
 
 
-def add_reseal(commands: "Subparsers") -> None:
+def add_reseal(commands: Subparsers) -> None:
     """Adds the group `reseal`."""
     what = """Order that a model may be sealed anew, or end that order. While an order stands the enclave it names gets
     the model's share to make the model again under new keys, even where the model itself is revoked; that enclave
@@ -52,7 +49,7 @@ def add_reseal(commands: "Subparsers") -> None:
     _add_end(within)
 
 
-def _add_order(commands: "Subparsers") -> None:
+def _add_order(commands: Subparsers) -> None:
     order = commands.add_parser(
         "order",
         help="let the enclave of these measurements seal a model anew, until a time",
@@ -99,7 +96,7 @@ def _add_order(commands: "Subparsers") -> None:
     order.set_defaults(run=_order)
 
 
-def _add_end(commands: "Subparsers") -> None:
+def _add_end(commands: Subparsers) -> None:
     end = commands.add_parser(
         "end",
         help="no enclave may seal this model anew any more",

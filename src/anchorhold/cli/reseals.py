@@ -17,6 +17,7 @@ from anchorhold.cli.deaths import TranscriptUnreadable, unverified_entries
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.sim import DEFAULT_STATE
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.publish.resealed import check_resealed, sign_resealed
 from anchorhold.publish.signing import load_root, load_signer
 from anchorhold.publish.verify import verify_sealed
@@ -26,7 +27,7 @@ Runs = Callable[[argparse.ArgumentParser, Callable[[argparse.Namespace], dict[st
 _CODES = "0 done, 1 refused, 2 cannot run"
 
 
-def add_reseals(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", runs: Runs) -> None:
+def add_reseals(commands: Subparsers, runs: Runs) -> None:
     """Adds `reseal` and `sign`."""
     reseal_ = commands.add_parser(
         "reseal",

@@ -2,21 +2,18 @@
 
 import argparse
 import json
-from typing import TYPE_CHECKING
 
 from anchorhold.attestation import canonical
 from anchorhold.authority.owner.client import AdminFailed
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.target import Target, add_target_options, failed
-
-if TYPE_CHECKING:
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
 
 _CODES = "0 done, 1 the authority refused, 2 cannot run"
 
 
-def add_rotation(commands: "Subparsers") -> None:
+def add_rotation(commands: Subparsers) -> None:
     """Adds `rotate` and `retire`."""
     rotate = commands.add_parser(
         "rotate",

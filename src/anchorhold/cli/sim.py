@@ -16,6 +16,7 @@ from anchorhold.attestation.configuration import CACHE_TOKENS, DTYPES, EPOCH_MS,
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.progress import Steps
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.values import seconds, whole
 from anchorhold.sim.cell import ENCLAVES, phases
 
@@ -29,7 +30,7 @@ _WHAT = """Every process of a deployment on this machine, under a simulated root
 everything that is verified here is shown as `simulated`."""
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Adds the group `sim`."""
     codes = "0 done, 1 nothing runs (status), 2 cannot run"
     example = 'anchorhold sim up\nanchorhold ask "What is the capital of France?"\nanchorhold sim down'

@@ -2,23 +2,20 @@
 
 import argparse
 import json
-from typing import TYPE_CHECKING
 
 from anchorhold.attestation import canonical
 from anchorhold.authority.owner.client import AdminFailed
 from anchorhold.authority.owner.tenant_table import Keeping
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.target import Target, add_target_options, failed
 from anchorhold.cli.times import moment_text
-
-if TYPE_CHECKING:
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
 
 _CODES = "0 done, 1 the authority refused, 2 cannot run"
 _COLUMNS = (("tenant", 24), ("tag", 16), ("keeping", 10), ("shares", 7), ("shredded", 24), ("key_id", 0))
 
 
-def add_tenancy(commands: "Subparsers") -> None:
+def add_tenancy(commands: Subparsers) -> None:
     """Adds `tenant-key`, `tenant-keys` and `shred`."""
     make = commands.add_parser(
         "tenant-key",

@@ -14,6 +14,7 @@ from anchorhold.attestation.release.pin import ReleasePin
 from anchorhold.attestation.types import SHA384_BYTES
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.times import moment_text
 from anchorhold.client.errors import ReleaseMemoryInvalid, TrustFileInvalid
 from anchorhold.client.files import write_whole
@@ -27,7 +28,7 @@ DAY_S = 86_400
 _CODES = "0 done, 1 another fingerprint, or another deployment is pinned, 2 cannot run"
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Adds the group `trust`."""
     what = """A trust file says everything a client believes before it has seen any evidence: root, who signs releases
     (or measurements pinned by hand), configuration, model, log key. Whoever can change it decides whom you trust."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from anchorhold.cli.keystore import ask
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.times import moment_text, now_ms
 
 if TYPE_CHECKING:
@@ -17,12 +18,11 @@ if TYPE_CHECKING:
     from anchorhold.authority.xks.state import ExternalKey
 
 _CODES = "0 done, 1 refused, 2 cannot run"
-Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 Row = dict[str, object]
 Act = Callable[["Desk", argparse.Namespace], Row | list[Row]]
 
 
-def add_xks(commands: "Subparsers[argparse.ArgumentParser]") -> None:
+def add_xks(commands: Subparsers) -> None:
     """Adds the group `xks`."""
     what = """Make, list, bind, disable and rotate the external keys that AWS KMS uses through an XKS face, and the
     credentials it signs with. The acts work on the state folder and are journaled there; the served face sees each with
@@ -36,7 +36,7 @@ def add_xks(commands: "Subparsers[argparse.ArgumentParser]") -> None:
     _add_credentials(kinds)
 
 
-def _add_keys(kinds: "Subparsers[argparse.ArgumentParser]") -> None:
+def _add_keys(kinds: Subparsers) -> None:
     about = "An external key is AES-256 in the keystore, under an id that KMS is told as the XksKeyId."
     example = "anchorhold authority xks key create store-key-1 --state /var/lib/xks"
     group = kinds.add_parser("key", help="external keys", **page(about, example=example))
@@ -68,7 +68,7 @@ def _add_keys(kinds: "Subparsers[argparse.ArgumentParser]") -> None:
     _act(acts, "key list", "list the keys", _list)
 
 
-def _add_credentials(kinds: "Subparsers[argparse.ArgumentParser]") -> None:
+def _add_credentials(kinds: Subparsers) -> None:
     about = "KMS signs with one of at most two credentials: to rotate, add one, give it to KMS, retire the other."
     example = "anchorhold authority xks credential add --state /var/lib/xks --json"
     group = kinds.add_parser("credential", help="credentials that KMS signs with", **page(about, example=example))
@@ -81,9 +81,7 @@ def _add_credentials(kinds: "Subparsers[argparse.ArgumentParser]") -> None:
     _act(acts, "credential list", "list the credentials, without their secrets", _credentials)
 
 
-def _act(
-    acts: "Subparsers[argparse.ArgumentParser]", name: str, words: str, act: Act, *, named: str = ""
-) -> argparse.ArgumentParser:
+def _act(acts: Subparsers, name: str, words: str, act: Act, *, named: str = "") -> argparse.ArgumentParser:
     example = f"anchorhold authority xks {name} {named}--state /var/lib/xks"
     key = name.startswith("key ") and bool(named)
     name = name.rsplit(maxsplit=1)[-1]
