@@ -53,9 +53,9 @@ class FaceProcess:
         return self._process.pid
 
     def children(self) -> list[int]:
-        """The workers; Python's own tracker of shared resources is none."""
+        """The workers; Python's own tracker of shared resources is none, nor is one that has just gone."""
         found = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return [int(pid) for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [int(pid) for pid in found if b"spawn_main" in _command(int(pid))]
 
     def kill(self) -> None:
         """SIGKILL to every process of it, now."""
@@ -70,3 +70,9 @@ class FaceProcess:
     @property
     def code(self) -> int | None:
         return self._process.poll()
+
+
+def _command(pid: int) -> bytes:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
