@@ -5,3 +5,6 @@ import signal
 # A shell that runs this in the background has SIGINT ignored, and so would every process that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# `nohup` has SIGHUP ignored. One that is caught, if only to go on, is the default again in every process started here.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda _number, _frame: None)

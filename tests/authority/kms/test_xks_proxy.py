@@ -1,6 +1,7 @@
 """One call to an external key store proxy has one deadline, whatever the proxy does with it, and one name a failure."""
 
 import json
+import re
 import socket
 import ssl
 import threading
@@ -70,8 +71,18 @@ def _drip(sock: socket.socket, raw: bytes) -> None:
 
 def _asked(caller: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
     inside = context.wrap_socket(caller, server_side=True)
-    inside.recv(65_536)
+    request = b""
+    # What were left unread when it closes would take the answer with it.
+    while not _whole(request) and (more := inside.recv(65_536)):
+        request += more
     return inside
+
+
+def _whole(request: bytes) -> bool:
+    """Whether header and body are there: they come in two records."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)content-length: (\d+)", head)
+    return length is not None and len(body) >= int(length[1])
 
 
 def _answers(caller: socket.socket, context: ssl.SSLContext) -> None:
