@@ -7,12 +7,12 @@ passes for another.
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, TypeAlias, TypeVar, cast
 
 from anchorhold.attestation import labels
-from anchorhold.attestation.canonical import Value, decode_map, encode
+from anchorhold.attestation.canonical import Fields, Value, decode_map, encode
 from anchorhold.attestation.digest import labelled, same
 from anchorhold.attestation.errors import Malformed, Mismatch, TooLarge
 from anchorhold.attestation.purpose import Purpose, decode_purposes, encode_purposes
@@ -62,7 +62,10 @@ class Genesis:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Once for each key or lease request, to one source. Exactly one of `release_key` and `rsa_key` is there."""
+    """Once for each key or lease request, to one source. Exactly one of `release_key` and `rsa_key` is there.
+
+    With an `adapter` it asks for that adapter's share or lease, on top of `model`.
+    """
 
     boot_id: BootId
     genesis: StatementDigest
@@ -74,6 +77,7 @@ class Release:
     challenge: bytes
     release_key: bytes | None
     rsa_key: Sha384 | None
+    adapter: ModelDigest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +104,10 @@ def encode_statement(statement: Statement) -> bytes:
     form = _form(type(statement))
     fields: dict[str, Value] = {"v": VERSION, "kind": form.name}
     for name in form.fields:
-        value = getattr(statement, name)
-        fields[name] = _plain(value)
+        fields[name] = _plain(getattr(statement, name))
+    for name in form.optional:
+        if (value := getattr(statement, name)) is not None:
+            fields[name] = _plain(value)
     raw = encode(fields)
     _decode(raw, form)
     return raw
@@ -172,7 +178,7 @@ def _digest(raw: bytes, kind: type[Kind]) -> StatementDigest:
 
 
 def _decode(raw: bytes, form: "_AnyForm") -> Statement:
-    fields = decode_map(raw, f"{form.name} statement", limit=MAX_STATEMENT, fields=form.types)
+    fields = decode_map(raw, f"{form.name} statement", limit=MAX_STATEMENT, fields=form.types, optional=form.optional)
     if fields.pop("v") != VERSION:
         raise Malformed(f"{form.name} statement: expected version {VERSION}")
     if (name := fields.pop("kind")) != form.name:
@@ -184,11 +190,13 @@ def _decode(raw: bytes, form: "_AnyForm") -> Statement:
 class _Form(Generic[Kind]):
     name: str
     label: bytes
-    fields: Mapping[str, type | tuple[type, ...]]
+    fields: Fields
     make: Callable[[Mapping[str, Value]], Kind]
+    optional: Fields = field(default_factory=dict)
+    """Left out where there is nothing to say: statements without them are the bytes they always were."""
 
     @property
-    def types(self) -> Mapping[str, type | tuple[type, ...]]:
+    def types(self) -> Fields:
         return {"v": int, "kind": str, **self.fields}
 
 
@@ -226,6 +234,7 @@ def _release(fields: Mapping[str, Value]) -> Release:
         challenge,
         release_key,
         rsa_key,
+        ModelDigest(_sized(fields, "adapter", SHA384_BYTES)) if "adapter" in fields else None,
     )
 
 
@@ -297,6 +306,7 @@ _FORMS: Mapping[type, _AnyForm] = {
             "rsa_key": _BYTES_OR_NULL,
         },
         _release,
+        {"adapter": bytes},
     ),
     Serve: _Form(
         "serve",

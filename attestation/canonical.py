@@ -11,9 +11,12 @@ from typing import TypeAlias
 from anchorhold.attestation.errors import Malformed, NotCanonical, TooLarge
 
 Value: TypeAlias = "bool | int | bytes | str | Sequence[Value] | Mapping[str, Value] | None"
+Fields: TypeAlias = Mapping[str, type | tuple[type, ...]]
+"""The members of a map, each with the types it may have."""
 
 MAX_DEPTH = 8  # our deepest format uses 5; deeper is an attack on the stack
 MAX_ITEMS = 65_536  # members of one list or map
+_NONE: Fields = {}
 _HEAD_LIMITS = ((24, 0), (2**8, 1), (2**16, 2), (2**32, 4), (2**64, 8))
 
 
@@ -38,15 +41,20 @@ def decode(raw: bytes, what: str, *, limit: int) -> Value:
     return value
 
 
-def decode_map(raw: bytes, what: str, *, limit: int, fields: Mapping[str, type | tuple[type, ...]]) -> dict[str, Value]:
-    """A map with exactly `fields`, each of its type (bool is not an int here). Unknown, missing, mistyped: refused."""
-    return check_map(decode(raw, what, limit=limit), what, fields)
+def decode_map(raw: bytes, what: str, *, limit: int, fields: Fields, optional: Fields = _NONE) -> dict[str, Value]:
+    """A map with exactly `fields`, each of its type (bool is not an int here). Unknown, missing, mistyped: refused.
+
+    Members of `optional` may be absent; one that is there says something, so null is for `fields` alone.
+    """
+    return check_map(decode(raw, what, limit=limit), what, fields, optional)
 
 
-def check_map(value: Value, what: str, fields: Mapping[str, type | tuple[type, ...]]) -> dict[str, Value]:
+def check_map(value: Value, what: str, fields: Fields, optional: Fields = _NONE) -> dict[str, Value]:
     """`value` as a map with exactly `fields`; see `decode_map`."""
     if not isinstance(value, dict):
         raise Malformed(f"{what}: expected a map, got {type(value).__name__}")
+    if there := optional.keys() & value.keys():
+        fields = {**fields, **{name: optional[name] for name in there}}
     if value.keys() != fields.keys():
         missing, unknown = sorted(fields.keys() - value.keys()), sorted(value.keys() - fields.keys())
         raise Malformed(f"{what}: expected fields {sorted(fields)}, missing {missing}, unknown {unknown}")

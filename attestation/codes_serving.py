@@ -55,6 +55,10 @@ credential-purpose
 The purpose asked for is not in the credential.
 Ask for one that holds it, or name a purpose it has.
 
+credential-adapter
+The adapter asked for is not in the credential.
+Ask the authority for a credential that lists it.
+
 credential-expired
 The credential has ended.
 Ask the authority for a new one.

@@ -33,6 +33,7 @@ GRACE_MS = (0, 3_600_000)
 CACHE_TOKENS = (16, 16_777_216)
 MAX_REQUESTS = (1, 4_096)
 THREADS = (1, 1_024)
+ADAPTERS = (1, 64)
 DTYPES = ("float32", "bfloat16")
 SOURCE_KINDS = ("kms", "owner")
 SERVE_CLASS, RESEAL_CLASS = "serve", "reseal"  # what an enclave is started for; `evaluate` is not yet
@@ -103,6 +104,8 @@ class Configuration:
     engine: EngineSettings
     reseal: tuple[NewKey, ...] = ()
     """One for each source, in their order, where the purpose class is `reseal`; otherwise none."""
+    adapters: int = 0
+    """How many of tenants' adapters may be in memory at a time; 0: none is served."""
 
     def source(self, name: str) -> Source:
         """The source of that name. Raises KeyError."""
@@ -114,14 +117,17 @@ class Configuration:
 
 def encode_configuration(configuration: Configuration) -> bytes:
     """The canonical bytes. Raises EvidenceError if a field is not as the specification says."""
-    raw = encode({"v": VERSION, **asdict(configuration)})
+    members = asdict(configuration)
+    if not configuration.adapters:
+        del members["adapters"]
+    raw = encode({"v": VERSION, **members})
     decode_configuration(raw)
     return raw
 
 
 def decode_configuration(raw: bytes) -> Configuration:
     """The configuration in `raw`, every field within its limits. Raises EvidenceError."""
-    fields = decode_map(raw, "configuration", limit=MAX_CONFIGURATION, fields=_FIELDS)
+    fields = decode_map(raw, "configuration", limit=MAX_CONFIGURATION, fields=_FIELDS, optional={"adapters": int})
     if fields["v"] != VERSION:
         raise Malformed(f"configuration: expected version {VERSION}, got {fields['v']!r:.20}")
     sources = tuple(_source(one) for one in _list(fields, "sources", 1, MAX_SOURCES))
@@ -146,6 +152,7 @@ def decode_configuration(raw: bytes) -> Configuration:
         release_policy=None if policy is None else cast("bytes", policy),
         engine=_engine(fields["engine"]),
         reseal=_reseal(fields, sources, purpose_class),
+        adapters=_adapters(fields, purpose_class),
     )
 
 
@@ -208,6 +215,15 @@ def _reseal(fields: Mapping[str, Value], sources: tuple[Source, ...], purpose_cl
         if source.kind == "kms" and not new.key.startswith("arn:"):
             raise Malformed(f"configuration: reseal: source {source.name!r}: expected a full key ARN, got {new.key!r}")
     return keys
+
+
+def _adapters(fields: Mapping[str, Value], purpose_class: str) -> int:
+    """Who asks for one proves to be a tenant, so there is an issuer of credentials."""
+    if "adapters" not in fields:
+        return 0
+    if purpose_class != SERVE_CLASS or fields["credential_issuer"] is None:
+        raise Malformed(f"configuration: adapters: expected class {SERVE_CLASS!r} and a credential issuer")
+    return _number(fields, "adapters", ADAPTERS)
 
 
 def _purposes(fields: Mapping[str, Value], purpose_class: str) -> tuple[str, ...]:

@@ -68,7 +68,8 @@ class LeaseExpired(EvidenceError):
 class Lease:
     """What one lease says. `release` is the digest of the `release` statement that asked for it.
 
-    `barred` are the tags of tenants whom no purpose covers, whatever it says. `keystore` is the authority's word on
+    `barred` are the tags of tenants whom no purpose covers, whatever it says. With an `adapter` it is leave to use that
+    adapter on `model`, and none to serve. `keystore` is the authority's word on
     where its keys lie, and nobody proves it.
     """
 
@@ -83,6 +84,7 @@ class Lease:
     not_after: Milliseconds
     barred: tuple[bytes, ...] = ()
     keystore: str = NOT_SAID
+    adapter: ModelDigest | None = None
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -93,12 +95,15 @@ class Lease:
         """Raises NotGranted unless it covers a use for `reason` by the tenant of this tag at `now`."""
         permit(self.purposes, self.barred, reason=reason, tag=tag, now=now)
 
-    def check_boot(self, *, boot_id: BootId, genesis: StatementDigest, model: ModelDigest) -> None:
-        """Raises Mismatch unless the lease is for exactly this boot and model."""
+    def check_boot(
+        self, *, boot_id: BootId, genesis: StatementDigest, model: ModelDigest, adapter: ModelDigest | None = None
+    ) -> None:
+        """Raises Mismatch unless the lease is for exactly this boot and model, and this adapter or none."""
         for what, expected, actual in (
             ("boot id of the lease", boot_id, self.boot_id),
             ("genesis of the lease", genesis, self.genesis),
             ("model of the lease", model, self.model),
+            ("adapter of the lease", adapter, self.adapter),
         ):
             if expected != actual:
                 raise Mismatch(what, expected=expected, actual=actual, code="lease-mismatch")
@@ -111,8 +116,10 @@ class Lease:
 
 def sign_lease(lease: Lease, key: Ed25519PrivateKey, asserted: bool = False) -> bytes:
     """The signed lease. `asserted` marks the enclave's own word (DESIGN 5, the KMS side)."""
+    adapted: dict[str, canonical.Value] = {} if lease.adapter is None else {"adapter": lease.adapter}
     payload = canonical.encode(
         {
+            **adapted,
             "v": LEASE_VERSION,
             "source": lease.source,
             "boot": lease.boot_id,
@@ -149,7 +156,7 @@ def _label(asserted: bool) -> bytes:
 
 
 def _read(payload: bytes, asserted: bool) -> Lease:
-    fields = canonical.decode_map(payload, "lease", limit=MAX_LEASE_BYTES, fields=_FIELDS)
+    fields = canonical.decode_map(payload, "lease", limit=MAX_LEASE_BYTES, fields=_FIELDS, optional={"adapter": bytes})
     if fields["v"] != LEASE_VERSION:
         raise Mismatch("version of the lease", expected=LEASE_VERSION, actual=fields["v"])
     for name, size in (
@@ -157,6 +164,7 @@ def _read(payload: bytes, asserted: bool) -> Lease:
         ("genesis", SHA384_BYTES),
         ("model", SHA384_BYTES),
         ("release", SHA384_BYTES),
+        *((("adapter", SHA384_BYTES),) if "adapter" in fields else ()),
     ):
         actual = len(cast("bytes", fields[name]))
         if actual != size:
@@ -181,6 +189,7 @@ def _read(payload: bytes, asserted: bool) -> Lease:
         ttl_ms=ttl,
         not_after=Milliseconds(not_after),
         keystore=keystore,
+        adapter=ModelDigest(cast("bytes", fields["adapter"])) if "adapter" in fields else None,
     )
 
 

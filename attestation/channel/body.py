@@ -18,7 +18,7 @@ from anchorhold.attestation.channel.tenant import MAX_CREDENTIAL_BYTES
 from anchorhold.attestation.digest import labelled
 from anchorhold.attestation.errors import Malformed, Mismatch, NotCanonical, TooLarge
 from anchorhold.attestation.sealed.strict_json import Json, load_json
-from anchorhold.attestation.types import SHA384_BYTES, Sha384
+from anchorhold.attestation.types import SHA384_BYTES, ModelDigest, Sha384
 
 VERSION = 2
 MAX_BODY = 262_144  # bytes; far above 8,192 tokens of text
@@ -90,13 +90,17 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Chat:
-    """Continue a conversation through the model's own template. `tools` is compact JSON, a list of objects."""
+    """Continue a conversation through the model's own template. `tools` is compact JSON, a list of objects.
+
+    `adapter` names one of those in the tenant's credential.
+    """
 
     messages: tuple[Message, ...]
     sampling: Sampling
     reason: str
     tools: str | None = None
     partition: bytes | None = None
+    adapter: ModelDigest | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -107,6 +111,7 @@ class Complete:
     sampling: Sampling
     reason: str
     partition: bytes | None = None
+    adapter: ModelDigest | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -159,7 +164,8 @@ def decode_infer(raw: bytes) -> InferRequest:
     if not isinstance(task, str) or task not in _FIELDS:
         raise Malformed(f"{what}: task: expected one of {sorted(_FIELDS)}, got {task!r:.40}")
     # 2. Exactly the fields of that task.
-    members = check_map(value, what, {**_COMMON, **_FIELDS[task]})
+    members = check_map(value, what, {**_COMMON, **_FIELDS[task]}, {} if task == Task.EMBED else {"adapter": bytes})
+    adapter = _adapter(members["adapter"]) if "adapter" in members else None
     reason, partition = members["reason"], members["partition"]
     assert isinstance(reason, str)
     assert partition is None or isinstance(partition, bytes)
@@ -174,12 +180,12 @@ def decode_infer(raw: bytes) -> InferRequest:
         prompt = members["prompt"]
         assert isinstance(prompt, str)
         _within("prompt, in bytes", len(prompt.encode()), 1, MAX_BODY)
-        return Complete(prompt, sampling, reason, partition)
+        return Complete(prompt, sampling, reason, partition, adapter)
     messages = members["messages"]
     assert isinstance(messages, list)
     _within("messages", len(messages), 1, MAX_MESSAGES)
     tools = _json_list("tools", members["tools"])
-    return Chat(tuple(_message(one) for one in messages), sampling, reason, tools, partition)
+    return Chat(tuple(_message(one) for one in messages), sampling, reason, tools, partition, adapter)
 
 
 def encode_sealed(request: SealedRequest) -> bytes:
@@ -286,10 +292,12 @@ def _task_fields(request: InferRequest) -> dict[str, Value]:
     if isinstance(request, Embed):
         return {"task": Task.EMBED.value, "inputs": list(request.inputs)}
     sampling: dict[str, Value] = {name: getattr(request.sampling, name) for name in _SAMPLING}
+    adapted: dict[str, Value] = {} if request.adapter is None else {"adapter": request.adapter}
     if isinstance(request, Complete):
-        return {"task": Task.COMPLETE.value, "prompt": request.prompt, "sampling": sampling}
+        return {**adapted, "task": Task.COMPLETE.value, "prompt": request.prompt, "sampling": sampling}
     messages = [{"role": one.role.value, "content": one.content, "calls": one.calls} for one in request.messages]
-    return {"task": Task.CHAT.value, "messages": messages, "sampling": sampling, "tools": request.tools}
+    chat = {"task": Task.CHAT.value, "messages": messages, "sampling": sampling, "tools": request.tools}
+    return {**adapted, **chat}
 
 
 def _sampling(raw: Value) -> Sampling:
@@ -367,6 +375,12 @@ def _digest(raw: Value) -> Sha384:
     if not isinstance(raw, bytes) or len(raw) != SHA384_BYTES:
         raise Malformed(f"sealed request: slot digest: expected {SHA384_BYTES} bytes")
     return Sha384(raw)
+
+
+def _adapter(raw: Value) -> ModelDigest:
+    if not isinstance(raw, bytes) or len(raw) != SHA384_BYTES:
+        raise Malformed(f"request: adapter: expected {SHA384_BYTES} bytes")
+    return ModelDigest(raw)
 
 
 def _within(what: str, value: Value, low: int, high: int) -> int:

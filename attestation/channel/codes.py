@@ -17,6 +17,7 @@ class Code(StrEnum):
     TENANT = "tenant"
     PURPOSE = "purpose"
     QUOTA = "quota"
+    ADAPTER = "adapter"
     BUSY = "busy"
     DRAINING = "draining"
     LEASE_ENDED = "lease-ended"

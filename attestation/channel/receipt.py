@@ -49,11 +49,14 @@ class Receipt:
     lease: bytes | None
     sequence: int
     asserted: Asserted
+    adapter: ModelDigest | None = None
 
 
 def encode_receipt(receipt: Receipt) -> bytes:
+    adapted: dict[str, Value] = {} if receipt.adapter is None else {"adapter": receipt.adapter}
     return encode(
         {
+            **adapted,
             "v": VERSION,
             "request": receipt.request,
             "response": receipt.response,
@@ -79,7 +82,7 @@ def encode_receipt(receipt: Receipt) -> bytes:
 
 def decode_receipt(raw: bytes) -> Receipt:
     """Raises Malformed (or one of its kinds)."""
-    members = decode_map(raw, "receipt", limit=MAX_RECEIPT, fields=_FIELDS)
+    members = decode_map(raw, "receipt", limit=MAX_RECEIPT, fields=_FIELDS, optional={"adapter": bytes})
     if members["v"] != VERSION:
         raise Mismatch("receipt: version", expected=VERSION, actual=members["v"])
     asserted = check_map(members["asserted"], "receipt: asserted", _ASSERTED)
@@ -106,6 +109,7 @@ def decode_receipt(raw: bytes) -> Receipt:
             _count(asserted, "cache_tokens"),
             _count(asserted, "bytes_out"),
         ),
+        ModelDigest(_sized(members, "adapter", SHA384_BYTES)) if "adapter" in members else None,
     )
 
 

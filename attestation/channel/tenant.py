@@ -66,12 +66,16 @@ class TenantCredential:
         """The key whose holder signs requests."""
         return Ed25519PublicKey.from_public_bytes(self.key)
 
-    def check_use(self, *, model: ModelDigest, purpose: str, now: Milliseconds) -> None:
-        """Raises CredentialRefused unless the credential covers `model` and `purpose` at `now`."""
+    def check_use(
+        self, *, model: ModelDigest, purpose: str, now: Milliseconds, adapter: ModelDigest | None = None
+    ) -> None:
+        """Raises CredentialRefused unless the credential covers `model`, `adapter` and `purpose` at `now`."""
         if model != self.model:
             raise CredentialRefused("the credential is for another model", code="credential-model")
         if purpose not in self.purposes:
             raise CredentialRefused(f"purpose {purpose!r} is not in the credential", code="credential-purpose")
+        if adapter is not None and adapter not in self.adapters:
+            raise CredentialRefused("the adapter is not in the credential", code="credential-adapter")
         if now >= self.not_after:
             raise CredentialRefused(f"the credential ended at {self.not_after}, now {now}", code="credential-expired")
 
@@ -103,9 +107,8 @@ def verify_credential(raw: bytes, issuer: Ed25519PublicKey) -> TenantCredential:
 
 
 def _read(payload: bytes) -> TenantCredential:
-    value = canonical.decode(payload, "tenant credential", limit=MAX_CREDENTIAL_BYTES)
-    limited = isinstance(value, dict) and "quota" in value
-    fields = canonical.check_map(value, "tenant credential", _FIELDS | ({"quota": dict} if limited else {}))
+    what = "tenant credential"
+    fields = canonical.decode_map(payload, what, limit=MAX_CREDENTIAL_BYTES, fields=_FIELDS, optional={"quota": dict})
     if fields["v"] != CREDENTIAL_VERSION:
         raise Mismatch("version of the tenant credential", expected=CREDENTIAL_VERSION, actual=fields["v"])
     key, model = cast("bytes", fields["key"]), cast("bytes", fields["model"])
@@ -125,7 +128,7 @@ def _read(payload: bytes) -> TenantCredential:
         purposes=checked_names(fields["purposes"], "tenant credential: purposes"),
         adapters=tuple(_adapter(digest) for digest in adapters),
         not_after=Milliseconds(cast("int", fields["not_after"])),
-        quota=_quota(fields["quota"]) if limited else None,
+        quota=_quota(fields["quota"]) if "quota" in fields else None,
     )
 
 

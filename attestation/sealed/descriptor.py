@@ -1,4 +1,7 @@
-"""The descriptor: what a model is, fixed before sealing. Its digest D is the model's identity everywhere (DESIGN 4)."""
+"""The descriptor: what a model is, fixed before sealing. Its digest D is the model's identity everywhere (DESIGN 4).
+
+An adapter is sealed as a model is; its descriptor names the one model, `base`, that it was made for.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -7,7 +10,7 @@ from anchorhold.attestation import labels
 from anchorhold.attestation.canonical import Value, check_map, decode_map, encode
 from anchorhold.attestation.digest import labelled
 from anchorhold.attestation.errors import Malformed, NotCanonical, TooLarge
-from anchorhold.attestation.sealed.names import REQUIRED, check_id, check_name, is_weights
+from anchorhold.attestation.sealed.names import ADAPTER_FILES, REQUIRED, NotAllowed, check_id, check_name, is_weights
 from anchorhold.attestation.types import SHA384_BYTES, ModelDigest, Sha384
 
 VERSION = 1
@@ -40,18 +43,24 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """A model. `files` are sorted by name; `tensor_index` is `tensors.index_digest` over the weight files' headers."""
+    """A model. `files` are sorted by name; `tensor_index` is `tensors.index_digest` over the weight files' headers.
+
+    With a `base`, the D of a model, it is an adapter for that model.
+    """
 
     model_id: str
     version: str
     files: tuple[ModelFile, ...]
     tensor_index: Sha384
     provenance: Provenance = field(default_factory=Provenance)
+    base: ModelDigest | None = None
 
     def __post_init__(self) -> None:
         check_id(self.model_id, "model id")
         check_id(self.version, "version")
-        _check_files(self.files)
+        _check_files(self.files, adapter=self.base is not None)
+        if self.base is not None and len(self.base) != SHA384_BYTES:
+            raise Malformed(f"base: expected {SHA384_BYTES} bytes, got {len(self.base)}")
         if len(self.tensor_index) != SHA384_BYTES:
             raise Malformed(f"tensor index: expected {SHA384_BYTES} bytes, got {len(self.tensor_index)}")
         for name, digest in _provenance_map(self.provenance).items():
@@ -60,8 +69,10 @@ class Descriptor:
 
 
 def encode_descriptor(descriptor: Descriptor) -> bytes:
-    """Canonical CBOR."""
+    """Canonical CBOR; `base` is there in an adapter's alone."""
+    based: dict[str, Value] = {} if descriptor.base is None else {"base": descriptor.base}
     return encode({
+        **based,
         "v": VERSION,
         "model_id": descriptor.model_id,
         "version": descriptor.version,
@@ -82,7 +93,7 @@ def decode_descriptor(raw: bytes) -> Descriptor:
         "tensor_index": bytes,
         "provenance": dict,
     }
-    value = decode_map(raw, what, limit=MAX_DESCRIPTOR, fields=shape)
+    value = decode_map(raw, what, limit=MAX_DESCRIPTOR, fields=shape, optional={"base": bytes})
     if value["v"] != VERSION:
         raise Malformed(f"{what}: expected version {VERSION}, got {value['v']!r}")
     optional = dict.fromkeys(_PROVENANCE, (bytes, type(None)))
@@ -93,6 +104,7 @@ def decode_descriptor(raw: bytes) -> Descriptor:
         tuple(_file(item) for item in _list(value["files"])),
         Sha384(_bytes(value["tensor_index"])),
         Provenance(**{name: None if digest is None else _bytes(digest) for name, digest in stated.items()}),
+        ModelDigest(_bytes(value["base"])) if "base" in value else None,
     )
 
 
@@ -111,6 +123,7 @@ def descriptor_json(descriptor: Descriptor) -> dict[str, object]:
         "files": [{"name": file.name, "size": file.size} for file in descriptor.files],
         "tensor_index": descriptor.tensor_index.hex(),
         "provenance": {name: digest.hex() if digest is not None else None for name, digest in stated.items()},
+        "base": None if descriptor.base is None else descriptor.base.hex(),
     }
 
 
@@ -121,16 +134,21 @@ def _provenance_map(provenance: Provenance) -> Mapping[str, bytes | None]:
     return {name: getattr(provenance, name) for name in _PROVENANCE}
 
 
-def _check_files(files: tuple[ModelFile, ...]) -> None:
+def _check_files(files: tuple[ModelFile, ...], *, adapter: bool) -> None:
     if len(files) > MAX_FILES:
         raise TooLarge("descriptor: files", limit=MAX_FILES, actual=len(files))
     names = [file.name for file in files]
     for file in files:
-        check_name(file.name)
+        if not adapter:
+            check_name(file.name)
         if not 0 < file.size <= MAX_FILE:
             raise TooLarge(f"descriptor: size of {file.name!r}", limit=MAX_FILE, actual=file.size)
     if names != sorted(set(names)):
         raise NotCanonical("descriptor: files: expected names sorted, each once")
+    if adapter:
+        if set(names) != ADAPTER_FILES:
+            raise NotAllowed(f"adapter: expected the files {sorted(ADAPTER_FILES)}, got {names[:4]}", code="file-name")
+        return
     if missing := sorted(REQUIRED - set(names)):
         raise Malformed(f"descriptor: files: missing {missing}")
     if not any(is_weights(name) for name in names):

@@ -9,6 +9,9 @@ TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 INDEX = "model.safetensors.index.json"
 ENCODER = "encoder.json"  # ours: how an encoder makes one vector of a text
+ADAPTER_CONFIGURATION = "adapter_config.json"  # PEFT's two files, and all that an adapter has
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_FILES = frozenset({ADAPTER_CONFIGURATION, ADAPTER_WEIGHTS})
 SETTINGS = frozenset({
     CONFIGURATION,
     "generation_config.json",
@@ -34,7 +37,7 @@ class NotAllowed(EvidenceError):
 
 def is_weights(name: str) -> bool:
     """Whether `name` is a safetensors file."""
-    return _WEIGHTS.fullmatch(name) is not None
+    return name == ADAPTER_WEIGHTS or _WEIGHTS.fullmatch(name) is not None
 
 
 def is_settings(name: str) -> bool:
@@ -43,8 +46,9 @@ def is_settings(name: str) -> bool:
 
 
 def check_name(name: str) -> None:
-    """Raises NotAllowed unless `name` is on the allow-list."""
-    if not (is_weights(name) or is_settings(name) or name == CHAT_TEMPLATE):
+    """Raises NotAllowed unless `name` is on the list of a model's files; an adapter's are others."""
+    allowed = is_weights(name) or is_settings(name) or name == CHAT_TEMPLATE
+    if not allowed or name in ADAPTER_FILES:
         raise NotAllowed(f"file {name!r} is not on the list of model files", code="file-name")
 
 

@@ -20,6 +20,8 @@ class _Body:
     __slots__ = ()
     TYPE: ClassVar[str]
     NULLABLE: ClassVar[frozenset[str]] = frozenset()
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset()
+    """Left out where there is nothing to say, so that an entry without them is the bytes it always was."""
     DUE: ClassVar[bool] = True
     """Whether the record carries the ML-DSA-65 signature over the chain head."""
 
@@ -29,7 +31,8 @@ class _Body:
 
     def members(self) -> dict[str, Value]:
         """The body as the map that is signed."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type] # all are dataclasses
+        all_of = {item.name: getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type] # all are dataclasses
+        return {name: value for name, value in all_of.items() if value is not None or name not in self.OPTIONAL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +65,39 @@ class Model(_Body):
 
 
 @dataclass(frozen=True, slots=True)
+class Adapter(_Body):
+    """A sealed adapter for this boot's `model`, verified before any key of it was asked for.
+
+    Entries with `adapter` are about that adapter's key and leases; others are about the model's.
+    """
+
+    TYPE: ClassVar[str] = "adapter"
+    DUE: ClassVar[bool] = False
+    adapter: bytes
+    model: bytes
+    model_id: str
+    manifest: bytes
+    signature: bytes
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterEnd(_Body):
+    """An adapter's weights are wiped, and the boot goes on. `reason` and `source` as in a death."""
+
+    TYPE: ClassVar[str] = "adapter-end"
+    adapter: bytes
+    reason: str
+    source: str
+    wiped_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class KeyRequest(_Body):
     """Made before a source is asked for a share or a lease."""
 
     TYPE: ClassVar[str] = "key-request"
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"adapter"})
     source: str
     custodian: str
     ask: str
@@ -73,6 +105,7 @@ class KeyRequest(_Body):
     purposes: tuple[str, ...]
     purpose_class: str
     request: int
+    adapter: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +113,7 @@ class KeyRelease(_Body):
     """The source agreed. `facts`: key ARN, request id, region, digest of the sealed answer, where they apply."""
 
     TYPE: ClassVar[str] = "key-release"
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"adapter"})
     NULLABLE: ClassVar[frozenset[str]] = frozenset({"lease"})
     source: str
     custodian: str
@@ -91,6 +125,7 @@ class KeyRelease(_Body):
     document: bytes
     lease: bytes | None
     facts: Mapping[str, str | int | bytes]
+    adapter: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +133,7 @@ class KeyDeny(_Body):
     """The source refused, or could not be reached (code `unavailable`). Never dropped."""
 
     TYPE: ClassVar[str] = "key-deny"
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"adapter"})
     NULLABLE: ClassVar[frozenset[str]] = frozenset({"statement", "document"})
     source: str
     custodian: str
@@ -109,6 +145,7 @@ class KeyDeny(_Body):
     statement: bytes | None
     document: bytes | None
     facts: Mapping[str, str | int | bytes]
+    adapter: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +156,7 @@ class KeyLease(_Body):
     """
 
     TYPE: ClassVar[str] = "lease"
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"adapter"})
     source: str
     lease: bytes
     lease_id: bytes
@@ -129,6 +167,7 @@ class KeyLease(_Body):
     document: bytes
     keystore: str = NOT_SAID
     of: str = "key"
+    adapter: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +214,12 @@ class Revoke(_Body):
     """A source says that what it released is revoked; `source` said so with `code`."""
 
     TYPE: ClassVar[str] = "revoke"
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"adapter"})
     what: str
     source: str
     code: str
     effective_ms: int
+    adapter: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +276,8 @@ class Death(_Body):
 Body = (
     Genesis
     | Model
+    | Adapter
+    | AdapterEnd
     | KeyRequest
     | KeyRelease
     | KeyDeny
@@ -253,6 +296,8 @@ _BY_TYPE: Mapping[str, type[Body]] = {
     for cls in (
         Genesis,
         Model,
+        Adapter,
+        AdapterEnd,
         KeyRequest,
         KeyRelease,
         KeyDeny,
@@ -277,9 +322,10 @@ def decode_body(type_name: str, value: Value) -> Body:
     if cls is None:
         raise Malformed(f"entry: type {type_name!r} is not known")
     kinds = {item.name: _kinds(item.name, nullable=item.name in cls.NULLABLE) for item in fields(cls)}
+    optional = {name: kinds.pop(name) for name in cls.OPTIONAL}
     members = {
         name: tuple(member) if isinstance(member, list) else member
-        for name, member in check_map(value, f"{type_name} entry", kinds).items()
+        for name, member in check_map(value, f"{type_name} entry", kinds, optional).items()
     }
     return cls(**members)  # type: ignore[arg-type] # check_map and __post_init__ check every field against RULES
 

@@ -42,6 +42,7 @@ RULES: Mapping[str, Rule] = {
     "root": _DIGEST,
     "checkpoint": Rule(bytes, 0, MAX_CHECKPOINT),
     "model": Rule(bytes, 48, 48),
+    "adapter": Rule(bytes, 48, 48),
     "lease_id": Rule(bytes, 16, 16),
     "runtime": _NAME,
     "model_id": _NAME,

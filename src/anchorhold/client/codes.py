@@ -101,6 +101,10 @@ quota
 This tenant has taken the requests that its credential gives it, for now.
 Try again later, or ask the owner authority for a credential with more.
 
+adapter
+The adapter asked for is not served: it is not sealed for this model, it or its lease was refused, or its lease ended.
+Ask the owner authority whether it is registered, released to this tenant and not revoked.
+
 draining
 The enclave takes no new requests because it is about to stop.
 Try again: another enclave, or its successor, will take it.

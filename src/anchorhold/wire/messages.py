@@ -56,7 +56,7 @@ class Kind(IntEnum):
 
 HEARTBEAT_BYTE: Final = b"\xb7"
 PARENT_CID: Final = 3  # as seen from the enclave
-MAX_NAME: Final = 128  # bytes of a name in GET, OPEN or FETCH
+MAX_NAME: Final = 160  # bytes of a name in GET, OPEN or FETCH; an adapter's file is named with its digest in hex
 MAX_FIELDS: Final = 32
 
 

@@ -193,12 +193,11 @@ def read_shred(raw: bytes) -> tuple[str, str]:
 
 def read_tenant(raw: bytes) -> TenantCredential:
     """{tenant, key, model, purposes, adapters, not_after}, and `quota` {requests, seconds}. Raises Malformed."""
-    value = canonical.decode(raw, "body", limit=MAX_BODY_BYTES)
-    limited = isinstance(value, dict) and "quota" in value
     shape: dict[str, type | tuple[type, ...]] = {"tenant": str, "key": bytes, "model": bytes, "purposes": list}
     shape |= {"adapters": list, "not_after": int}
-    fields = canonical.check_map(value, "body", shape | ({"quota": dict} if limited else {}))
-    quota = canonical.check_map(fields["quota"], "quota", {"requests": int, "seconds": int}) if limited else None
+    fields = canonical.decode_map(raw, "body", limit=MAX_BODY_BYTES, fields=shape, optional={"quota": dict})
+    pair: canonical.Fields = {"requests": int, "seconds": int}
+    quota = canonical.check_map(fields["quota"], "quota", pair) if "quota" in fields else None
     # `issue_credential` checks every field again as it signs; here only the types are settled.
     return TenantCredential(
         tenant=cast("str", fields["tenant"]),

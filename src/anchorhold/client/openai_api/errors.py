@@ -29,6 +29,7 @@ _REFUSALS = {
     Code.UNSUPPORTED: (400, INVALID, False),
     Code.PURPOSE: (403, PERMISSION, False),
     Code.TENANT: (403, PERMISSION, False),
+    Code.ADAPTER: (403, PERMISSION, False),
     Code.REPLAYED: (409, SERVER, False),
 }
 """What the enclave said under its response key: status, type, and whether another try can help."""
