@@ -17,11 +17,17 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 from anchorhold import __version__
 from anchorhold.attestation.anchors import AWS_NITRO_G1
 from anchorhold.attestation.binding import Genesis, encode_statement, nsm_nonce, statement_digest
-from anchorhold.attestation.configuration import Configuration, configuration_digest, decode_configuration, pcr16
+from anchorhold.attestation.configuration import (
+    SERVE_CLASS,
+    Configuration,
+    configuration_digest,
+    decode_configuration,
+    pcr16,
+)
 from anchorhold.attestation.document import parse_document
 from anchorhold.attestation.errors import Mismatch
 from anchorhold.attestation.lease import MIN_PRODUCTION_TTL_MS
-from anchorhold.attestation.sealed.manifest import Manifest, PurposeClass, ShareRole
+from anchorhold.attestation.sealed.manifest import Manifest, PurposeClass, ShareRole, WrappedShare
 from anchorhold.attestation.sealed.signature import MAX_BUNDLE, verify_manifest
 from anchorhold.attestation.transcript import bodies
 from anchorhold.attestation.transcript.checkpoint import Vkey, checkpoint_nonce
@@ -220,14 +226,22 @@ def _write_genesis(
     scribe.genesis(statement_digest(statement), body, attachments)
 
 
-def _verified_model(window: Window, configuration: Configuration, scribe: Scribe) -> tuple[Manifest, bytes]:
-    raw = fetch_small(window, "manifest", MAX_MANIFEST)
-    bundle = fetch_small(window, "signature", MAX_BUNDLE)
-    manifest, _signed_by = verify_manifest(raw, bundle, configuration.signers, configuration.model)
+def serving_shares(manifest: Manifest, configuration: Configuration) -> tuple[WrappedShare, ...]:
+    """The shares of this configuration's purpose class: one of each of its sources. Raises Mismatch."""
     shares = manifest.wrapped(ShareRole.SHARE, PurposeClass(configuration.purpose_class))
     if {share.source for share in shares} != {source.name for source in configuration.sources}:
         named = sorted(share.source for share in shares)
         raise Mismatch("sources", expected=sorted(one.name for one in configuration.sources), actual=named)
+    return shares
+
+
+def _verified_model(window: Window, configuration: Configuration, scribe: Scribe) -> tuple[Manifest, bytes]:
+    raw = fetch_small(window, "manifest", MAX_MANIFEST)
+    bundle = fetch_small(window, "signature", MAX_BUNDLE)
+    manifest, _signed_by = verify_manifest(raw, bundle, configuration.signers, configuration.model)
+    if manifest.descriptor.base is not None and configuration.purpose_class == SERVE_CLASS:
+        raise Mismatch("model of the configuration", expected="a model", actual="an adapter", code="base")
+    shares = serving_shares(manifest, configuration)
     body = bodies.Model(
         model=manifest.digest,
         model_id=manifest.descriptor.model_id,

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from anchorhold.attestation.configuration import EngineSettings
 from anchorhold.attestation.transcript.bodies import Close, Death, Heartbeat
 from anchorhold.attestation.types import Milliseconds
+from anchorhold.enclave.adapters import Adapters
 from anchorhold.enclave.backstop import Backstop
 from anchorhold.enclave.boot import Booted, boottime
 from anchorhold.enclave.keys.clock import ClockDoubt, PublicModule
@@ -113,6 +114,9 @@ class Life:
         with contextlib.ExitStack() as wipes:
             wipes.callback(opened.wipe)
             engine = self._engine(opened)
+            adapters = self._adapters(engine)
+            if adapters is not None:
+                wipes.callback(adapters.close)  # after the engine's own wipe: it may wait for an opening to let go
             wipes.callback(engine.wipe)
             booted.phases.take(Step.MODEL_LOADED)
             # SERVING: what was released and loaded is in the log, and the log lease runs.
@@ -120,7 +124,7 @@ class Life:
             self._renew_log_lease()
             booted.phases.take(Step.RECORDS_INCLUDED)
             self.backstop.serving()
-            service = self._service(engine)
+            service = self._service(engine, adapters)
             wipes.callback(service.epochs.wipe)
             ending = asyncio.run(self._serve(service, wipes))
         return self._end(ending)
@@ -130,7 +134,10 @@ class Life:
         settings = EngineSettings(wanted.dtype, wanted.cache_tokens, wanted.max_requests, wanted.threads)
         return load_engine(opened.files, settings, may_step=self.gate.require)
 
-    def _service(self, engine: Engine) -> Service:
+    def _adapters(self, engine: Engine) -> Adapters | None:
+        return Adapters(self.booted, engine, self.recorder, self.gate) if self.booted.configuration.adapters else None
+
+    def _service(self, engine: Engine, adapters: Adapters | None) -> Service:
         booted, epochs = self.booted, self._epochs()
         return Service(
             engine=engine,
@@ -147,6 +154,7 @@ class Life:
             boottime=boottime,
             entropy=secrets.token_bytes,
             refusals=self.refusals,
+            adapters=adapters,
         )
 
     def _epochs(self) -> Epochs:

@@ -7,6 +7,7 @@ credentials, which select a caller, and the operator's purposes, which can only 
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from anchorhold.attestation import canonical
 from anchorhold.attestation.configuration import Source
@@ -27,8 +28,12 @@ MAX_PURPOSES_BYTES = 65_536  # 16 purposes with 64 tenants whose names have 48 b
 MAX_CREDENTIALS = 65_536  # bytes; a session token takes about 1,000
 
 
-def key_sources(booted: Booted) -> tuple[KeySource, ...]:
-    """One source for each of the configuration, in its order. Raises Malformed."""
+def key_sources(booted: Booted, adapter: Manifest | None = None) -> tuple[KeySource, ...]:
+    """One source for each of the configuration, in its order: of the model's key, or of this adapter's.
+
+    An adapter's shares are under keys of its own, a tenant's for example: the signed manifest says which.
+    Raises Malformed.
+    """
     context = SourceContext(
         nsm=booted.nsm,
         boot_id=booted.boot_id,
@@ -38,22 +43,41 @@ def key_sources(booted: Booted) -> tuple[KeySource, ...]:
         open_stream=lambda name: open_egress(booted.launch.window, name),
         boottime=boottime,
         now_ms=booted.clock.now_ms,
+        adapter=None if adapter is None else adapter.digest,
     )
-    return tuple(_source(booted, source, context) for source in booted.configuration.sources)
+    if adapter is None:
+        return tuple(_source(booted, booted.manifest, one, context) for one in booted.configuration.sources)
+    own = (_under_own_key(adapter, one) for one in booted.configuration.sources)
+    return tuple(_source(booted, adapter, one, context) for one in own)
 
 
-def _source(booted: Booted, source: Source, context: SourceContext) -> KeySource:
-    share = _wrapped(booted, source, ShareRole.SHARE)
+def _under_own_key(adapter: Manifest, source: Source) -> Source:
+    """The configured source with the key that this adapter's share is under. Raises Malformed.
+
+    A KMS key is one of the account and region that the configuration names: no manifest chooses others.
+    """
+    shares = adapter.wrapped(ShareRole.SHARE, PurposeClass.SERVE)
+    key = next((one.key for one in shares if one.source == source.name), None)
+    if key is None:
+        raise Malformed(f"adapter: no share of source {source.name!r}")
+    place = source.key.rpartition("/")[0]
+    if source.kind == "kms" and key.rpartition("/")[0] != place:
+        raise Malformed(f"adapter: source {source.name!r}: expected a key of {place!r}, got {key!r:.300}")
+    return replace(source, key=key)
+
+
+def _source(booted: Booted, sealed: Manifest, source: Source, context: SourceContext) -> KeySource:
+    share = _wrapped(booted, sealed, source, ShareRole.SHARE)
     if source.kind == "owner":
-        holds = _holds(booted.manifest, share)
+        holds = _holds(sealed, share)
         return OwnerSource(source, context, blob=share.blob, holds=holds, renewal=_renewal(booted, source))
-    lease = _wrapped(booted, source, ShareRole.LEASE)
+    lease = _wrapped(booted, sealed, source, ShareRole.LEASE)
     return KmsSource(
         source,
         context,
         lambda: read_credentials(boot_bytes(booted.launch.window, "credentials")),
-        share=_secret(booted.manifest, share),
-        lease=_secret(booted.manifest, lease),
+        share=_secret(sealed, share),
+        lease=_secret(sealed, lease),
         renewal=_renewal(booted, source),
     )
 
@@ -68,8 +92,8 @@ def _renewal(booted: Booted, source: Source) -> Renewal | None:
     return Renewal(new, manifest.descriptor.model_id, classes)
 
 
-def _wrapped(booted: Booted, source: Source, role: ShareRole) -> WrappedShare:
-    for share in booted.manifest.wrapped(role, PurposeClass(booted.configuration.purpose_class)):
+def _wrapped(booted: Booted, sealed: Manifest, source: Source, role: ShareRole) -> WrappedShare:
+    for share in sealed.wrapped(role, PurposeClass(booted.configuration.purpose_class)):
         if share.source == source.name and share.kind.value == source.kind and share.key == source.key:
             return share
     raise Malformed(f"manifest: no {role.value} of source {source.name!r} under key {source.key!r}")

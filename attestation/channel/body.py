@@ -144,6 +144,11 @@ class Finish:
     completion_tokens: int
 
 
+def adapter_of(request: InferRequest) -> ModelDigest | None:
+    """The adapter it names, if it does."""
+    return None if isinstance(request, Embed) else request.adapter
+
+
 def encode_infer(request: InferRequest) -> bytes:
     """Raises Malformed for a request the enclave would refuse: better said here."""
     raw = encode({"v": VERSION, "reason": request.reason, "partition": request.partition, **_task_fields(request)})

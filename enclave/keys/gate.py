@@ -5,10 +5,10 @@ returns when the lease is over, and whoever waits there wipes.
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from anchorhold.attestation.lease import Lease
-from anchorhold.enclave.keys.lease import Cause, Event, LeaseTable, State
+from anchorhold.enclave.keys.lease import NEW, Cause, Event, LeaseTable, State
 
 WATCH_S = 0.2  # waits run on a clock that stops in a pause; the boot clock is asked again at least this often
 
@@ -16,10 +16,18 @@ WATCH_S = 0.2  # waits run on a clock that stops in a pause; the boot clock is a
 class Gate:
     """Thread-safe. `check` and `admit` cost one lock and one clock reading."""
 
-    def __init__(self, sources: Iterable[tuple[str, float]], boottime: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        sources: Iterable[tuple[str, float]],
+        boottime: Callable[[], float],
+        *,
+        after: Mapping[str, int] = NEW,
+        logged: bool = True,
+    ) -> None:
+        """See `LeaseTable`."""
         self._boottime = boottime
         self._changed = threading.Condition()
-        self._table = LeaseTable(sources, boottime())
+        self._table = LeaseTable(sources, boottime(), after=after, logged=logged)
         self._last_pass: float | None = None
 
     def check(self) -> None:
@@ -53,6 +61,11 @@ class Gate:
         """The id of the lease that ends first. Raises LeaseEnded when there is none."""
         with self._changed:
             return self._table.lease_id()
+
+    def numbers(self) -> dict[str, int]:
+        """The last request number of each source."""
+        with self._changed:
+            return self._table.numbers()
 
     def leases(self) -> dict[str, bytes]:
         """The signed lease in force, by source: what `Attest` hands out."""

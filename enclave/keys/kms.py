@@ -189,6 +189,7 @@ class KmsSource:
             challenge=b"",  # AWS KMS gives none (DESIGN 12.5); TLS is what keeps a replay from being answered to us
             release_key=None,
             rsa_key=rsa_key_digest(spki),
+            adapter=self._context.adapter,
         )
         digest = statement_digest(release)
         try:
@@ -266,6 +267,7 @@ class KmsSource:
             ttl_ms=self._source.lease_ttl_ms,
             not_after=Milliseconds(sent + self._source.lease_ttl_ms),
             keystore=NOT_SAID,
+            adapter=self._context.adapter,
         )
         return lease, sign_lease(lease, self._context.receipt_key, asserted=True)
 

@@ -8,7 +8,7 @@ ever moves down the list WAITING, OPEN, DRAINING, ENDED.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
@@ -18,6 +18,8 @@ from anchorhold.attestation.purpose import NotGranted, tenant_tag
 RENEW_AFTER = 3  # a lease is renewed when one third of it has passed
 RETRY_AFTER = 30  # an unreachable source is asked again after a thirtieth of its lease: some twenty tries
 MIN_RETRY_S = 0.1
+NEW: Mapping[str, int] = {}
+"""The numbers of a boot that has asked nobody yet."""
 
 
 class State(IntEnum):
@@ -111,9 +113,16 @@ class _Source:
 class LeaseTable:
     """The state of all leases of one boot. Every call says what time it is on the boot clock; it never goes back."""
 
-    def __init__(self, sources: Iterable[tuple[str, float]], now: float) -> None:
-        """`sources`: each name with the longest lease in seconds that the configuration lets it grant."""
-        self._sources = {name: _Source(longest) for name, longest in sources}
+    def __init__(
+        self, sources: Iterable[tuple[str, float]], now: float, *, after: Mapping[str, int] = NEW, logged: bool = True
+    ) -> None:
+        """`sources`: each name with the longest lease in seconds that the configuration lets it grant.
+
+        `after`: the last request number of each in this boot. `logged`: whether admission needs a log lease here; an
+        adapter's stands under the model's.
+        """
+        self._sources = {name: _Source(longest, after.get(name, 0)) for name, longest in sources}
+        self._logged = logged
         if not self._sources or any(not 0 < s.longest_s < math.inf for s in self._sources.values()):
             raise ValueError("expected at least one source, each with a longest lease over 0 s")
         self.state = State.WAITING
@@ -237,7 +246,7 @@ class LeaseTable:
     def admit(self, now: float) -> None:
         """Before a new request is taken. Raises LeaseEnded, or NotAdmitted in a drain and without a log lease."""
         self.check(now)
-        if self.state is not State.OPEN or self.log_deadline is None:
+        if self.state is not State.OPEN or (self._logged and self.log_deadline is None):
             raise NotAdmitted(self._why())
 
     def permit(self, *, reason: str, tenant: str | None, now_ms: int) -> None:
@@ -260,6 +269,10 @@ class LeaseTable:
         held = [entry.held.deadline for entry in self._sources.values() if entry.held]
         log = [self.log_deadline] if self.log_deadline is not None and self.state is State.OPEN else []
         return min([*held, *log, self._deadline])
+
+    def numbers(self) -> dict[str, int]:
+        """The last request number of each source."""
+        return {name: entry.number for name, entry in self._sources.items()}
 
     def leases(self) -> dict[str, bytes]:
         """The signed lease in force, by source."""

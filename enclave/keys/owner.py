@@ -135,6 +135,7 @@ class OwnerSource:
             challenge=challenge,
             release_key=key.public,
             rsa_key=None,
+            adapter=self._context.adapter,
         )
         digest = statement_digest(release)
         try:
@@ -175,7 +176,9 @@ class OwnerSource:
         release = asked.release
         try:
             lease = verify_lease(raw, self._lease_key)
-            lease.check_boot(boot_id=release.boot_id, genesis=release.genesis, model=release.model)
+            lease.check_boot(
+                boot_id=release.boot_id, genesis=release.genesis, model=release.model, adapter=release.adapter
+            )
             for what, expected, actual in (
                 ("source of the lease", release.source, lease.source),
                 ("request of the lease", release.request, lease.request),

@@ -68,6 +68,8 @@ class SourceContext:
     """CLOCK_BOOTTIME in seconds."""
     now_ms: Callable[[], Milliseconds]
     """Enclave time (DESIGN 5): the last document's timestamp plus boot time since."""
+    adapter: ModelDigest | None = None
+    """Whose share and leases these are, on top of `model`; None: the model's own."""
 
 
 @dataclass(frozen=True, slots=True)

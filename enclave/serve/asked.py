@@ -25,4 +25,5 @@ def engine_request(received: Received, namespace: bytes) -> EngineRequest:
         logprobs=sampling.logprobs,
         frequency_penalty=sampling.frequency_penalty_milli / 1000,
         presence_penalty=sampling.presence_penalty_milli / 1000,
+        adapter=asked.adapter,
     )

@@ -8,7 +8,7 @@ proves nothing.
 import asyncio
 from dataclasses import dataclass
 
-from anchorhold.attestation.channel.body import Finish, FinishReason
+from anchorhold.attestation.channel.body import Finish, FinishReason, adapter_of
 from anchorhold.attestation.channel.codes import Code
 from anchorhold.attestation.channel.enclave import EnclaveExchange, Received
 from anchorhold.attestation.channel.errors import UnknownKey
@@ -24,7 +24,7 @@ from anchorhold.enclave.serve.egress import EgressClass
 from anchorhold.enclave.serve.quota import QuotasFull, QuotaSpent
 from anchorhold.enclave.serve.replay import MemoryFull, Replayed
 from anchorhold.enclave.serve.said import said
-from anchorhold.enclave.serve.service import Service
+from anchorhold.enclave.serve.service import AdapterRefused, AdmissionGate, BothGates, Lent, Service
 from anchorhold.enclave.serve.shaper import Way, outlet
 from anchorhold.enclave.serve.tenancy import Party, verified_party
 from anchorhold.wire.frames import Frame, FrameError, FrameReader, FrameWriter, unwrap_proto, wrap_proto
@@ -158,10 +158,19 @@ class _Answer:
         self._opened = service.clock_ms()
         self._progress = _Progress()
         self._admitted = self._refused = False
+        self._gate: AdmissionGate = service.gate
+        self._lent: Lent | None = None
         self._outlet = outlet(Way(exchange, self._check, self._send), received.header.padding)
 
     async def run(self) -> None:
         """From the answer's opening to its final record. Raises OSError when the client is gone."""
+        try:
+            await self._run()
+        finally:
+            if self._lent is not None:
+                self._lent.release()
+
+    async def _run(self) -> None:
         await self._send(self._exchange.answer())
         self._outlet.begin()
         outcome = self._admit() or await self._generate()
@@ -243,7 +252,7 @@ class _Answer:
 
         For an answer that a renewed lease no longer covers the lease has ended: it is cut, and told so, as at any end.
         """
-        self._service.gate.check()
+        self._gate.check()
         if self._admitted:
             try:
                 self._permitted()
@@ -254,12 +263,31 @@ class _Answer:
         service, party = self._service, self._progress.party
         name = None if party is None else party.name
         try:
-            service.gate.permit(reason=self._received.request.reason, tenant=name, now_ms=service.clock_ms())
+            self._gate.permit(reason=self._received.request.reason, tenant=name, now_ms=service.clock_ms())
         except NotGranted as error:
             if not self._refused:
                 service.refusals.count(error.code)
             self._refused = True
             raise NotPermitted(error.code) from error
+
+    async def _borrow(self) -> Code | None:
+        """From here on the adapter's leases count beside the model's, where the request names one."""
+        adapter, room = adapter_of(self._received.request), self._service.adapters
+        if adapter is None:
+            return None
+        if room is None:
+            return Code.UNSUPPORTED
+        try:
+            self._lent = await room.lend(adapter)
+        except AdapterRefused as error:
+            self._service.refusals.count(error.code.value)
+            return self._lease_code() or error.code
+        self._gate = BothGates(self._service.gate, self._lent.gate)
+        try:
+            self._permitted()
+        except NotPermitted as error:
+            return Code(error.code)
+        return None
 
     async def _generate(self) -> Finish | Code:
         left = self._received.header.deadline / 1000 - (self._service.boottime() - self._arrived)
@@ -267,6 +295,8 @@ class _Answer:
         assert party is not None, "admitted"
         try:
             async with asyncio.timeout(max(0.0, left)):
+                if (refused := await self._borrow()) is not None:
+                    return refused
                 return await self._outlet.carry(self._stream(engine_request(self._received, party.namespace)))
         except TimeoutError:
             return Code.DEADLINE
@@ -352,6 +382,7 @@ class _Answer:
                 lease=self._progress.lease,
                 sequence=service.sequence(),
                 asserted=Asserted(self._opened, Milliseconds(service.clock_ms()), 0, exchange.bytes_out),
+                adapter=adapter_of(received.request),
             ),
             service.receipt_key,
         )

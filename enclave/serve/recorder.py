@@ -9,6 +9,7 @@ import hashlib
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from anchorhold.attestation.lease import lease_id
@@ -20,6 +21,8 @@ from anchorhold.enclave.serve.scribe import LogBehind, LogContradiction, LogUnav
 MAX_WAITING = 256  # events; a renewal makes two or three, so this is hours of a dead log
 RETRY_S = 1.0  # between two tries of an entry that the scribe had no room for
 Written = tuple[Body, tuple[bytes, ...]]
+Kept = tuple[KeyRequest | KeyRelease | KeyDeny | KeyLease | Revoke, tuple[bytes, ...]]
+"""An entry on the keeping of keys: each may be about an adapter."""
 
 
 class Writer(Protocol):
@@ -56,10 +59,13 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
-    def observe(self, event: KeeperEvent) -> None:
-        """Never blocks. Raises LogUnavailable when the log has been away for too long."""
+    def observe(self, event: KeeperEvent, adapter: ModelDigest | None = None) -> None:
+        """What came of the model's keys, or of this adapter's. Never blocks.
+
+        Raises LogUnavailable when the log has been away for too long.
+        """
         for body, attachments in self._entries(event):
-            self.put(body, attachments)
+            self.put(body if adapter is None else replace(body, adapter=adapter), attachments)
 
     def put(self, body: Body, attachments: Sequence[bytes] = ()) -> None:
         """One entry, in order with the others. Never blocks. Raises LogUnavailable."""
@@ -114,7 +120,7 @@ class Recorder:
                 self._failure = None
                 return
 
-    def _entries(self, event: KeeperEvent) -> list[Written]:
+    def _entries(self, event: KeeperEvent) -> list[Kept]:
         if isinstance(event, Asked):
             return [(self._request(event), ())]
         if isinstance(event, Denied):
@@ -132,7 +138,7 @@ class Recorder:
             request=asked.number,
         )
 
-    def _denied(self, denied: Denied) -> list[Written]:
+    def _denied(self, denied: Denied) -> list[Kept]:
         asked = denied.asked
         body = KeyDeny(
             source=asked.source,
@@ -149,7 +155,7 @@ class Recorder:
         revoked = Revoke(what="lease", source=asked.source, code=denied.error.code, effective_ms=self._now_ms())
         return [(body, ()), (revoked, ())] if denied.final and asked.number > 1 else [(body, ())]
 
-    def _granted(self, granted: Granted) -> list[Written]:
+    def _granted(self, granted: Granted) -> list[Kept]:
         asked, released = granted.asked, granted.released
         evidence = (released.statement, released.document, released.lease)
         statement, document, lease = (hashlib.sha256(one).digest() for one in evidence)

@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Mapping
 
-PURPOSE, TENANT = "refused-purpose", "refused-tenant"
-_OF_CODE = {"purpose": PURPOSE, "tenant": TENANT}
+PURPOSE, TENANT, ADAPTER = "refused-purpose", "refused-tenant", "refused-adapter"
+_OF_CODE = {"purpose": PURPOSE, "tenant": TENANT, "adapter": ADAPTER}
 
 
 class Refusals:
@@ -12,10 +12,10 @@ class Refusals:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts = {PURPOSE: 0, TENANT: 0}
+        self._counts = {PURPOSE: 0, TENANT: 0, ADAPTER: 0}
 
     def count(self, code: str) -> None:
-        """One more of `purpose` or `tenant`; other codes are not counted here."""
+        """One more of `purpose`, `tenant` or `adapter`; other codes are not counted here."""
         if (name := _OF_CODE.get(code)) is not None:
             with self._lock:
                 self._counts[name] += 1

@@ -7,6 +7,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from anchorhold.attestation import labels
+from anchorhold.attestation.channel.body import adapter_of
 from anchorhold.attestation.channel.enclave import Entropy, Received
 from anchorhold.attestation.channel.receipt import PSEUDONYM
 from anchorhold.attestation.channel.tenant import CredentialRefused, Quota, TenantCredential, verify_credential
@@ -40,13 +41,15 @@ def verified_party(
     """Raises EvidenceError for a credential or a signature that does not hold; no credential is no error."""
     sealed = received.sealed
     if sealed.credential is None or sealed.signature is None:
+        if adapter_of(received.request) is not None:
+            raise CredentialRefused("an adapter is asked for without a credential", code="credential-adapter")
         return Party(None, entropy(NAMESPACE))
     # 1. Signed by the issuer that the deployment configuration names (docs/spec/channel.md 6.2).
     if issuer is None:
         raise CredentialRefused("a credential came, and the configuration names no issuer")
     credential = verify_credential(sealed.credential, Ed25519PublicKey.from_public_bytes(issuer))
-    # 2. For this model, this purpose, now.
-    credential.check_use(model=model, purpose=received.request.reason, now=now)
+    # 2. For this model, this adapter or none, this purpose, now.
+    credential.check_use(model=model, purpose=received.request.reason, now=now, adapter=adapter_of(received.request))
     # 3. Its holder made exactly this request, for exactly these enclaves.
     try:
         credential.public_key.verify(sealed.signature, received.tenant_message)
