@@ -4,18 +4,26 @@ import asyncio
 import itertools
 import json
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from anchorhold.enclave.model.encoder_engine import EncoderEngine
-from anchorhold.enclave.model.engine import EngineFailed, EngineRefused, EngineSettings, GenerationRequest, ModelRefused
+from anchorhold.enclave.model.engine import (
+    EngineFailed,
+    EngineRefused,
+    EngineSettings,
+    GenerationRequest,
+    ModelRefused,
+    TokenChunk,
+)
 from anchorhold.publish.tiny import make_tiny_model
 
 from .encoder_model import make_encoder
-from .engine_harness import TransformersEngine, ask, collect, kill, read, serve, torch, until
+from .engine_harness import TransformersEngine, ask, collect, kill, read, serve, torch, transformers, until
 from .lora import ALL, files_of, generate_with, make_adapter
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # torch warns about its own modules
@@ -42,14 +50,22 @@ def adapters(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[bytes
 
 
 def oracle(tiny: Path, adapters: dict[bytes, Path], requests: Sequence[GenerationRequest]) -> list[list[int]]:
-    return [
-        generate_with(tiny, None if one.adapter is None else adapters[one.adapter], [one])[0] for one in requests
-    ]
+    return [generate_with(tiny, None if one.adapter is None else adapters[one.adapter], [one])[0] for one in requests]
 
 
 async def tokens(engine: TransformersEngine, requests: Sequence[GenerationRequest]) -> list[list[int]]:
     answers = await asyncio.gather(*(collect(engine.submit(request)) for request in requests))
     return [ids for ids, _, _ in answers]
+
+
+async def ending(stream: AsyncIterator[TokenChunk], seen: list[int]) -> str:
+    """How it ends, with its tokens in `seen`."""
+    try:
+        async for chunk in stream:
+            seen += chunk.token_ids
+    except EngineRefused as error:
+        return error.code
+    return "finished"
 
 
 async def refused(engine: TransformersEngine, request: GenerationRequest) -> str:
@@ -75,7 +91,7 @@ def test_every_request_of_a_mixed_batch_is_answered_as_peft_answers_with_its_ada
             steps.append(tuple(one.query_length for one in batch))
             return note(batch)
 
-        engine._adapters._ranges = noted  # type: ignore[method-assign]  # the real one, counted
+        engine._adapters._ranges = noted  # type: ignore[method-assign,assignment]  # the real one, counted
         return await tokens(engine, requests)
 
     answers = serve(read(tiny), mixed, SETTINGS)
@@ -142,7 +158,12 @@ def test_what_is_converted_leaves_zeros_where_it_was_decrypted(tiny: Path, tmp_p
         assert any(weights[start:])
         engine.load_adapter(A, files)
         assert not any(weights[start:])
-        return [(await tokens(engine, [one]))[0] for one in (ask(0, adapter=A), ask(1))]
+        answers = [(await tokens(engine, [one]))[0] for one in (ask(0, adapter=A), ask(1))]
+        held = [tensor for pair in engine._adapters._loaded[A].pairs.values() for tensor in pair]
+        assert all(tensor.any() for tensor in held)
+        engine.drop_adapter(A)
+        assert not any(tensor.any() for tensor in held)
+        return answers
 
     worn, bare = serve(read(tiny), converted, settings)
     assert worn != bare
@@ -160,15 +181,12 @@ def test_dropping_ends_its_streams_wipes_it_and_leaves_the_others_exact(
         engine.load_adapter(B, files_of(adapters[B]))
         rest = asyncio.ensure_future(tokens(engine, others))
         stream = engine.submit(ask("a", "hello", 1500, adapter=A, **more))
-        seen = list((await anext(stream)).token_ids)  # type: ignore[union-attr]  # a generation's
+        seen = list((await anext(stream)).token_ids)
         pairs = dict(engine._adapters._loaded[A].pairs)
         await asyncio.to_thread(engine.drop_adapter, A)
         assert not any(any(buffer) for buffer in dropped.values())
         assert not any(tensor.any() for pair in pairs.values() for tensor in pair)
-        with pytest.raises(EngineRefused) as ended:
-            async for chunk in stream:
-                seen += chunk.token_ids  # type: ignore[union-attr]  # as above
-        assert ended.value.code == "adapter"
+        assert await ending(stream, seen) == "adapter"
         assert seen == generate_with(tiny, adapters[A], [ask(0, "hello", len(seen))])[0]
         assert await refused(engine, ask("late", adapter=A)) == "adapter"
         engine.drop_adapter(A)
@@ -177,10 +195,9 @@ def test_dropping_ends_its_streams_wipes_it_and_leaves_the_others_exact(
         again = ask("again", "hello", 24, adapter=A)
         assert await tokens(engine, [again]) == oracle(tiny, adapters, [again])
         assert engine.stats().rebuilds == 0
-        assert engine._adapters._worn.keys() == {stream.inner for stream in engine._streams.values()} - {
-            stream.inner for stream in engine._streams.values() if stream.adapter is None
-        }
-        return await rest
+        answers = await rest
+        assert engine._adapters._worn == {}
+        return answers
 
     assert serve(read(tiny), drop, SETTINGS) == oracle(tiny, adapters, others)
 
@@ -198,19 +215,38 @@ def test_no_token_of_a_step_that_met_a_dropped_adapter_leaves(tiny: Path, adapte
                 engine.drop_adapter(A)
             return rows
 
-        engine._adapters._ranges = drop_now  # type: ignore[method-assign]  # the real one, at the worst moment
+        engine._adapters._ranges = drop_now  # type: ignore[method-assign,assignment]  # the real one, at the worst moment
         for at in range(4):
             count = itertools.count()
             engine.load_adapter(A, files_of(adapters[A]))
             seen: list[int] = []
-            with pytest.raises(EngineRefused) as ended:
-                async for chunk in engine.submit(ask(at, "hello", 500, adapter=A)):
-                    seen += chunk.token_ids  # type: ignore[union-attr]  # a generation's
-            assert ended.value.code == "adapter"
+            assert await ending(engine.submit(ask(at, "hello", 500, adapter=A)), seen) == "adapter"
             assert len(seen) <= at
             assert seen == generate_with(tiny, adapters[A], [ask(0, "hello", 12)])[0][: len(seen)]
 
     serve(read(tiny), race)
+
+
+def test_a_step_that_ends_before_its_stream_was_told_gives_nothing_either(
+    tiny: Path, adapters: dict[bytes, Path]
+) -> None:
+    async def late(engine: TransformersEngine) -> None:
+        told = engine._lose_adapter
+
+        def tell_late(wearers: frozenset[str]) -> None:
+            time.sleep(0.3)  # steps go on, without the adapter
+            told(wearers)
+
+        engine._lose_adapter = tell_late  # type: ignore[method-assign]  # the real one, slowly
+        engine.load_adapter(A, files_of(adapters[A]))
+        stream = engine.submit(ask(0, "hello", 1500, adapter=A))
+        seen = list((await anext(stream)).token_ids)
+        dropped = asyncio.ensure_future(asyncio.to_thread(engine.drop_adapter, A))
+        assert await ending(stream, seen) == "adapter"
+        await dropped
+        assert seen == generate_with(tiny, adapters[A], [ask(0, "hello", len(seen))])[0]
+
+    serve(read(tiny), late, SETTINGS)
 
 
 def test_an_adapter_that_goes_while_the_prompt_is_made_is_not_answered_without(
@@ -219,8 +255,14 @@ def test_an_adapter_that_goes_while_the_prompt_is_made_is_not_answered_without(
     async def meanwhile(engine: TransformersEngine) -> None:
         engine.load_adapter(A, files_of(adapters[A]))
         held, entered = threading.Event(), threading.Event()
-        engine._text.submit(lambda: (entered.set(), held.wait(5)))
-        answer = asyncio.ensure_future(collect(engine.submit(ask(0, adapter=A))))  # type: ignore[arg-type]  # tokens
+
+        def hold() -> None:
+            entered.set()
+            held.wait(5)
+
+        engine._text.submit(hold)
+        engine._adapters._ranges = lambda _: pytest.fail("it reached the batch")  # type: ignore[method-assign,assignment]
+        answer = asyncio.ensure_future(collect(engine.submit(ask(0, adapter=A))))
         await asyncio.to_thread(entered.wait, 5)
         await until(lambda: bool(engine._adapters._worn))
         engine.drop_adapter(A)
@@ -260,7 +302,7 @@ def test_after_a_rebuild_adapters_still_apply(tiny: Path, adapters: dict[bytes, 
         await anext(stream)
         kill(engine)
         with pytest.raises(EngineFailed):
-            await collect(stream)  # type: ignore[arg-type]  # tokens
+            await collect(stream)
         await until(lambda: engine.stats().rebuilds == 1)
         requests = [ask(1, adapter=A), ask(2)]
         assert await tokens(engine, requests) == oracle(tiny, adapters, requests)
@@ -301,7 +343,7 @@ def test_numbers_past_all_bounds_reach_no_neighbour(
         engine.load_adapter(A, files)
         engine.load_adapter(B, files_of(adapters[B]))
         evil = [ask(n, "hello", 100, adapter=A, temperature=n) for n in (0, 1)]
-        beside = [asyncio.ensure_future(collect(engine.submit(one))) for one in evil]  # type: ignore[arg-type]
+        beside = [asyncio.ensure_future(collect(engine.submit(one))) for one in evil]
         await asyncio.sleep(0.05)
         answers = await tokens(engine, neighbours)
         assert [len((await one)[0]) > 0 for one in beside] == [True, True]
@@ -330,9 +372,7 @@ def rename(files: dict[str, bytearray], old: str, new: str) -> None:
 
 BAD: dict[str, tuple[Callable[[dict[str, bytearray]], object], str]] = {
     "another rank than it says": (lambda f: edit(f, r=8), "side"),
-    "narrower than the model": (lambda f: rename(f, '"shape":[4,64]', '"shape":[4,32]'), ""),
     "sides swapped": (lambda f: rename(f, '"shape":[64,4]', '"shape":[4,64]'), "side"),
-    "as wide as another projection": (lambda f: rename(f, "v_proj", "k_proj_"), "got"),
     "a layer out of range": (lambda f: rename(f, "layers.1.", "layers.2."), "no projection"),
     "a module no model has": (lambda f: rename(f, "q_proj", "x_proj"), "x_proj"),
     "a module under another parent": (lambda f: rename(f, "self_attn.q_proj", "mlp.q_proj"), "mlp.q_proj"),
@@ -382,8 +422,6 @@ def test_widths_are_the_models(bare: TransformersEngine, tmp_path: Path) -> None
 
 
 def make_wide(base: Path, config: dict[str, Any], folder: Path) -> Path:
-    from .engine_harness import transformers
-
     made = transformers.LlamaConfig(**{name: value for name, value in config.items() if name != "model_type"})
     transformers.LlamaForCausalLM(made).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
