@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 
 from anchorhold.enclave.model.encoder_engine import EncoderEngine
-from anchorhold.enclave.model.engine import Engine, EngineSettings
-from anchorhold.enclave.model.load import Buffer, is_encoder
+from anchorhold.enclave.model.engine import Buffer, Engine, EngineSettings
+from anchorhold.enclave.model.load import is_encoder
 from anchorhold.enclave.model.transformers_engine import TransformersEngine
 
 

@@ -12,15 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from anchorhold.enclave.model.engine import (
+    Buffer,
     EmbeddingChunk,
     EmbeddingRequest,
     EngineRefused,
     EngineRequest,
     EngineSettings,
     EngineStats,
+    ModelRefused,
     check_inputs,
 )
-from anchorhold.enclave.model.load import Buffer, LoadedEncoder, load_encoder
+from anchorhold.enclave.model.load import LoadedEncoder, load_encoder, require_writable, zero
 
 # After load.py, which sets the library's offline switches.
 import torch  # isort: skip
@@ -90,6 +92,16 @@ class EncoderEngine:
     def stats(self) -> EngineStats:
         """See `Engine`."""
         return EngineStats(active=len(self._ends), rebuilds=0, **self._counts)
+
+    def load_adapter(self, name: bytes, files: Mapping[str, Buffer]) -> None:
+        """See `Engine`. Always refused."""
+        require_writable(files)
+        for buffer in files.values():
+            zero(buffer)
+        raise ModelRefused("an encoder takes no adapter")
+
+    def drop_adapter(self, name: bytes) -> None:
+        """See `Engine`. There is none."""
 
     def wipe(self) -> None:
         """See `Engine`. A pass that runs meanwhile ends on zeros, and its vectors reach nobody."""

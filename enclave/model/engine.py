@@ -4,7 +4,7 @@ An engine is made from buffers only and reaches no file, network or environment.
 one batch and never a cache block. What Python cannot promise: a request's strings and token lists are freed, not wiped.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -13,6 +13,7 @@ from anchorhold.attestation.configuration import EngineSettings
 __all__ = [
     "MAX_CONTENT_BYTES",
     "MAX_MESSAGES",
+    "Buffer",
     "ChatMessage",
     "EmbeddingChunk",
     "EmbeddingRequest",
@@ -40,6 +41,8 @@ MAX_LOGPROBS = 20
 MAX_STOPS = 4
 MAX_STOP = 256  # characters
 MAX_ID_BYTES = 64
+
+Buffer: TypeAlias = memoryview | bytearray  # a decrypted file; writable, or it could not be wiped
 
 
 class ModelRefused(Exception):
@@ -75,7 +78,8 @@ class GenerationRequest:
     """`temperature` 0 is greedy. `namespace` is the verified tenant's; no cache is shared within it either, yet.
 
     `prompt` stands instead of messages and is taken as it is. `logprobs` is how many alternatives are told with each
-    token, None for nothing. `tools` is JSON, for a template that takes it.
+    token, None for nothing. `tools` is JSON, for a template that takes it. `adapter` is the digest that one is loaded
+    under.
     """
 
     id: str
@@ -91,6 +95,7 @@ class GenerationRequest:
     logprobs: int | None = None
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
+    adapter: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +172,18 @@ class Engine(Protocol):
 
     def stats(self) -> EngineStats:
         """Now."""
+
+    def load_adapter(self, name: bytes, files: Mapping[str, Buffer]) -> None:
+        """Keep and later wipe these buffers: a LoRA adapter that requests may name. Streams run on meanwhile.
+
+        Blocks; from any thread but the loop's. Raises ModelRefused, and then the buffers are zeroed already.
+        """
+
+    def drop_adapter(self, name: bytes) -> None:
+        """End every stream of it with EngineRefused `adapter` and zero it; done when this returns.
+
+        From any thread. Unknown names are ignored.
+        """
 
     def wipe(self) -> None:
         """End every stream, zero weights and cache, stop. For good; safe to call again and from any thread."""

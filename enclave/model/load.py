@@ -38,11 +38,9 @@ from anchorhold.attestation.sealed.names import (
 )
 from anchorhold.attestation.sealed.strict_json import load_object
 from anchorhold.attestation.sealed.tensors import ITEM_BYTES, Tensor, header_size, read_header
-from anchorhold.enclave.model.engine import EngineSettings, ModelRefused
+from anchorhold.enclave.model.engine import Buffer, EngineSettings, ModelRefused
 from anchorhold.enclave.model.template_engine import ChatTemplate
 from anchorhold.enclave.model.token_bytes import bytes_of
-
-Buffer = memoryview | bytearray
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _FILE_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -94,7 +92,7 @@ def is_encoder(files: Mapping[str, Buffer]) -> bool:
 
 def load(files: Mapping[str, Buffer], settings: EngineSettings) -> LoadedModel:
     """The language model out of a sealed folder's files. Raises ModelRefused."""
-    _require_writable(files)
+    require_writable(files)
     try:
         return _load(files, settings)
     except EvidenceError as error:
@@ -103,16 +101,17 @@ def load(files: Mapping[str, Buffer], settings: EngineSettings) -> LoadedModel:
 
 def load_encoder(files: Mapping[str, Buffer], settings: EngineSettings) -> LoadedEncoder:
     """The encoder out of a sealed folder's files. Raises ModelRefused."""
-    _require_writable(files)
+    require_writable(files)
     try:
         return _load_encoder(files, settings)
     except EvidenceError as error:
         raise ModelRefused(str(error)) from error
 
 
-def _require_writable(files: Mapping[str, Buffer]) -> None:
+def require_writable(files: Mapping[str, Buffer]) -> None:
+    """Raises ValueError: it is our own mistake."""
     if any(memoryview(files[name]).readonly for name in files):
-        raise ValueError("expected writable buffers: a model that cannot be wiped is not loaded")
+        raise ValueError("expected writable buffers: what cannot be wiped is not loaded")
 
 
 def _wipe(model: "transformers.PreTrainedModel", buffers: list[Buffer]) -> None:
@@ -181,7 +180,7 @@ def _open(
     if is_encoder(files) is not encoder:
         raise ModelRefused(f"{raw_config['model_type']!r} is not {'an encoder' if encoder else 'a language model'}")
     # 2. Every header before any tensor.
-    places = [(name, _header(memoryview(files[name]).cast("B"))) for name in sorted(files) if is_weights(name)]
+    places = [(name, open_header(memoryview(files[name]).cast("B"))) for name in sorted(files) if is_weights(name)]
     _check_names(places, files)
     # 3. The module without memory.
     dtype = DTYPES[settings.dtype]
@@ -190,7 +189,7 @@ def _open(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = _empty_model(config, dtype, transformers.AutoModel if encoder else transformers.AutoModelForCausalLM)
     # 4. Tensors.
-    _assign(model, {p.name: _tensor(files[name], p, dtype, device) for name, group in places for p in group})
+    _assign(model, {p.name: open_tensor(files[name], p, dtype, device) for name, group in places for p in group})
     # 5. Buffers computed from the configuration.
     _rebuild_buffers(model, device)
     model.requires_grad_(requires_grad=False)
@@ -212,7 +211,8 @@ def _json(files: Mapping[str, Buffer], name: str) -> dict[str, object]:
     return dict(load_object(memoryview(files[name]), name, limit=MAX_SETTING)) if name in files else {}
 
 
-def _header(file: memoryview) -> tuple[Tensor, ...]:
+def open_header(file: memoryview) -> tuple[Tensor, ...]:
+    """The tensors a weight file names. Raises EvidenceError."""
     return read_header(file[: header_size(file[:8], len(file))], len(file))
 
 
@@ -253,7 +253,8 @@ def _check_names(places: list[tuple[str, tuple[Tensor, ...]]], files: Mapping[st
         raise ModelRefused("expected at least one safetensors file")
 
 
-def _tensor(file: Buffer, place: Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def open_tensor(file: Buffer, place: Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """The tensor itself, a view of `file` where type and device allow it; else its bytes there are zeroed."""
     if place.begin == place.end or place.begin % ITEM_BYTES[place.dtype]:
         raise ModelRefused(f"tensor {place.name!r}: expected at least one element, aligned, got byte {place.begin}")
     raw = torch.frombuffer(file, dtype=torch.uint8, count=place.end - place.begin, offset=place.begin)

@@ -23,6 +23,7 @@ from typing import Any
 
 from anchorhold.enclave.model.choice_engine import Choice
 from anchorhold.enclave.model.engine import (
+    Buffer,
     EngineFailed,
     EngineRefused,
     EngineRequest,
@@ -33,9 +34,11 @@ from anchorhold.enclave.model.engine import (
     TokenScore,
     check_request,
 )
-from anchorhold.enclave.model.load import Buffer, LoadedModel, load, settle, zero_tensors
+from anchorhold.enclave.model.load import LoadedModel, load, settle, zero_tensors
+from anchorhold.enclave.model.lora_engine import Adapters
 from anchorhold.enclave.model.sampling_engine import KEY, RequestSampling, pack
 from anchorhold.enclave.model.shown import Shown
+from anchorhold.enclave.model.stream_engine import Stream
 from anchorhold.enclave.model.text import TextStream
 
 # After load.py, which sets the library's offline switches.
@@ -46,33 +49,6 @@ PAGE_TOKENS = 32  # of one cache block; larger pages waste more of the last one
 BATCH_TOKENS = 512  # prompt and decode tokens of one step: bounds the delay a long prompt puts on running streams
 WATCH_SECONDS = 0.1  # between two looks at the generation thread
 STOP_SECONDS = 10.0  # one step at most passes before the thread sees a stop
-FINISHED_STATUS = 3  # RequestStatus.FINISHED; 4 is FAILED
-
-
-class _Stream:
-    """One request's output, written by callbacks on the loop and read by the generator."""
-
-    def __init__(self, inner: str) -> None:
-        self.inner = inner  # the id the library knows
-        self.changed = asyncio.Event()
-        self.tokens: list[int] = []
-        self.over = False
-        self.error: EngineRefused | None = None
-        self.choice: Choice | None = None
-
-    def deliver(self, output: Any) -> None:
-        # The library sends the whole list each time, so only the newest matters: a slow reader gets larger chunks.
-        self.tokens = output.generated_tokens
-        if output.error is not None:
-            self.end(EngineFailed("engine-failed", "the engine failed while this request ran"))
-        elif output.status >= FINISHED_STATUS:
-            self.end(None)
-        self.changed.set()
-
-    def end(self, error: EngineRefused | None) -> None:
-        if not self.over:
-            self.over, self.error = True, error
-        self.changed.set()
 
 
 class TransformersEngine:
@@ -85,7 +61,7 @@ class TransformersEngine:
         self._may_step = may_step
         self._settings = settings
         self._capacity = settings.cache_tokens // PAGE_TOKENS * PAGE_TOKENS
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, Stream] = {}
         # The library drains additions before cancellations, so an id used again at once would be cancelled unseen.
         self._serial = itertools.count()
         self._counts = {"finished": 0, "cancelled": 0, "failed": 0, "rebuilds": 0, "tokens": 0}
@@ -95,6 +71,7 @@ class TransformersEngine:
         self._text = ThreadPoolExecutor(max_workers=1, thread_name_prefix="text")
         self._life = threading.Lock()  # around building, stopping and wiping
         self._wiped = self._device_failed = False
+        self._adapters = Adapters(loaded.model)
         self._manager = self._start_manager()
 
     @classmethod
@@ -111,7 +88,7 @@ class TransformersEngine:
         return cls(load(files, settings), settings, may_step=may_step)
 
     async def submit(self, request: EngineRequest) -> AsyncIterator[TokenChunk]:
-        """See `Engine`. Codes: unsupported, bad-request, prompt-too-long, busy, template-*, engine-closed, -failed."""
+        """See `Engine`. Codes: unsupported, bad-request, prompt-too-long, busy, adapter, template-*, engine-*."""
         if not isinstance(request, GenerationRequest):
             raise EngineRefused("unsupported", "this model continues text and embeds none")
         self._enter()
@@ -120,8 +97,9 @@ class TransformersEngine:
             raise EngineRefused("bad-request", "the request id is in use")
         if len(self._streams) >= self._settings.max_requests:
             raise EngineRefused("busy", f"expected fewer than {self._settings.max_requests} requests at once")
-        stream = self._streams[request.id] = _Stream(str(next(self._serial)))
+        stream = self._streams[request.id] = Stream(str(next(self._serial)))
         try:
+            stream.adapter = self._adapters.wear(stream.inner, request.adapter)
             prompt = await self._prompt(request)
             self._add(request, prompt, stream)
             plain = stream.choice is None and not request.stop
@@ -141,6 +119,19 @@ class TransformersEngine:
         """See `Engine`."""
         return EngineStats(active=len(self._streams), **self._counts)
 
+    def load_adapter(self, name: bytes, files: Mapping[str, Buffer]) -> None:
+        """See `Engine`."""
+        self._adapters.load(name, files)
+
+    def drop_adapter(self, name: bytes) -> None:
+        """See `Engine`. A step that runs meanwhile ends on zeros, and its tokens of these streams reach nobody."""
+        self._adapters.drop(name, self._lose_adapter)
+
+    def _lose_adapter(self, wearers: frozenset[str]) -> None:
+        for stream in list(self._streams.values()):
+            if stream.inner in wearers:
+                self._on_loop(stream.lose_adapter)
+
     def wipe(self) -> None:
         """See `Engine`. Weights go first, while the batch may still run: its tokens reach no stream any more."""
         with self._life:
@@ -151,6 +142,7 @@ class TransformersEngine:
             for stream in list(self._streams.values()):
                 self._on_loop(stream.end, EngineRefused("engine-closed", "the engine has ended"))
             self._loaded.wipe()
+            self._adapters.wipe()
             self._stop_manager()
         if self._watch is not None:
             self._on_loop(self._watch.cancel)
@@ -195,7 +187,7 @@ class TransformersEngine:
             raise EngineRefused("bad-request", "the request makes an empty prompt")
         return ids
 
-    def _add(self, request: GenerationRequest, prompt: list[int], stream: _Stream) -> None:
+    def _add(self, request: GenerationRequest, prompt: list[int], stream: Stream) -> None:
         if stream.over:
             return
         if self._wiped:
@@ -220,7 +212,7 @@ class TransformersEngine:
         if added is None:
             raise EngineFailed("engine-failed", "the engine did not take the request")
 
-    async def _chunks(self, stream: _Stream, prompt_tokens: int) -> AsyncIterator[TokenChunk]:
+    async def _chunks(self, stream: Stream, prompt_tokens: int) -> AsyncIterator[TokenChunk]:
         text = TextStream(self._decode)
         sent = 0
         while True:
@@ -242,7 +234,7 @@ class TransformersEngine:
                 yield TokenChunk(piece, new, None, prompt_tokens, sent)
 
     async def _watched(
-        self, stream: _Stream, prompt_tokens: int, request: GenerationRequest
+        self, stream: Stream, prompt_tokens: int, request: GenerationRequest
     ) -> AsyncIterator[TokenChunk]:
         """The same, token by token: where a text ends the answer, and what is told of each."""
         text, shown = TextStream(self._decode), Shown[TokenScore](request.stop)
@@ -272,7 +264,7 @@ class TransformersEngine:
                 piece, scores = shown.take()
                 yield TokenChunk(piece, new, None, prompt_tokens, sent, scores)
 
-    def _score(self, stream: _Stream, tokens: list[int], at: int, request: GenerationRequest) -> TokenScore | None:
+    def _score(self, stream: Stream, tokens: list[int], at: int, request: GenerationRequest) -> TokenScore | None:
         """What is told of one token; of the mark that ends an answer, nothing."""
         if request.logprobs is None or stream.choice is None or tokens[at] in self._loaded.eos:
             return None
@@ -288,9 +280,10 @@ class TransformersEngine:
     def _decode(self, ids: Sequence[int]) -> str:
         return str(self._loaded.tokenizer.decode(list(ids), skip_special_tokens=True))
 
-    def _leave(self, request_id: str, stream: _Stream) -> None:
+    def _leave(self, request_id: str, stream: Stream) -> None:
         self._streams.pop(request_id, None)
         self._sampling.forget(stream.inner)
+        self._adapters.forget(stream.inner)
         manager = self._manager
         with manager.output_router._lock:  # noqa: SLF001 - the library has no way to take a handler away
             handler = manager.output_router.result_handlers.pop(stream.inner, None)
@@ -364,6 +357,7 @@ class TransformersEngine:
         processors.logits_processor.append(self._sampling)
         processors.tensors_required, processors.do_processing = 1, True
         processors._retrieve_processors_kwargs()  # noqa: SLF001 - what the constructor itself calls after its list
+        self._adapters.follow(processors)
         manager.start()
         return manager
 

@@ -27,6 +27,7 @@ from anchorhold.attestation.purpose import Grant, Purpose
 from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, StatementDigest
 from anchorhold.enclave.keys.gate import Gate
 from anchorhold.enclave.model.engine import (
+    Buffer,
     EmbeddingChunk,
     EmbeddingRequest,
     EngineChunk,
@@ -84,6 +85,7 @@ class ScriptedEngine:
         self.seen: list[GenerationRequest] = []
         self.embedded: list[EmbeddingRequest] = []
         self.cancelled: list[str] = []
+        self.adapters: dict[bytes, Mapping[str, Buffer]] = {}
         self.refuse: str | None = None
         self.stall = False
 
@@ -111,6 +113,13 @@ class ScriptedEngine:
 
     def stats(self) -> EngineStats:
         return EngineStats(0, len(self.seen), len(self.cancelled), 0, 0, 0)
+
+    def load_adapter(self, name: bytes, files: Mapping[str, Buffer]) -> None:
+        self.adapters[name] = files
+
+    def drop_adapter(self, name: bytes) -> None:
+        for buffer in self.adapters.pop(name, {}).values():
+            buffer[:] = bytes(len(buffer))
 
     def wipe(self) -> None:
         self.refuse = "wiped"
