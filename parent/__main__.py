@@ -87,7 +87,7 @@ def _ports(config: ParentConfig, lifecycle: Lifecycle, log: LogClient, health: H
         Port.HEARTBEAT: lifecycle.heartbeat,
         Port.BOOT: BootFiles(files, health).handle,
         Port.EGRESS: Egress(config.egress, health).handle,
-        Port.BLOBS: Blobs(config.sealed, health, config.resealed).handle,
+        Port.BLOBS: Blobs(config.sealed, health, config.resealed, config.adapters).handle,
         Port.RECORDS: Records(log, health).handle,
     }
 

@@ -84,6 +84,8 @@ class ParentConfig:
     tls: TlsFiles | None
     resealed: Path | None = None
     """Where an enclave that seals its model anew may put it; none: nothing is taken."""
+    adapters: Path | None = None
+    """Sealed adapters, each in a folder named by its digest in lower-case hex; none: no adapter is given out."""
 
 
 def load_config(path: Path) -> ParentConfig:
@@ -103,9 +105,8 @@ def parse_config(value: object) -> ParentConfig:
     needed = {"listen", "configuration", "credentials", "sealed", "log", "egress"}
     # One enclave stands beside the other fields, several in a list.
     run = {"enclaves"} if "enclaves" in fields else {"window", "enclave"}
-    _check_names(
-        fields, needed | run, {"ready_file", "counters_file", "alias", "tls", "purposes", "resealed"}, "configuration"
-    )
+    optional = {"ready_file", "counters_file", "alias", "tls", "purposes", "resealed", "adapters"}
+    _check_names(fields, needed | run, optional, "configuration")
     egress = _object(fields["egress"], "egress")
     if len(egress) > MAX_EGRESS:
         raise ConfigError(f"egress: expected at most {MAX_EGRESS} destinations, got {len(egress)}")
@@ -123,6 +124,7 @@ def parse_config(value: object) -> ParentConfig:
         alias=_text(fields.get("alias", ""), "alias"),
         tls=_tls(fields["tls"]) if "tls" in fields else None,
         resealed=_path_or_none(fields.get("resealed"), "resealed"),
+        adapters=_path_or_none(fields.get("adapters"), "adapters"),
     )
 
 

@@ -17,6 +17,7 @@ VERSION = 1
 MAX_DESCRIPTOR = 1 << 20  # bytes; 4096 files take about 200 KiB
 MAX_FILES = 4096
 MAX_FILE = 1 << 40  # bytes of one plaintext file; more is nobody's safetensors
+MAX_ADAPTER = 1 << 30  # bytes of an adapter's files in all; it is opened while the model serves, beside it in memory
 PROVENANCE_BYTES = (32, SHA384_BYTES)  # SHA-256 or SHA-384 of the document named
 
 
@@ -148,6 +149,8 @@ def _check_files(files: tuple[ModelFile, ...], *, adapter: bool) -> None:
     if adapter:
         if set(names) != ADAPTER_FILES:
             raise NotAllowed(f"adapter: expected the files {sorted(ADAPTER_FILES)}, got {names[:4]}", code="file-name")
+        if (whole := sum(file.size for file in files)) > MAX_ADAPTER:
+            raise TooLarge("adapter: bytes of its files", limit=MAX_ADAPTER, actual=whole)
         return
     if missing := sorted(REQUIRED - set(names)):
         raise Malformed(f"descriptor: files: missing {missing}")

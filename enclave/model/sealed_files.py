@@ -14,8 +14,8 @@ from typing import Self
 
 from anchorhold.attestation.errors import Malformed, Mismatch
 from anchorhold.attestation.sealed.body import BodyOpener
-from anchorhold.attestation.sealed.content import check_settings
 from anchorhold.attestation.sealed.manifest import Body, Manifest, PurposeClass, ShareRole
+from anchorhold.attestation.sealed.meaning import check_meaning
 from anchorhold.attestation.sealed.names import is_weights
 from anchorhold.attestation.sealed.shares import file_key, model_key, verify_key, verify_share
 from anchorhold.attestation.sealed.tensors import header_size, index_digest, read_header
@@ -108,7 +108,7 @@ def open_sealed(
     """All files of `manifest`. The key is wiped at the end, whether it went well or not.
 
     1. Every body is decrypted into its final buffer and hashed on the way. 2. Each one's tag and hash agree.
-    3. Only then the contents are looked at: headers against the descriptor, settings against the rules.
+    3. Only then the contents are looked at: headers against the descriptor, settings and tensors against the rules.
 
     Raises BodyInvalid, Mismatch, HeaderLies, NotAllowed, Malformed or TooLarge, and what `fetch` or `progress` raises.
     """
@@ -132,18 +132,22 @@ def open_sealed(
 
 
 def check_contents(manifest: Manifest, files: Mapping[str, memoryview]) -> None:
-    """The weights are those the descriptor's tensor index was made from, and the settings are data alone."""
-    headers = {}
+    """The weights are those the descriptor's tensor index was made from, and the settings are data alone.
+
+    With a `base` it has to be an adapter in every file, without one a model.
+    """
+    headers, tensors = {}, {}
     for name in files:
         if is_weights(name):
             view = files[name]
             headers[name] = bytes(view[: header_size(view[:8], len(view))])
-            read_header(headers[name], len(view))
+            tensors[name] = read_header(headers[name], len(view))
     actual = index_digest(headers)
     if actual != manifest.descriptor.tensor_index:
         expected = manifest.descriptor.tensor_index
         raise Mismatch("tensor index", expected=expected, actual=actual, code="tensor-index")
-    check_settings({name: view for name, view in files.items() if not is_weights(name)}, files.keys())
+    settings = {name: view for name, view in files.items() if not is_weights(name)}
+    check_meaning(settings, tensors, adapter=manifest.descriptor.base is not None)
 
 
 def zero(view: memoryview) -> None:

@@ -11,29 +11,26 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.sealed.descriptor import descriptor_json
-from anchorhold.attestation.sealed.manifest import FORMAT, PurposeClass, UnverifiedManifest
+from anchorhold.attestation.sealed.manifest import FORMAT, UnverifiedManifest
 from anchorhold.cli.main import CANNOT_RUN, REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.progress import ProgressBar
 from anchorhold.cli.reseals import add_reseals
+from anchorhold.cli.seal import add_seal, existing_folder, run_seal
 from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.values import model_digest
 from anchorhold.publish import minilm, smollm
 from anchorhold.publish.errors import ProviderUnavailable, PublishError
 from anchorhold.publish.packaged import Progress
-from anchorhold.publish.providers import KmsShares, OwnerShares, ShareProvider, kms_client
-from anchorhold.publish.seal import SealRequest, seal
-from anchorhold.publish.signing import create_signer, load_signer
+from anchorhold.publish.signing import create_signer
 from anchorhold.publish.verify import show_sealed, verify_sealed
 
 _CODES = "0 done or verified, 1 contradicted or refused, 2 cannot run"
 CACHE = Path(".cache")
-LOSS = "losing every copy of one of these sources, its backups included, loses this model for good"
 FETCHED: Mapping[str, tuple[str, Callable[[Path, Progress], None]]] = {
     "smollm2": (smollm.MODEL_ID, smollm.fetch_smollm),
     "minilm": (minilm.MODEL_ID, minilm.fetch_minilm),
 }
-DEFAULT_REGION = "us-east-1"
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -75,17 +72,7 @@ def add_parser(subparsers: Subparsers) -> None:
     signer.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to make")
     signer.add_argument("--name", default="anchorhold", metavar="NAME", help="first word of the common name")
     _runs(signer, _signer)
-    seal_help = page(
-        """Turn a Hugging Face model folder into a sealed model. The folder is refused, by name, for anything but the
-        listed files: code, pickles, links, references to another repository. The sealed model appears whole or not
-        at all; its digest D is printed. Each source alone holds its share: losing every copy of one source, its
-        backups included, loses the model for good (`anchorhold authority backup`).""",
-        example="""
-            anchorhold model seal .cache/smollm2-135m-instruct --out sealed --id smollm2 --signer signer \\
-                --kms-key arn:aws:kms:eu-central-1:111122223333:key/... --kms-region eu-central-1""",
-        codes=_CODES,
-    )
-    _add_seal(commands.add_parser("seal", help="turn a Hugging Face model folder into a sealed model", **seal_help))
+    _runs(add_seal(commands), run_seal)
     verify = commands.add_parser(
         "verify",
         help="check the signature, D and the hash of every sealed file; needs no key",
@@ -114,30 +101,6 @@ def add_parser(subparsers: Subparsers) -> None:
     show.add_argument("sealed", type=Path, metavar="DIR", help="the sealed model")
     _runs(show, _show)
     add_reseals(commands, _runs)
-
-
-def _add_seal(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="DIR", help="the plaintext model folder")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the sealed model to make")
-    parser.add_argument("--id", required=True, metavar="NAME", help="model id")
-    parser.add_argument("--version", default="1", metavar="TEXT", help="model version")
-    parser.add_argument("--signer", type=Path, required=True, metavar="DIR", help="what `model signer` made")
-    parser.add_argument("--purpose", action="append", choices=[one.value for one in PurposeClass], metavar="CLASS",
-                        help="purpose class to wrap for; repeatable (default: serve and reseal)")  # fmt: skip
-    kms = parser.add_argument_group("share from a KMS")
-    kms.add_argument("--kms-key", metavar="ARN", help="the key to wrap this share under; names the source as wanted")
-    kms.add_argument("--kms-name", default="kms", metavar="NAME", help="the source's name in configurations")
-    kms.add_argument("--kms-endpoint", metavar="URL", help="default: AWS's own")
-    kms.add_argument("--kms-region", default=DEFAULT_REGION, metavar="REGION", help="the key's region")
-    kms.add_argument("--kms-ca", type=Path, metavar="PEM", help="its CA certificate; default: the system's CAs")
-    kms.add_argument("--kms-credentials", type=Path, metavar="JSON", help="default: boto3's own chain")
-    owner = parser.add_argument_group("share from an owner authority")
-    owner.add_argument("--owner-url", metavar="URL", help="https://HOST:PORT; names the source as wanted")
-    owner.add_argument("--owner-name", default="owner", metavar="NAME", help="the source's name in configurations")
-    owner.add_argument("--owner-ca", type=Path, metavar="PEM", help="its CA certificate")
-    owner.add_argument("--owner-token", type=Path, metavar="FILE", help="the file with the admin token")
-    owner.add_argument("--owner-tenant", metavar="NAME", help="whose model it is: the share is under its key alone")
-    _runs(parser, _seal)
 
 
 def _runs(parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], dict[str, object]]) -> None:
@@ -173,54 +136,6 @@ def _signer(options: argparse.Namespace) -> dict[str, object]:
     return {"signer": str(options.out)}
 
 
-def _folder(path: Path) -> Path:
-    if not path.is_dir():
-        raise CommandError(f"{str(path)!r} is not a folder")
-    return path
-
-
-def _seal(options: argparse.Namespace) -> dict[str, object]:
-    _folder(options.folder)
-    providers = _providers(options)
-    purposes = tuple(PurposeClass(one) for one in dict.fromkeys(options.purpose or ("serve", "reseal")))
-    request = SealRequest(options.folder, options.out, options.id, options.version, purposes)
-    bar = ProgressBar()
-    try:
-        sealed = seal(request, providers, load_signer(options.signer), bar)
-    finally:
-        bar.end()
-    return {
-        "model": sealed.digest.hex(),
-        "sealed": str(sealed.out),
-        "bodies": [body.body for body in sealed.bodies],
-        "shares": [f"{one.source}: {one.role.value} for {one.purpose_class.value}" for one in sealed.shares],
-        "warning": LOSS,
-    }
-
-
-def _providers(options: argparse.Namespace) -> list[ShareProvider]:
-    providers: list[ShareProvider] = []
-    if options.owner_tenant and not options.owner_url:
-        raise CommandError("--owner-tenant needs --owner-url: a KMS's share is under the KMS's key")
-    if options.kms_key:
-        client = kms_client(
-            endpoint=options.kms_endpoint,
-            region=options.kms_region,
-            ca=options.kms_ca,
-            credentials=options.kms_credentials,
-        )
-        providers.append(KmsShares(options.kms_name, options.kms_key, client))
-    if options.owner_url:
-        if options.owner_ca is None or options.owner_token is None:
-            raise CommandError("an owner authority needs --owner-ca and --owner-token")
-        token = options.owner_token.read_text().strip()
-        who = {"token": token, "tenant": options.owner_tenant}
-        providers.append(OwnerShares(options.owner_name, options.owner_url, ca=options.owner_ca, **who))
-    if not providers:
-        raise CommandError("sealing needs a source of shares: --kms-key or --owner-url")
-    return providers
-
-
 def _verify(options: argparse.Namespace) -> dict[str, object]:
     try:
         root = x509.load_pem_x509_certificate(options.root.read_bytes()).public_bytes(Encoding.DER)
@@ -228,10 +143,11 @@ def _verify(options: argparse.Namespace) -> dict[str, object]:
         raise CommandError(f"{str(options.root)!r} is not a PEM certificate") from error
     bar = ProgressBar()
     try:
-        verified = verify_sealed(_folder(options.sealed), (root,), options.model, bar)
+        verified = verify_sealed(existing_folder(options.sealed), (root,), options.model, bar)
     finally:
         bar.end()
     compared = "as expected" if options.model else "not compared, the signer's word"
+    base = verified.manifest.descriptor.base
     return {
         "signature": f"proved: {verified.signed_by.subject} under root {verified.signed_by.root}",
         "bodies": f"proved: {len(verified.manifest.bodies)} hashes",
@@ -239,11 +155,12 @@ def _verify(options: argparse.Namespace) -> dict[str, object]:
         "model digest": compared,
         "model_id": verified.manifest.descriptor.model_id,
         "version": verified.manifest.descriptor.version,
+        **({} if base is None else {"base": base.hex()}),
     }
 
 
 def _show(options: argparse.Namespace) -> dict[str, object]:
-    return manifest_json(show_sealed(_folder(options.sealed)))
+    return manifest_json(show_sealed(existing_folder(options.sealed)))
 
 
 def manifest_json(manifest: UnverifiedManifest) -> dict[str, object]:

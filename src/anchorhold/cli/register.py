@@ -27,16 +27,22 @@ def add_register(commands: Subparsers) -> None:
         help="owner face: what a model's key and leases are released to",
         **page(
             """Say what a model's share and leases are released to: measurements (PCR 0, 1, 2 and 16), purposes, lease
-            length. A second call replaces the first; a revoked model stays revoked.""",
+            length. A second call replaces the first; a revoked model stays revoked. An adapter is registered as a model
+            is, by its own manifest; one that was sealed for a tenant is for that tenant.""",
             example="""
                 anchorhold authority register --stack .cache/sim --alias chat --policy policy.json \\
-                    --purpose customer-inference --ttl 600""",
+                    --purpose customer-inference --ttl 600
+                anchorhold authority register --stack .cache/sim --alias acme-lora --for-tenant acme \\
+                    --manifest .cache/sim/adapters/HEX/signed/manifest --purpose customer-inference""",
             codes=_CODES,
         ),
     )
     register.add_argument("--alias", required=True, metavar="NAME", help="the model's routing name")
     register.add_argument(
-        "--policy", type=Path, required=True, metavar="FILE", help="measurements 0, 1, 2 and 16, JSON"
+        "--policy",
+        type=Path,
+        metavar="FILE",
+        help="measurements 0, 1, 2 and 16, JSON; by default those of a simulated stack's enclaves",
     )
     register.add_argument("--manifest", type=Path, metavar="FILE", help="the sealed model's; --stack knows its own")
     register.add_argument("--purpose", action="append", required=True, help="an allowed reason code; may be repeated")
@@ -65,7 +71,7 @@ def _run(options: argparse.Namespace) -> int:
     fields: dict[str, canonical.Value] = {
         "descriptor": descriptor,
         "alias": options.alias,
-        "measurements": read_measurements(options.policy),
+        "measurements": _of_stack(target) if options.policy is None else read_measurements(options.policy),
         "purposes": list(options.purpose),
         "tenants": list(options.for_tenant),
         "purpose_class": "serve",
@@ -81,6 +87,12 @@ def _run(options: argparse.Namespace) -> int:
     else:
         print("\n".join(f"{name:<18}{value}" for name, value in shown.items()))
     return 0
+
+
+def _of_stack(target: Target) -> list[canonical.Value]:
+    if not target.measurements:
+        raise CommandError("no measurements are named", hint="--policy FILE, or --stack")
+    return [{register: bytes.fromhex(value) for register, value in target.measurements.items()}]
 
 
 def read_measurements(path: Path) -> list[canonical.Value]:

@@ -5,7 +5,8 @@ With nothing named it is the stack that `anchorhold sim up` runs.
 
 import argparse
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from anchorhold.attestation.types import SHA384_BYTES, ModelDigest
@@ -39,13 +40,15 @@ class Target:
     """The sealed model's, where a stack knows it."""
     stack: Path | None = None
     """The simulated stack that all this was taken from."""
+    measurements: Mapping[str, str] = field(default_factory=dict)
+    """Of that stack's enclaves: register to hex."""
 
     @classmethod
     def of(cls, options: argparse.Namespace, *, model: bool = True) -> "Target":
         """An option given by hand goes before the stack's word. Raises CommandError, also where `model` has no D."""
         folder = _folder(options)
-        stack = _stack(folder)
-        owner, kms = _group(stack, "owner"), _group(stack, "kms")
+        stack = read_stack(folder)
+        owner, kms = stack_group(stack, "owner"), stack_group(stack, "kms")
         key_arn = options.key_arn or kms.get("key_arn") or ""
         return cls(
             model=_model(options.model, stack) if model else NO_MODEL,
@@ -60,6 +63,7 @@ class Target:
             transcript=options.transcript or _path(stack.get("transcript")),
             manifest=_path(stack.get("manifest")),
             stack=folder,
+            measurements=stack_group(stack, "measurements"),
         )
 
     def owner(self) -> AdminClient:
@@ -127,12 +131,13 @@ def _folder(options: argparse.Namespace) -> Path | None:
 
 def _runs(folder: Path) -> bool:
     try:
-        return any(process.alive() for process in from_json(_stack(folder).get("processes", [])))
+        return any(process.alive() for process in from_json(read_stack(folder).get("processes", [])))
     except (CommandError, StackError):
         return False
 
 
-def _stack(folder: Path | None) -> dict[str, object]:
+def read_stack(folder: Path | None) -> dict[str, object]:
+    """The stack's record; nothing where none is named. Raises CommandError."""
     if folder is None:
         return {}
     try:
@@ -142,7 +147,8 @@ def _stack(folder: Path | None) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _group(stack: dict[str, object], name: str) -> dict[str, str]:
+def stack_group(stack: dict[str, object], name: str) -> dict[str, str]:
+    """The texts of one part of the record."""
     value = stack.get(name)
     return {key: item for key, item in value.items() if isinstance(item, str)} if isinstance(value, dict) else {}
 

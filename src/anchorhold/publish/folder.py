@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from anchorhold.attestation.errors import EvidenceError
-from anchorhold.attestation.sealed.content import check_settings
 from anchorhold.attestation.sealed.descriptor import ModelFile
-from anchorhold.attestation.sealed.names import MAX_SETTING, REQUIRED, check_name, is_weights
-from anchorhold.attestation.sealed.tensors import header_size, index_digest, read_header
+from anchorhold.attestation.sealed.meaning import check_file, check_meaning, needed_settings
+from anchorhold.attestation.sealed.names import MAX_SETTING, is_weights
+from anchorhold.attestation.sealed.tensors import Tensor, header_size, index_digest, read_header
 from anchorhold.attestation.types import Sha384
 from anchorhold.publish.errors import FolderRefused
 
@@ -34,34 +34,35 @@ class CheckedFolder:
         return sum(file.size for file in self.files)
 
 
-def check_folder(folder: Path) -> CheckedFolder:
-    """Raises FolderRefused, which names the file and the rule."""
+def check_folder(folder: Path, *, adapter: bool = False) -> CheckedFolder:
+    """A model's folder, or an adapter's. Raises FolderRefused, which names the file and the rule."""
     if not folder.is_dir():
         raise FolderRefused(str(folder), "is not a folder")
     files: list[ModelFile] = []
     headers: dict[str, bytes] = {}
     settings: dict[str, bytes] = {}
+    tensors: dict[str, tuple[Tensor, ...]] = {}
     for name in sorted(entry.name for entry in folder.iterdir()):
         try:
-            check_name(name)
+            check_file(name, adapter=adapter)
             with open_plain(folder, name) as (file, size):
                 files.append(ModelFile(name, size))
                 if is_weights(name):
-                    headers[name] = _header(file, size)
+                    headers[name], tensors[name] = _header(file, size)
                 elif size > MAX_SETTING:
                     raise FolderRefused(name, f"expected at most {MAX_SETTING} bytes, got {size}")
                 else:
                     settings[name] = file.read()
         except EvidenceError as error:
             raise FolderRefused(name, str(error)) from error
-    for name in sorted(REQUIRED - settings.keys()):
+    for name in sorted(needed_settings(adapter=adapter) - settings.keys()):
         raise FolderRefused(name, "is missing")
     if not headers:
         raise FolderRefused(folder.name, "has no safetensors file")
     try:
-        check_settings(settings, {file.name for file in files})
+        check_meaning(settings, tensors, adapter=adapter)
     except EvidenceError as error:
-        raise FolderRefused(folder.name, f"settings: {error}") from error
+        raise FolderRefused(folder.name, f"contents: {error}") from error
     return CheckedFolder(folder, tuple(files), index_digest(headers))
 
 
@@ -83,8 +84,7 @@ def open_plain(folder: Path, name: str) -> Iterator[tuple[BinaryIO, int]]:
         yield file, facts.st_size
 
 
-def _header(file: BinaryIO, size: int) -> bytes:
+def _header(file: BinaryIO, size: int) -> tuple[bytes, tuple[Tensor, ...]]:
     first = file.read(8)
     header = first + file.read(header_size(first, size) - len(first))
-    read_header(header, size)
-    return header
+    return header, read_header(header, size)

@@ -38,15 +38,23 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class SealRequest:
-    """What to seal, and under which name."""
+class Into:
+    """A folder in which what is sealed is named by its own digest, in lower-case hex: where a parent finds adapters."""
 
     folder: Path
-    out: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SealRequest:
+    """What to seal, and under which name. With a `base`, the D of a model, the folder is an adapter for it."""
+
+    folder: Path
+    out: Path | Into
     model_id: str
     version: str
     purposes: tuple[PurposeClass, ...] = (PurposeClass.SERVE, PurposeClass.RESEAL)
     provenance: Provenance = field(default_factory=Provenance)
+    base: ModelDigest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +70,27 @@ class SealedModel:
 def seal(
     request: SealRequest, providers: Sequence[ShareProvider], signer: ModelSigner, progress: Progress = lambda *_: None
 ) -> SealedModel:
-    """Seal a model folder. Raises PublishError and its kinds; nothing is left behind then.
+    """Seal the folder of a model or an adapter. Raises PublishError and its kinds; nothing is left behind then.
 
     1. The folder is checked. 2. The descriptor is fixed, D with it. 3. Each source makes its share.
     4. The model key, and a key for each file. 5. Bodies. 6. Manifest. 7. Signature. 8. It gets its name.
     """
     if not providers or not request.purposes:
         raise PublishError("sealing needs at least one source of shares and one purpose class")
-    if request.out.exists():
-        raise PublishError(f"{request.out} is there already: a sealed model is never written over")
+    if not isinstance(request.out, Into):
+        _check_new(request.out)
     # 1. The folder (sealed-model.md 3).
-    folder = check_folder(request.folder)
+    folder = check_folder(request.folder, adapter=request.base is not None)
     # 2. The descriptor.
-    descriptor = Descriptor(request.model_id, request.version, folder.files, folder.tensor_index, request.provenance)
+    descriptor = Descriptor(
+        request.model_id, request.version, folder.files, folder.tensor_index, request.provenance, request.base
+    )
     plain = encode_descriptor(descriptor)
     model = descriptor_digest(plain)
-    request.out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=request.out.parent, prefix=".seal-"))
+    out = request.out.folder / model.hex() if isinstance(request.out, Into) else request.out
+    _check_new(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=".seal-"))
     try:
         # 3. The shares, in the order of their sources: the order in which the key is made.
         subject = Subject(model, descriptor.model_id, descriptor.version)
@@ -100,11 +112,16 @@ def seal(
         write_synced(scratch / SIGNATURE_FILE, sign_manifest(raw, signer))
         # 8. Whole, so it may have its name.
         scratch.chmod(0o755)
-        scratch.rename(request.out)
+        scratch.rename(out)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
-    return SealedModel(model, request.out, bodies, wrapped)
+    return SealedModel(model, out, bodies, wrapped)
+
+
+def _check_new(out: Path) -> None:
+    if out.exists():
+        raise PublishError(f"{out} is there already: a sealed model is never written over")
 
 
 def _model_key(shares: Sequence[NewShare], salt: bytes, descriptor: Descriptor, model: ModelDigest) -> bytearray:

@@ -1,5 +1,7 @@
 """A tiny random model for fast tests: a two-layer Llama over bytes, made on the spot, the same bytes every time.
 
+And LoRA adapters for it, as PEFT writes them, each large enough to change what it says.
+
 Standard library only. Output rows are zero but for printable ASCII: greedy text is readable and never ends by itself.
 """
 
@@ -19,6 +21,8 @@ SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 VOCABULARY = BYTES + len(SPECIAL)
 PRINTABLE = range(0x20, 0x7F)
 SCALE = 0.25  # large enough that layers change the answer, small enough that bf16 and fp32 agree on it mostly
+RANK = 8  # of an adapter
+ALPHA = 32  # with that rank an adapter's addition is about as large as the weights it is added to
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -37,6 +41,39 @@ def make_tiny_model(folder: Path, seed: str = "") -> None:
         (folder / name).write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     (folder / "model.safetensors").write_bytes(_safetensors(_tensors(seed)))
+
+
+def make_tiny_adapter(folder: Path, seed: str = "") -> None:
+    """Write the two files of a LoRA adapter for the tiny model's q_proj and v_proj. Another seed is another adapter."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, tuple[tuple[int, ...], bytes]] = {}
+    for layer in range(LAYERS):
+        for module, rows in (("q_proj", HIDDEN), ("v_proj", HIDDEN // HEADS * KEY_VALUE_HEADS)):
+            for half, shape in (("A", (RANK, HIDDEN)), ("B", (rows, RANK))):
+                name = f"base_model.model.model.layers.{layer}.self_attn.{module}.lora_{half}.weight"
+                tensors[name] = shape, _noise(f"adapter {seed} {name}", shape)
+    text = json.dumps(_adapter_config(), indent=2) + "\n"
+    (folder / "adapter_config.json").write_text(text, encoding="utf-8")
+    (folder / "adapter_model.safetensors").write_bytes(_safetensors(tensors))
+
+
+def _adapter_config() -> dict[str, object]:
+    return {
+        "base_model_name_or_path": "tiny-random-llama",
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "lora_alpha": ALPHA,
+        "lora_dropout": 0.0,
+        "modules_to_save": None,
+        "peft_type": "LORA",
+        "r": RANK,
+        "target_modules": ["q_proj", "v_proj"],
+        "task_type": "CAUSAL_LM",
+        "use_dora": False,
+        "use_rslora": False,
+    }
 
 
 def _config() -> dict[str, object]:

@@ -11,6 +11,7 @@ from anchorhold.sim.observed import console_tail, enclave_pids, phase_of
 from anchorhold.sim.processes import StackError
 
 ENCLAVES = (1, 4)  # of one parent
+ADAPTERS = "adapters"  # the folder of sealed adapters in a stack's state, each in one named by its digest
 SERVING = "SERVING"
 SERVING_SECONDS = 180.0  # a cold start on a loaded machine: imports, hashing, keys, weights
 POLL_SECONDS = 0.1
@@ -48,6 +49,7 @@ def parent_config(wiring: Wiring, enclaves: int) -> dict[str, Any]:
         "configuration": str(state / "deployment.cbor"),
         "credentials": str(wiring.credentials),
         "sealed": str(state / "model"),
+        "adapters": str(state / ADAPTERS),
         "log": wiring.log,
         "egress": dict(wiring.egress),
     }

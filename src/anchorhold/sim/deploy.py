@@ -53,6 +53,8 @@ class Settings:
     epoch_ms: int = 600_000
     grace_ms: int = 60_000
     engine: EngineSettings = field(default_factory=lambda: EngineSettings("bfloat16", 8_192, 16, 2))
+    adapters: int = 4
+    """In memory at a time, where there is an issuer of tenants' credentials: a KMS alone is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +307,7 @@ def deployment(parts: Parts, settings: Settings, image: Mapping[int, bytes]) -> 
             credential_issuer=issuer,
             release_policy=None,
             engine=settings.engine,
+            adapters=0 if issuer is None else settings.adapters,
         )
     )
     registers = {index: image[index] for index in MEASURED if index in image}

@@ -81,6 +81,7 @@ def reseal(asked: Resealing) -> Resealed:
             purpose_class=RESEAL_CLASS,
             purposes=(RESEAL,),
             reseal=tuple(NewKey(one.name, new[one.name]) for one in running.sources),
+            adapters=0,
         )
     )
     (work / CONFIGURATION_FILE).write_bytes(raw)

@@ -32,7 +32,7 @@ from anchorhold.publish.providers import KmsShares, OwnerShares, ShareProvider
 from anchorhold.publish.release_log import http_append
 from anchorhold.publish.seal import SealRequest, seal
 from anchorhold.publish.signing import create_signer, load_root, load_signer
-from anchorhold.sim.cell import ENCLAVES, Wiring, parent_config, wait_serving, windows
+from anchorhold.sim.cell import ADAPTERS, ENCLAVES, Wiring, parent_config, wait_serving, windows
 from anchorhold.sim.deploy import (
     AUTHORITIES_STEP,
     KMS_SOURCE,
@@ -117,7 +117,7 @@ class Stack:
         if running(self.state):
             raise StackError(f"a stack is running in {self.state}", hint=f"anchorhold sim down --state {self.state}")
         self._check()
-        for folder in (self.state, self.logs, self.state / "ready", self.state / "window"):
+        for folder in (self.state, *(self.state / one for one in ("logs", "ready", "window", ADAPTERS))):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             return self._up()
@@ -287,9 +287,8 @@ class Stack:
             raise StackError(f"the model in {out} is sealed for {found}, not for {wanted}", hint="another --state")
 
     def _image(self) -> dict[int, bytes]:
-        eif = build_image(
-            read_trees(Path(anchorhold.__file__).parent), self.options.lock.read_bytes(), Platform.SIMULATED
-        )
+        trees = read_trees(Path(anchorhold.__file__).parent)
+        eif = build_image(trees, self.options.lock.read_bytes(), Platform.SIMULATED)
         (self.state / "image.eif").write_bytes(eif)
         return measure(eif)
 
@@ -310,8 +309,7 @@ class Stack:
             log=log_url,
             egress=egress,
         )
-        config = parent_config(wiring, self.options.enclaves)
-        save(self.state / "parent.json", self.options.rewire(config))
+        save(self.state / "parent.json", self.options.rewire(parent_config(wiring, self.options.enclaves)))
         port = self._serve(
             "parent", ["-m", "anchorhold.parent", "--config", str(self.state / "parent.json")], announced=True
         )
@@ -334,12 +332,14 @@ class Stack:
             "model": parts.model.hex(),
             "model_id": parts.model_id,
             "manifest": str(self.state / "model/signed/manifest"),
+            "signer": str(self.state / "signer"),
         }
         if (kms := parts.kms) is not None:
             record["kms"] = {
                 "url": kms.face.url,
                 "ca": str(kms.face.ca),
                 "credentials": str(kms.face.state / "credentials-admin.json"),
+                "publisher": str(kms.face.state / "credentials-publisher.json"),
                 "token_file": str(kms.face.state / "admin.token"),
                 "key_arn": kms.key,
                 "region": REGION,
