@@ -175,7 +175,7 @@ class Room:
     recorder: Recorder
     asked: dict[ModelDigest, list[tuple[Ask, int]]] = field(default_factory=dict)
     answer: Callable[[Ask], None] = lambda _ask: None
-    ttl_s: float = 60.0
+    ttl_s: float = 3.0
 
     def types(self) -> list[str]:
         """Of the entries so far, in order."""
@@ -197,10 +197,10 @@ class ListWriter:
 @contextlib.contextmanager
 def room(sealed: Sealed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int = 2) -> Iterator[Room]:
     """A room for `most` adapters at a time, in a boot whose own lease is open."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - used here alone
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     configuration = loopback_configuration(Ed25519PrivateKey.generate(), adapters=most)
-    owner = tuple(one for one in configuration.sources if one.kind == "owner")
+    owner = tuple(replace(one, lease_ttl_ms=3_000) for one in configuration.sources if one.kind == "owner")
     configuration = replace(configuration, sources=owner, signers=(load_root(sealed.signer),))
     main = Gate([("owner", 3600.0)], boottime)
     main.granted("owner", main.ask("owner"), raw=b"lease", sent_at=boottime(), ttl_s=3600.0)
@@ -220,7 +220,9 @@ def room(sealed: Sealed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: 
         clock=SimpleNamespace(now_ms=lambda: Milliseconds(1_000)),
     )
     engine = Engine()
-    made = Room(Adapters(cast("Any", booted), cast("Any", engine), recorder, main), main, engine, parent, bodies, recorder)
+    made = Room(
+        Adapters(cast("Any", booted), cast("Any", engine), recorder, main), main, engine, parent, bodies, recorder
+    )
 
     def sources(_booted: object, adapter: Any) -> tuple[ScriptedSource, ...]:
         told = made.asked.setdefault(adapter.digest, [])

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from anchorhold.enclave import adapters as module
 from anchorhold.enclave.keys.lease import Event, LeaseEnded
 from anchorhold.enclave.keys.source import Refused, SourceUnavailable
 from anchorhold.enclave.model.engine import ModelRefused
+from anchorhold.enclave.serve.scribe import LogUnavailable
 from anchorhold.enclave.serve.service import AdapterRefused
 from anchorhold.sim.loopback import MODEL
 
@@ -88,8 +90,8 @@ def test_its_files_are_the_plaintext_and_are_zeroed_at_the_end(
 def test_an_end_of_its_lease_wipes_it_and_the_boot_goes_on(made: Room, three: list[ModelDigest]) -> None:
     lent = run(lambda: made.adapters.lend(three[0]))
     files = dict(made.engine.loaded[three[0]])
-    made.ttl_s, made.answer = 60.0, _refuse
-    entry = made.adapters._entries[three[0]]  # noqa: SLF001 - what only time would bring otherwise
+    made.answer = _refuse
+    entry = made.adapters._entries[three[0]]
     entry.gate.refused("owner", entry.gate.ask("owner"), "revoked")
     with pytest.raises(LeaseEnded):
         lent.gate.admit()
@@ -201,26 +203,25 @@ def test_a_spoilt_body_is_refused_after_the_key_and_nothing_of_it_stays(
     end = made.bodies[-1]
     assert isinstance(end, AdapterEnd)
     assert end.reason == "not-opened"
-    assert made.adapters._entries == {}  # noqa: SLF001 - nothing is left in the room
+    assert made.adapters._entries == {}
 
 
 def test_a_refusal_is_remembered_for_a_while_and_an_unreachable_source_is_not(
     made: Room, three: list[ModelDigest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "REFUSED_S", 2.0)
     made.answer = _vanish
     assert refused(made, three[0]) is Code.BUSY
-    until(lambda: made.adapters._entries == {})  # noqa: SLF001 - as above
+    until(lambda: made.adapters._entries == {})
     made.answer = _refuse
     assert refused(made, three[0]) is Code.ADAPTER
-    until(lambda: made.adapters._entries == {})  # noqa: SLF001 - as above
+    until(lambda: made.adapters._entries == {})
     assert [number for _, number in made.asked[three[0]]] == [1, 2]
     assert refused(made, three[0]) is Code.ADAPTER
     assert len(made.asked[three[0]]) == 2, "not asked again so soon"
     made.answer = lambda _ask: None
-    later = module.boottime() + module.REFUSED_S
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "boottime", lambda: later)
-        run(lambda: made.adapters.lend(three[0]))
+    time.sleep(module.REFUSED_S)
+    run(lambda: made.adapters.lend(three[0]))
     assert made.engine.loads == [three[0]]
 
 
@@ -238,9 +239,12 @@ def test_what_the_engine_does_not_take_is_refused_and_wiped(made: Room, three: l
 
 
 def test_an_end_that_comes_inside_a_load_leaves_nothing_loaded(made: Room, three: list[ModelDigest]) -> None:
-    made.engine.during = lambda: made.adapters._entries[three[0]].gate.close()  # noqa: SLF001 - the lease ends just now
+    def end() -> None:
+        made.adapters._entries[three[0]].gate.close()
+
+    made.engine.during = end
     assert refused(made, three[0]) is Code.ADAPTER
-    until(lambda: made.adapters._entries == {})  # noqa: SLF001 - as above
+    until(lambda: made.adapters._entries == {})
     assert made.engine.loaded == {}
 
 
@@ -258,17 +262,16 @@ def test_a_parent_that_holds_an_opening_after_its_lease_ends_the_boot(
     made: Room, three: list[ModelDigest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "WIPING_S", 0.2)
-    made.parent.hold = threading.Event()
+    hold = made.parent.hold = threading.Event()
 
     async def use() -> None:
         opening = asyncio.ensure_future(made.adapters.lend(three[0]))
         await asyncio.to_thread(made.parent.held.wait)
-        made.adapters._entries[three[0]].gate.close()  # noqa: SLF001 - the lease ends just now
+        made.adapters._entries[three[0]].gate.close()
         cause = await asyncio.to_thread(made.main.wait_end, 20.0)
         assert cause is not None
         assert (cause.event, cause.code) == (Event.FAULT, "adapter-held")
-        assert made.parent.hold is not None
-        made.parent.hold.set()
+        hold.set()
         with pytest.raises(AdapterRefused):
             await opening
 
@@ -276,7 +279,7 @@ def test_a_parent_that_holds_an_opening_after_its_lease_ends_the_boot(
 
 
 def test_a_client_that_leaves_while_it_opens_leaves_it_open_for_the_next(made: Room, three: list[ModelDigest]) -> None:
-    made.parent.hold = threading.Event()
+    hold = made.parent.hold = threading.Event()
 
     async def use() -> None:
         leaving = asyncio.ensure_future(made.adapters.lend(three[0]))
@@ -284,8 +287,8 @@ def test_a_client_that_leaves_while_it_opens_leaves_it_open_for_the_next(made: R
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving
-        assert made.adapters._entries[three[0]].users == 0  # noqa: SLF001 - what makes room later
-        made.parent.hold.set()
+        assert made.adapters._entries[three[0]].users == 0
+        hold.set()
         (await made.adapters.lend(three[0])).release()
 
     run(use)
@@ -296,11 +299,11 @@ def test_entries_that_the_log_does_not_take_keep_it_shut(
     made: Room, three: list[ModelDigest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(_seconds: float) -> None:
-        raise module.LogUnavailable("away")
+        raise LogUnavailable("away")
 
     monkeypatch.setattr(made.recorder, "barrier", away)
     assert refused(made, three[0]) is Code.BUSY
-    until(lambda: made.adapters._entries == {})  # noqa: SLF001 - as above
+    until(lambda: made.adapters._entries == {})
     assert made.engine.loaded == {}
 
 
@@ -308,7 +311,7 @@ def test_more_than_the_room_can_remember_is_busy(
     made: Room, three: list[ModelDigest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_KNOWN", 1)
-    made.adapters._numbers[three[1]] = {"owner": 3}  # noqa: SLF001 - asked for before in this boot
+    made.adapters._numbers[three[1]] = {"owner": 3}
     assert refused(made, three[0]) is Code.BUSY
     run(lambda: made.adapters.lend(three[1]))
     assert made.asked[three[1]] == [(Ask.KEY, 4)]
