@@ -1,5 +1,6 @@
 """Adapters as models of their own: a name asks for exactly its adapter, and the answer says that name."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,7 +11,11 @@ from tests.client.proxying import Proxying, chat, proxying
 from tests.client.test_proxy import code
 
 from anchorhold.attestation.channel.codes import Code
-from anchorhold.client.sdk import Settings
+from anchorhold.attestation.types import ModelDigest
+from anchorhold.client.errors import LeaseEnded
+from anchorhold.client.proxy.keeper import Keeper, State
+from anchorhold.client.sdk import AsyncClient, Settings
+from anchorhold.sim.link import loopback_trust
 
 NAMES = {"support": ADAPTER, "legal/eu": OTHER}
 
@@ -119,3 +124,25 @@ def test_the_enclave_s_refusal_of_an_adapter_and_a_false_receipt_are_told_apart(
         link.refuses, link.says = None, lambda _: None
         answer = proxy.chat(model="support")
         assert (answer.status_code, code(answer)) == (502, "receipt")
+
+
+@pytest.mark.parametrize("adapter", [ADAPTER, None], ids=["of an adapter", "of the model"])
+def test_a_lease_that_may_be_the_adapter_s_alone_is_a_doubt_and_not_the_end(adapter: ModelDigest | None) -> None:
+    link = make_link()
+
+    async def work() -> State:
+        trust, clock = loopback_trust(link.enclave), link.enclave.clock
+        client = AsyncClient(trust, gateway=link, tenant=link.tenant(ADAPTER), now=clock.utc)
+        keeper = Keeper(client, trust, clock.utc)
+        await keeper.ready()
+        link.refuses = Code.LEASE_ENDED
+        with pytest.raises(LeaseEnded) as caught:
+            await client.ask("hi", Settings(adapter=adapter))
+        keeper.note(caught.value)
+        state = keeper.standing.state
+        before = link.attests
+        await keeper.ready()
+        assert link.attests == before + 1, "the evidence says whose lease it was"
+        return state
+
+    assert asyncio.run(work()) is (State.LEASE_ENDED if adapter is None else State.VERIFIED_SIMULATED)

@@ -353,5 +353,6 @@ def _request(conversation: Conversation | Inputs, settings: Settings, reason: st
 
 def _failure(event: Failed) -> Refused | LeaseEnded:
     if event.code == Code.LEASE_ENDED:
-        return LeaseEnded("the enclave says its lease has ended", event.receipt)
+        whose = "its lease" if event.receipt.receipt.adapter is None else "its lease, or that of the adapter,"
+        return LeaseEnded(f"the enclave says {whose} has ended", event.receipt)
     return Refused(event.code, event.receipt)
