@@ -68,14 +68,7 @@ from anchorhold.attestation.channel.record import (
 from anchorhold.attestation.channel.seal import SUITE, check_public
 from anchorhold.attestation.channel.states import Event, Machine, State
 from anchorhold.attestation.errors import EvidenceError, Malformed, Mismatch
-from anchorhold.attestation.types import (
-    ConfigDigest,
-    KeyId,
-    Milliseconds,
-    ModelDigest,
-    Sha384,
-    StatementDigest,
-)
+from anchorhold.attestation.types import ConfigDigest, KeyId, Milliseconds, ModelDigest, Sha384, StatementDigest
 from anchorhold.attestation.verify import Evidence
 
 MAX_ANSWER_BODY = 128
@@ -366,6 +359,7 @@ class ClientExchange:
             ("model (D)", channel.serve.model, receipt.model),
             ("statement digest", channel.statement, receipt.statement),
             ("purpose", self._asked.reason, receipt.purpose),
+            ("adapter", None if isinstance(self._asked, Embed) else self._asked.adapter, receipt.adapter),
         ):
             if expected != actual:
                 raise Mismatch(f"receipt: {what}", expected=expected, actual=actual, code="receipt")

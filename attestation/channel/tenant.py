@@ -106,6 +106,11 @@ def verify_credential(raw: bytes, issuer: Ed25519PublicKey) -> TenantCredential:
     return _read(message.verify(issuer, aad=labels.TENANT_CREDENTIAL, what="tenant credential"))
 
 
+def unverified_credential(raw: bytes) -> TenantCredential:
+    """What it says, under nobody's signature: for a holder's own mistakes, never to decide by. Raises EvidenceError."""
+    return _read(parse_sign1(raw, "tenant credential", limit=MAX_CREDENTIAL_BYTES).payload)
+
+
 def _read(payload: bytes) -> TenantCredential:
     what = "tenant credential"
     fields = canonical.decode_map(payload, what, limit=MAX_CREDENTIAL_BYTES, fields=_FIELDS, optional={"quota": dict})

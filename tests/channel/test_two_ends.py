@@ -212,6 +212,7 @@ def test_a_chosen_enclave_cannot_change_the_request_of_another_unseen() -> None:
         (lambda one: replace(one, response_commit=bytes(32)), "commitment of the response secret"),
         (lambda one: replace(one, model=ModelDigest(bytes(48))), "model (D)"),
         (lambda one: replace(one, purpose="other"), "purpose"),
+        (lambda one: replace(one, adapter=ModelDigest(bytes(48))), "adapter"),
     ],
 )
 def test_a_receipt_about_anything_else_is_refused(

@@ -2,13 +2,15 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
 import uvicorn
 
+from anchorhold.attestation.channel.client import TenantKey
+from anchorhold.attestation.types import ModelDigest
 from anchorhold.client.proxy.app import LIMITS, Limits
 from anchorhold.client.proxy.serve import Serving, bind, run
 from anchorhold.client.sdk import DEFAULTS, AsyncClient, Settings
@@ -49,6 +51,8 @@ def proxying(
     key: str | None = None,
     base: Settings = DEFAULTS,
     names: tuple[str, ...] = (),
+    adapters: Mapping[str, ModelDigest] | None = None,
+    tenant: TenantKey | None = None,
     limits: Limits = LIMITS,
 ) -> Iterator[Proxying]:
     """Until the block ends."""
@@ -59,13 +63,13 @@ def proxying(
 
     def serve() -> None:
         def make() -> AsyncClient:
-            return AsyncClient(trust, gateway=link)
+            return AsyncClient(trust, gateway=link, tenant=tenant)
 
         work = run(
             trust,
             make,
             bound,
-            Serving(base, names, key, limits=limits),
+            Serving(base, names, key, limits=limits, adapters=adapters or {}),
             ready=lambda _: listening.set(),
             begun=servers.append,
         )

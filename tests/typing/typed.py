@@ -25,7 +25,7 @@ def in_order(path: Path) -> None:
     with Client(trust) as client:
         assert_type(client, Client)
         assert_type(client.verify(), Session)
-        answer = client.ask("hi", Settings(tier="secret", padding=Padding.STRICT, stop=("\n",)))
+        answer = client.ask("hi", Settings(tier="secret", padding=Padding.STRICT, stop=("\n",), adapter="ad" * 48))
         assert_type(answer, Answer)
         assert_type(answer.text, str)
         assert_type(answer.receipt, VerifiedReceipt)
@@ -46,7 +46,9 @@ def in_order(path: Path) -> None:
 async def in_a_loop(trust: Trust) -> None:
     async with AsyncClient(trust, enclaves=2) as client:
         assert_type(client, AsyncClient)
-        assert_type(await client.ask(Prompt("Once upon"), Settings(deadline=Milliseconds(5_000))), Answer)
+        assert_type(
+            await client.ask(Prompt("Once upon"), Settings(deadline=Milliseconds(5_000), adapter=bytes(48))), Answer
+        )
         assert_type(await client.embed(("a",)), Embeddings)
         assert_type(client.stream("hi"), AsyncGenerator[Delta | Finished, None])
         assert_type(client.session, Session | None)

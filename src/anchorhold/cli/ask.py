@@ -12,12 +12,13 @@ from anchorhold.attestation.channel.client import Delta, Finished, VerifiedRecei
 from anchorhold.attestation.channel.padding import Padding
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.transcript.kept import KeptReceipt
+from anchorhold.cli.credential import add_credential_options, tenant_of
 from anchorhold.cli.main import CANNOT_RUN, REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.tier import padding_of
 from anchorhold.cli.trust import chosen_trust
-from anchorhold.cli.values import listen, whole
+from anchorhold.cli.values import listen, model_digest, whole
 from anchorhold.client.errors import ClientError, ReleaseListMissing, RequestInvalid, Unavailable
 from anchorhold.client.hops import NONE, UNKNOWN, Hop
 from anchorhold.client.releases import Releases
@@ -39,10 +40,14 @@ def add_parser(subparsers: Subparsers) -> None:
             before the evidence agrees with the trust file.
 
             The answer goes to stdout, what is to be said about it to stderr. Text streamed before an error is
-            provisional: nobody vouches that it is whole.""",
+            provisional: nobody vouches that it is whole.
+
+            A tenant asks with its credential and the key that signs for it, and can name one of the adapters in the
+            credential; the receipt says which one answered.""",
             example="""
                 anchorhold ask "What is the capital of France?"
-                git diff | anchorhold ask --system "Review this." -""",
+                git diff | anchorhold ask --system "Review this." -
+                anchorhold ask --credential acme.credential --credential-key acme.pem --adapter HEX "Hello." """,
             codes="0 answered with a verified receipt, 1 evidence contradicted or the enclave refused, 2 cannot run",
         ),
     )
@@ -74,6 +79,13 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="N",
         help="thousandths; 0 (the default) is greedy",
     )
+    add_credential_options(parser)
+    parser.add_argument(
+        "--adapter",
+        type=model_digest,
+        metavar="HEX",
+        help="the digest of an adapter that the credential lists; default: none, the model as it is",
+    )
     parser.add_argument("--reason", metavar="CODE", help="purpose; default: the deployment's first")
     parser.add_argument(
         "--padding",
@@ -99,10 +111,13 @@ def _ask(options: argparse.Namespace) -> int:
         temperature_milli=options.temperature_milli,
         reason=options.reason,
         padding=padding_of(trust, options.padding, options.tier),
+        adapter=options.adapter,
         tier=options.tier,
     )
+    tenant = tenant_of(options, () if options.adapter is None else (options.adapter,))
     try:
-        with Client(trust, releases=_releases(trust, options.releases), enclaves=options.enclaves) as client:
+        releases = _releases(trust, options.releases)
+        with Client(trust, tenant=tenant, releases=releases, enclaves=options.enclaves) as client:
             return _stream(client, _conversation(options), settings, options)
     except Unavailable as error:
         raise CommandError(str(error), hint="is the stack up? anchorhold sim up", code=CANNOT_RUN) from error
@@ -223,6 +238,7 @@ def _summary(text: str, finished: Finished, session: Session, held: SessionSet, 
             "request": receipt.request.hex(),
             "response": receipt.response.hex(),
             "model": receipt.model.hex(),
+            "adapter": None if receipt.adapter is None else receipt.adapter.hex(),
             "statement": receipt.statement.hex(),
             "purpose": receipt.purpose,
             "lease": None if receipt.lease is None else receipt.lease.hex(),
@@ -238,8 +254,9 @@ def _enclave(session: Session) -> dict[str, str]:
 
 def _say(finished: Finished, session: Session, held: SessionSet, resealed: int) -> None:
     finish, receipt = finished.finish, finished.receipt.receipt
+    adapter = "" if receipt.adapter is None else f"adapter {receipt.adapter.hex()[:16]}, "
     sys.stderr.write(
-        f"anchorhold: receipt {receipt.sequence} verified: model {receipt.model.hex()[:16]}, "
+        f"anchorhold: receipt {receipt.sequence} verified: model {receipt.model.hex()[:16]}, {adapter}"
         f"{receipt.purpose}, {finish.prompt_tokens} + {finish.completion_tokens} tokens, {finish.reason.value}\n"
     )
     if len(held.sessions) > 1:

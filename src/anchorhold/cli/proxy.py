@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from anchorhold.attestation.channel.padding import Padding
+from anchorhold.attestation.types import ModelDigest
+from anchorhold.cli.credential import add_credential_options, tenant_of
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.tier import padding_of
 from anchorhold.cli.trust import chosen_trust
-from anchorhold.cli.values import address, listen, listening, whole
+from anchorhold.cli.values import address, listen, listening, named_adapter, whole
 from anchorhold.client.files import write_whole
 from anchorhold.client.proxy.guard import is_loopback
 from anchorhold.client.proxy.serve import Serving, bind, run
@@ -37,11 +39,15 @@ def add_parser(subparsers: Subparsers) -> None:
             http://HOST:PORT/v1, with any API key, and its requests are sealed to an enclave that was verified first.
 
             While the evidence does not agree with the trust file every request is refused, and none goes out in clear
-            text. http://HOST:PORT/anchorhold/ shows what was proved, what was not, and the last receipts.""",
+            text. http://HOST:PORT/anchorhold/ shows what was proved, what was not, and the last receipts.
+
+            With a tenant's credential and key every request is that tenant's, whoever reaches the proxy, and the
+            adapters that the credential lists can be offered as models of their own.""",
             example="""
                 anchorhold proxy --listen 127.0.0.1:8585
-                OPENAI_BASE_URL=http://127.0.0.1:8585/v1 OPENAI_API_KEY=none your-program""",
-            codes="0 after a signal, 2 cannot run",
+                OPENAI_BASE_URL=http://127.0.0.1:8585/v1 OPENAI_API_KEY=none your-program
+                anchorhold proxy --credential acme.credential --credential-key acme.pem --adapter support=HEX""",
+            codes="0 after a signal, 1 the credential does not list an adapter, 2 cannot run",
         ),
     )
     parser.add_argument("--trust", type=Path, metavar="FILE", help="default: what `trust init` pinned")
@@ -70,6 +76,16 @@ def add_parser(subparsers: Subparsers) -> None:
         default=[],
         metavar="NAME",
         help="take requests for a model of this name too, from programs that know no other; may be repeated",
+    )
+    add_credential_options(parser)
+    parser.add_argument(
+        "--adapter",
+        type=named_adapter,
+        action="append",
+        default=[],
+        metavar="NAME=HEX",
+        help="answer requests for a model of this name with the adapter of this digest, one that the credential lists; "
+        "may be repeated",
     )
     parser.add_argument("--reason", metavar="CODE", help="purpose of every request; default: the deployment's first")
     parser.add_argument(
@@ -106,8 +122,11 @@ def _proxy(options: argparse.Namespace) -> int:
         _check_danger(options, key)
     base = Settings(reason=options.reason, padding=padding_of(trust, options.padding, options.tier), tier=options.tier)
 
+    adapters = _adapters(trust, options)
+    tenant = tenant_of(options, adapters.values())
+
     def make() -> AsyncClient:
-        return AsyncClient(trust, releases=releases, enclaves=options.enclaves)
+        return AsyncClient(trust, tenant=tenant, releases=releases, enclaves=options.enclaves)
 
     def ready(bound_port: int) -> None:
         shown = f"[{host}]" if ":" in host else host
@@ -120,10 +139,21 @@ def _proxy(options: argparse.Namespace) -> int:
 
     with listening(options.listen):
         bound = bind("127.0.0.1" if host == "localhost" else host, port)
-    serving = Serving(base, tuple(options.also_as), key, any_host=not local)
+    serving = Serving(base, tuple(options.also_as), key, any_host=not local, adapters=adapters)
     with bound:
         asyncio.run(run(trust, make, bound, serving, ready=ready))
     return 0
+
+
+def _adapters(trust: Trust, options: argparse.Namespace) -> dict[str, ModelDigest]:
+    """By name. Raises CommandError for one name of two models."""
+    taken, adapters = {trust.alias, *options.also_as}, dict[str, ModelDigest]()
+    for name, adapter in options.adapter:
+        if name in taken:
+            raise CommandError(f"--adapter: {name!r}: a model of that name is served already")
+        taken.add(name)
+        adapters[name] = adapter
+    return adapters
 
 
 def _check_danger(options: argparse.Namespace, key: str | None) -> None:

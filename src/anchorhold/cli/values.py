@@ -13,6 +13,7 @@ from anchorhold.attestation.types import SHA384_BYTES, ModelDigest
 from anchorhold.cli.main import CommandError
 
 MAX_PORT = 65_535
+MAX_MODEL_NAME = 128  # characters: it stands in a URL and in every answer
 _CANNOT_LISTEN = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 
 
@@ -65,6 +66,16 @@ def approver(text: str) -> tuple[str, str]:
     return name, key
 
 
+def named_adapter(text: str) -> tuple[str, ModelDigest]:
+    """NAME=HEX: what callers call it, and an adapter's digest."""
+    name, _, digest = text.rpartition("=")
+    if not name or not name.isprintable() or len(name) > MAX_MODEL_NAME:
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=HEX, a name of 1 to {MAX_MODEL_NAME} characters, got {text!r:.200}"
+        )
+    return name, model_digest(digest)
+
+
 def quota(text: str) -> dict[str, int]:
     """N/SECONDS: so many requests in that time."""
     requests, _, seconds_ = text.partition("/")
@@ -75,7 +86,7 @@ def quota(text: str) -> dict[str, int]:
 
 
 def model_digest(text: str) -> ModelDigest:
-    """A model's D in hex."""
+    """A model's D in hex, or an adapter's."""
     try:
         raw = bytes.fromhex(text)
     except ValueError:

@@ -29,6 +29,10 @@ request-invalid
 The caller's own request is in no form that an enclave takes: too large, too many parts, or out of range.
 Shorten or mend it as the message says. Nothing was sent.
 
+adapter-not-granted
+The request names an adapter, and there is no tenant credential to show for it, or one that does not list it.
+Ask the owner authority for a credential that lists the adapter. Nothing was sent.
+
 trust-file
 A trust file that does not say, in the one form it has, whom to trust.
 Get it again from whoever signs it, and pin it by its fingerprint.

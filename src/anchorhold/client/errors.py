@@ -64,6 +64,16 @@ class RequestInvalid(ClientError):
         self.too_large = too_large
 
 
+class AdapterNotGranted(ClientError):
+    """An adapter that no enclave would use for this client: no credential, or one that does not list it.
+
+    Nothing of the request was sent.
+    """
+
+    code = "adapter-not-granted"
+    hint = "ask the owner authority for a tenant credential that lists the adapter"
+
+
 class TrustFileInvalid(ClientError):
     """A trust file that does not say, in the one form it has, whom to trust."""
 

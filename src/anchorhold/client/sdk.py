@@ -35,7 +35,7 @@ from anchorhold.attestation.errors import EvidenceError, TooLarge
 from anchorhold.client.admission import Admission
 from anchorhold.client.answers import Answer, Embeddings
 from anchorhold.client.conversation import Conversation, Inputs, request_of
-from anchorhold.client.errors import Hinted, LeaseEnded, Refused, RequestInvalid, Unavailable
+from anchorhold.client.errors import AdapterNotGranted, Hinted, LeaseEnded, Refused, RequestInvalid, Unavailable
 from anchorhold.client.gateway import Gateway, GatewayBroke
 from anchorhold.client.hops import Hop
 from anchorhold.client.releases import Releases
@@ -169,6 +169,8 @@ class AsyncClient:
 
     async def _stream(self, conversation: Conversation | Inputs, settings: Settings) -> AsyncGenerator[_Step, None]:
         admission = Admission(self._trust, self._gateway, settings)
+        if settings.adapter_digest is not None and self._tenant is None:
+            raise AdapterNotGranted("an adapter is used for a tenant alone, and there is no credential to show")
         for sent in range(2):
             held = await (self._verifier.verify() if sent else self._verifier.valid())
             # Each of several could be handed it: one that must run once at most is sealed to one.
@@ -191,6 +193,7 @@ class AsyncClient:
         reason = settings.reason if settings.reason is not None else held.sessions[0].configuration.purposes[0]
         credential = None if self._tenant is None else self._tenant.credential
         held.check_purpose(reason, credential=credential, now=self._now())
+        held.check_adapter(settings.adapter_digest, credential=credential)
         request = _request(conversation, settings, reason)
         options = Options(self._trust.alias, settings.padding, settings.deadline)
         return ClientExchange(held.channels, request, options, entropy=self._entropy, tenant=self._tenant)
@@ -334,7 +337,14 @@ def _spoken(event: Delta | Embedding | Finished) -> Delta | Finished:
 def _request(conversation: Conversation | Inputs, settings: Settings, reason: str) -> InferRequest:
     """Raises RequestInvalid: what the caller got wrong says nothing of the other side's evidence."""
     try:
-        request = request_of(conversation, settings.sampling, reason, settings.tools, settings.partition)
+        request = request_of(
+            conversation,
+            settings.sampling,
+            reason,
+            tools=settings.tools,
+            partition=settings.partition,
+            adapter=settings.adapter_digest,
+        )
         encode_infer(request)
     except EvidenceError as error:
         raise RequestInvalid(str(error), too_large=isinstance(error, TooLarge)) from error
@@ -343,5 +353,6 @@ def _request(conversation: Conversation | Inputs, settings: Settings, reason: st
 
 def _failure(event: Failed) -> Refused | LeaseEnded:
     if event.code == Code.LEASE_ENDED:
-        return LeaseEnded("the enclave says its lease has ended", event.receipt)
+        whose = "its lease" if event.receipt.receipt.adapter is None else "its lease, or that of the adapter,"
+        return LeaseEnded(f"the enclave says {whose} has ended", event.receipt)
     return Refused(event.code, event.receipt)

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from anchorhold.attestation.binding import Serve
 from anchorhold.attestation.channel.client import Channel
 from anchorhold.attestation.channel.nonces import bound_nonce
-from anchorhold.attestation.channel.tenant import verify_credential
+from anchorhold.attestation.channel.tenant import TenantCredential, verify_credential
 from anchorhold.attestation.configuration import (
     Configuration,
     Source,
@@ -25,9 +25,9 @@ from anchorhold.attestation.lease import Lease, LeaseExpired, verify_lease
 from anchorhold.attestation.policy import MeasurementMismatch, Policy
 from anchorhold.attestation.purpose import tenant_tag
 from anchorhold.attestation.release.verify import AcceptedReleases
-from anchorhold.attestation.types import Milliseconds
+from anchorhold.attestation.types import Milliseconds, ModelDigest
 from anchorhold.attestation.verify import Evidence, verify_live
-from anchorhold.client.errors import LeaseEnded, NotReleased
+from anchorhold.client.errors import AdapterNotGranted, LeaseEnded, NotReleased
 from anchorhold.client.region import region_of
 from anchorhold.client.trust import Trust, milliseconds
 
@@ -87,22 +87,28 @@ class Session:
         """Raises Mismatch for a purpose that configuration or lease does not have, NotGranted where a lease does not
         cover it now, or not for the tenant of this credential.
         """
-        tenant = self._tenant(credential)
+        known = self._known(credential)
         granted = [self.configuration.purposes, *(held.lease.reasons for held in self.leases)]
         for allowed in granted:
             if reason not in allowed:
                 raise Mismatch("purpose", expected=" or ".join(allowed), actual=reason, code="purpose")
         for held in self.leases:
-            tag = None if tenant is None else tenant_tag(held.lease.boot_id, tenant)
+            tag = None if known is None else tenant_tag(held.lease.boot_id, known.tenant)
             held.lease.permit(reason=reason, tag=tag, now=milliseconds(now))
 
-    def _tenant(self, credential: bytes | None) -> str | None:
-        """Whose it is, under the configuration's issuer; what does not verify is the enclave's to refuse."""
+    def check_adapter(self, adapter: ModelDigest | None, *, credential: bytes | None) -> None:
+        """Raises AdapterNotGranted for one that this credential does not list."""
+        known = None if adapter is None else self._known(credential)
+        if adapter is not None and known is not None and adapter not in known.adapters:
+            raise AdapterNotGranted(f"the credential of tenant {known.tenant!r} does not list adapter {adapter.hex()}")
+
+    def _known(self, credential: bytes | None) -> TenantCredential | None:
+        """What it says, under the configuration's issuer; what does not verify is the enclave's to refuse."""
         issuer = self.configuration.credential_issuer
         if credential is None or issuer is None:
             return None
         try:
-            return verify_credential(credential, Ed25519PublicKey.from_public_bytes(issuer)).tenant
+            return verify_credential(credential, Ed25519PublicKey.from_public_bytes(issuer))
         except EvidenceError:
             return None
 

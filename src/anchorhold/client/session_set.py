@@ -14,7 +14,7 @@ from anchorhold.attestation.channel.enclave import Entropy
 from anchorhold.attestation.channel.header import MAX_SLOTS
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.release.verify import AcceptedReleases
-from anchorhold.attestation.types import KeyId
+from anchorhold.attestation.types import KeyId, ModelDigest
 from anchorhold.client.errors import ClientError, LeaseEnded, Unavailable
 from anchorhold.client.gateway import Gateway
 from anchorhold.client.releases import Releases
@@ -68,6 +68,11 @@ class SessionSet:
         """Raises Mismatch or NotGranted where one of them may not serve it."""
         for session in self.sessions:
             session.check_purpose(reason, credential=credential, now=now)
+
+    def check_adapter(self, adapter: ModelDigest | None, *, credential: bytes | None) -> None:
+        """Raises AdapterNotGranted for one that this credential does not list."""
+        for session in self.sessions:
+            session.check_adapter(adapter, credential=credential)
 
 
 class Verifier:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from anchorhold.attestation.channel.body import MAX_TOP_P, Sampling
 from anchorhold.attestation.channel.header import MAX_DEADLINE
 from anchorhold.attestation.channel.padding import Padding
-from anchorhold.attestation.types import Milliseconds
+from anchorhold.attestation.types import SHA384_BYTES, Milliseconds, ModelDigest
+from anchorhold.client.errors import RequestInvalid
 
 DEFAULT_MAX_TOKENS = 256
 
@@ -30,11 +31,26 @@ class Settings:
     presence_penalty_milli: int = 0
     tools: str | None = None
     """Compact JSON (`compact_json`), a list of objects, for a model whose template takes tools."""
+    adapter: str | bytes | None = None
+    """The digest of a tenant's adapter, 48 bytes or in hex; None for the model as it is. Texts to embed take none."""
     tier: str | None = None
     """A tier of the trust file: the request is sealed only to enclaves that prove to meet all it demands."""
     reseal: bool = True
     """Whether to verify and seal once more, under a new key, after an answer that was only a hint. False for a request
     that must not run twice: a hint is nobody's word, the first send may have run. It is sealed to one enclave alone."""
+
+    @property
+    def adapter_digest(self) -> ModelDigest | None:
+        """As the request carries it. Raises RequestInvalid."""
+        if self.adapter is None:
+            return None
+        try:
+            raw = bytes.fromhex(self.adapter) if isinstance(self.adapter, str) else self.adapter
+        except ValueError:
+            raw = b""
+        if len(raw) != SHA384_BYTES:
+            raise RequestInvalid(f"adapter: expected {2 * SHA384_BYTES} hex digits or {SHA384_BYTES} bytes")
+        return ModelDigest(raw)
 
     @property
     def sampling(self) -> Sampling:

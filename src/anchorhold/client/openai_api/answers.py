@@ -113,13 +113,13 @@ def embeddings(model: str, vectors: Sequence[Embedding], finish: Finish, *, as_b
     }
 
 
-def models(alias: str, extension: Mapping[str, object]) -> Object:
-    """The one model there is."""
-    return {"object": "list", "data": [model(alias, extension)]}
+def models(every: Sequence[Object]) -> Object:
+    """The model under its alias, and under the name of each adapter."""
+    return {"object": "list", "data": list(every)}
 
 
-def model(alias: str, extension: Mapping[str, object]) -> Object:
-    return {"id": alias, "object": "model", "created": 0, "owned_by": "anchorhold", "anchorhold": dict(extension)}
+def model(named: str, extension: Mapping[str, object]) -> Object:
+    return {"id": named, "object": "model", "created": 0, "owned_by": "anchorhold", "anchorhold": dict(extension)}
 
 
 def scored(tokens: Sequence[TokenLogprob], *, chat: bool, offset: int = 0) -> Object:

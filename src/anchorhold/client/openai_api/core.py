@@ -7,13 +7,14 @@ event, and then the stream is broken off: it never ends as a whole answer ends.
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import MappingProxyType
 
 from anchorhold.attestation.channel.client import Delta, Finished
 from anchorhold.attestation.channel.padding import Padding
-from anchorhold.attestation.types import Milliseconds
+from anchorhold.attestation.types import Milliseconds, ModelDigest
 from anchorhold.client.errors import LeaseEnded, Refused
 from anchorhold.client.openai_api.answers import Head, Object, embeddings, encode, model, models
 from anchorhold.client.openai_api.errors import INVALID, PERMISSION, ApiError, said, unsupported
@@ -31,6 +32,7 @@ JSON = ("content-type", "application/json")
 EVENTS = (("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-store"))
 RECEIPTS_HEADER = "anchorhold-receipts"
 TIER_HEADER = "anchorhold-tier"
+NO_NAMES: Mapping[str, ModelDigest | None] = MappingProxyType({})
 Note = Callable[[Exception | None], None]
 Events = AsyncGenerator[tuple[int, Delta | Finished], None]
 
@@ -75,7 +77,8 @@ async def _client_verifies() -> None:
 class Api:
     """The routes. `ready` raises where the deployment is not verified; `note` hears how each request ended.
 
-    `names` are what callers may call the model beside its alias, because they know no other.
+    `names` are what callers may call the model beside its alias: with None because they know no other, with the digest
+    of an adapter for the model with that adapter, which answers under that name.
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class Api:
         trust: Trust,
         *,
         base: Settings = DEFAULTS,
-        names: Sequence[str] = (),
+        names: Mapping[str, ModelDigest | None] = NO_NAMES,
         ready: Callable[[], Awaitable[object]] = _client_verifies,
         note: Note = lambda _: None,
         now: Callable[[], datetime] = utc_now,
@@ -94,6 +97,7 @@ class Api:
         self._trust = trust
         self._base = base
         self._names = (trust.alias, *names)
+        self._adapters = {name: adapter for name, adapter in names.items() if adapter is not None}
         self._ready = ready
         self._note = note
         self._now = now
@@ -127,15 +131,17 @@ class Api:
             raise ApiError(404, INVALID, "not-found", f"no such route: {method} {path!r:.120}")
         if method != "POST":
             raise ApiError(405, INVALID, "method-not-allowed", f"{method}: expected POST")
-        return await route(load_body(body), self._settings(tier))
+        fields = load_body(body)
+        return await route(fields, self._adapted(fields, self._settings(tier)))
 
     async def _models(self, named: str) -> Reply:
         await self._ready()
         session = self._client.session or await self._client.verify()
-        alias, extension = self._trust.alias, self._extension(session)
         if named and named not in self._names:
             raise ApiError(404, INVALID, "model-not-found", f"no such model: {named!r:.80}", param="model")
-        return _whole(model(alias, extension) if named else models(alias, extension))
+        known = {one: model(one, self._extension(session, one)) for one in (self._trust.alias, *self._adapters)}
+        # A name for programs that know no other is the alias's.
+        return _whole(known.get(named, known[self._trust.alias]) if named else models(tuple(known.values())))
 
     def _settings(self, tier: str | None) -> Settings:
         """Of one request. A tier set for all is not left by naming another."""
@@ -152,20 +158,32 @@ class Api:
         least = self._trust.tiers[tier].padding
         return replace(base, tier=tier, padding=Padding.STRICT if least is Padding.STRICT else base.padding)
 
+    def _adapted(self, fields: Fields, base: Settings) -> Settings:
+        """With the adapter whose name the request gives for the model."""
+        adapter = self._adapter(fields)
+        return base if adapter is None else replace(base, adapter=adapter)
+
+    def _adapter(self, fields: Fields) -> ModelDigest | None:
+        named = fields.take("model")
+        return self._adapters.get(named) if isinstance(named, str) else None
+
     async def _chat(self, fields: Fields, base: Settings) -> Reply:
         wanted = chat_request(fields, self._names, base)
-        return await self._generate(wanted, self._writer(wanted, "chatcmpl-", "chat"))
+        return await self._generate(wanted, self._writer(wanted, self._head("chatcmpl-", wanted, fields), "chat"))
 
     async def _complete(self, fields: Fields, base: Settings) -> Reply:
         wanted = completion_request(fields, self._names, base)
-        return await self._generate(wanted, self._writer(wanted, "cmpl-", "complete"))
+        return await self._generate(wanted, self._writer(wanted, self._head("cmpl-", wanted, fields), "complete"))
 
     async def _respond(self, fields: Fields, base: Settings) -> Reply:
         wanted = responses_request(fields, self._names, base)
-        writer = ResponseWriter(self._head("resp_", wanted), keep=lambda one: self._keep("chat", one), told=self._told)
+        head = self._head("resp_", wanted, fields)
+        writer = ResponseWriter(head, keep=lambda one: self._keep("chat", one), told=self._told)
         return await self._generate(wanted, writer)
 
     async def _embed(self, fields: Fields, base: Settings) -> Reply:
+        if base.adapter is not None:
+            raise unsupported("model", "an adapter embeds nothing: name the model itself")
         wanted = embeddings_request(fields, self._names)
         await self._ready()
         done = await self._client.embed(wanted.texts, base)
@@ -176,8 +194,8 @@ class Api:
         value = embeddings(self._trust.alias, done.vectors, done.finish, as_base64=wanted.base64)
         return _whole(value | self._told([kept]), [kept])
 
-    def _writer(self, wanted: Generation, prefix: str, task: str) -> Writer:
-        return Writer(wanted, self._head(prefix, wanted), keep=lambda one: self._keep(task, one), told=self._told)
+    def _writer(self, wanted: Generation, head: Head, task: str) -> Writer:
+        return Writer(wanted, head, keep=lambda one: self._keep(task, one), told=self._told)
 
     async def _generate(self, wanted: Generation, writer: Writer | ResponseWriter) -> Reply:
         await self._ready()
@@ -217,10 +235,13 @@ class Api:
         if writer.done:
             yield writer.done
 
-    def _head(self, prefix: str, wanted: Generation) -> Head:
-        fingerprint = f"ah_{self._trust.model.hex()[:16]}"
+    def _head(self, prefix: str, wanted: Generation, fields: Fields) -> Head:
+        adapter = wanted.settings.adapter_digest
+        parts = [self._trust.model] if adapter is None else [self._trust.model, adapter]
+        fingerprint = "_".join(("ah", *(one.hex()[:16] for one in parts)))
+        model = fields.required("model") if self._adapter(fields) is not None else self._trust.alias
         named = f"{prefix}{secrets.token_hex(12)}"
-        return Head(named, self._at() // 1000, self._trust.alias, fingerprint, wanted.chat)
+        return Head(named, self._at() // 1000, model, fingerprint, wanted.chat)
 
     def _keep(self, task: str, finished: Finished) -> str:
         finish = finished.finish
@@ -236,9 +257,10 @@ class Api:
     def _at(self) -> Milliseconds:
         return milliseconds(self._now())
 
-    def _extension(self, session: Session) -> Object:
-        simulated = session.channel.evidence.simulated
-        return {"simulated": simulated, "model": self._trust.model.hex(), "release": session.release}
+    def _extension(self, session: Session, named: str) -> Object:
+        simulated, adapter = session.channel.evidence.simulated, self._adapters.get(named)
+        told: Object = {"simulated": simulated, "model": self._trust.model.hex(), "release": session.release}
+        return told if adapter is None else told | {"adapter": adapter.hex()}
 
     def _told(self, receipts: list[str]) -> Object:
         return {"anchorhold": {"receipts": receipts, "simulated": self._trust.simulated}}

@@ -9,7 +9,15 @@ import json
 from anchorhold.attestation.channel.codes import Code
 from anchorhold.attestation.channel.errors import Truncated
 from anchorhold.attestation.errors import EvidenceError
-from anchorhold.client.errors import ClientError, Hinted, LeaseEnded, Refused, RequestInvalid, Unavailable
+from anchorhold.client.errors import (
+    AdapterNotGranted,
+    ClientError,
+    Hinted,
+    LeaseEnded,
+    Refused,
+    RequestInvalid,
+    Unavailable,
+)
 
 INVALID = "invalid_request_error"
 PERMISSION = "permission_error"
@@ -91,6 +99,8 @@ def said(error: Exception) -> ApiError:
             return ApiError(status, kind, error.code, str(error), retry=retry, hint=error.hint)
         case RequestInvalid():
             return ApiError(413 if error.too_large else 400, INVALID, error.code, str(error), hint=error.hint)
+        case AdapterNotGranted():
+            return ApiError(403, PERMISSION, error.code, str(error), hint=error.hint)
         case LeaseEnded():
             return ApiError(503, AWAY, error.code, str(error), hint=error.hint)
         case Unavailable():

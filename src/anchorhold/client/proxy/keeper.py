@@ -128,9 +128,9 @@ class Keeper:
         """How a request ended. Whatever broke, the enclave's own refusals apart, is a reason to verify once more."""
         if error is None:
             self._follow()
-        elif isinstance(error, (LeaseEnded, Unavailable)):
+        elif isinstance(error, (LeaseEnded, Unavailable)) and not _of_an_adapter(error):
             self._fell(error)
-        elif isinstance(error, (EvidenceError, Hinted)):
+        elif isinstance(error, (EvidenceError, Hinted, LeaseEnded)):
             self._doubt = True
             self._changed.set()
 
@@ -187,3 +187,9 @@ class Keeper:
         was = self._standing
         if (was.state, was.code) != (state, code):
             self._standing = Standing(state, milliseconds(self._now()), code, message, hint)
+
+
+def _of_an_adapter(error: LeaseEnded | Unavailable) -> bool:
+    """Whether the lease that ended may be the adapter's alone: the model then serves on, as the next evidence shows."""
+    receipt = error.receipt if isinstance(error, LeaseEnded) else None
+    return receipt is not None and receipt.receipt.adapter is not None

@@ -3,13 +3,14 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from anchorhold.attestation.types import ModelDigest
 from anchorhold.client.openai_api.core import Api
 from anchorhold.client.proxy.app import LIMITS, Limits, ProxyApp
 from anchorhold.client.proxy.connection import bounded
@@ -34,6 +35,8 @@ class Serving:
     key: str | None = field(default=None, repr=False)
     any_host: bool = False
     limits: Limits = LIMITS
+    adapters: Mapping[str, ModelDigest] = field(default_factory=dict)
+    """By the names that callers give for the model."""
 
 
 def make_proxy(trust: Trust, client: AsyncClient, serving: Serving, hosts: Sequence[str]) -> tuple[ASGIApp, Keeper]:
@@ -44,7 +47,8 @@ def make_proxy(trust: Trust, client: AsyncClient, serving: Serving, hosts: Seque
         counters.note(error)
         keeper.note(error)
 
-    api = Api(client, trust, base=serving.base, names=serving.names, ready=keeper.ready, note=note)
+    names = {**dict.fromkeys(serving.names), **serving.adapters}
+    api = Api(client, trust, base=serving.base, names=names, ready=keeper.ready, note=note)
     status = Status(trust, keeper, api.receipts, counters, client)
     app = ProxyApp(api, page_app(status, api.receipts.file), serving.limits).app()
     return Guard(app, hosts=None if serving.any_host else hosts, key=serving.key), keeper
