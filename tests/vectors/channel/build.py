@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from anchorhold.attestation import labels
 from anchorhold.attestation.binding import key_id
-from anchorhold.attestation.canonical import Value, encode
+from anchorhold.attestation.canonical import Value, decode, encode
 from anchorhold.attestation.channel import header as h
 from anchorhold.attestation.channel.body import (
     Finish,
@@ -48,6 +48,7 @@ TENANT = Ed25519PrivateKey.from_private_bytes(bytes([0x54]) * 32)
 STATEMENT = StatementDigest(Sha384(bytes.fromhex(EXCHANGE["statement_digest"])))
 MODEL = ModelDigest(bytes([0xD1]) * 48)
 PURPOSE = "customer-chat"
+ADAPTER = ModelDigest(bytes([0xAD]) * 48)
 NOW = Milliseconds(1_700_000_000_000)
 BODY = bytes.fromhex(EXCHANGE["body"])
 HEADER: dict[str, Value] = {
@@ -110,6 +111,13 @@ def opening(raw_header: bytes, *slots: bytes) -> bytes:
     return frame(FrameKind.OPEN, encode({"header": raw_header, "slots": list(slots)}))
 
 
+def bodied(**more: Value) -> bytes:
+    """The good body, and these fields."""
+    fields = decode(BODY, "body", limit=1 << 16)
+    assert isinstance(fields, dict)
+    return encode({**fields, **more})
+
+
 @dataclass(frozen=True)
 class Request:
     """A request under one header, with its slots."""
@@ -134,10 +142,13 @@ class Request:
         members: dict[str, object] = {"body": body, "slots": self.digests, "credential": None, "signature": None}
         return encode_sealed(SealedRequest(**{**members, **changes}))  # type: ignore[arg-type]  # the cases name real ones
 
-    def signed(self, credential: bytes, key: Ed25519PrivateKey = TENANT, *, body: bytes = BODY) -> bytes:
-        """With a tenant's signature over this request and `body`."""
-        signature = key.sign(tenant_message(h.header_digest(self.raw_header), self.digests, body))
-        return self.sealed(credential=credential, signature=signature)
+    def signed(
+        self, credential: bytes, key: Ed25519PrivateKey = TENANT, *, body: bytes | None = None, **more: Value
+    ) -> bytes:
+        """With a tenant's signature over this request, `more` in its body; or over `body`, which it does not have."""
+        own = bodied(**more)
+        message = tenant_message(h.header_digest(self.raw_header), self.digests, own if body is None else body)
+        return self.sealed(own, credential=credential, signature=key.sign(message))
 
     def sealer(self, direction: Direction = Direction.REQUEST, padding: Padding = Padding.BASIC) -> RecordSealer:
         return RecordSealer(self.key, direction, padding)

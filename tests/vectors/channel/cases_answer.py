@@ -136,6 +136,7 @@ def _receipts() -> Iterator[Case]:
         ("model", lambda one: replace(one, model=ModelDigest(other48))),
         ("statement", lambda one: replace(one, statement=StatementDigest(other48))),
         ("purpose", lambda one: replace(one, purpose="evaluation")),
+        ("adapter", lambda one: replace(one, adapter=ModelDigest(other48))),
     )
     for name, change in changed:
         yield f"receipt-{name}", f"another {name}", "receipt", Answer(HONEST, change).frames()

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from tests.vectors.channel.build import (
+    ADAPTER,
     BODY,
     GOOD,
     HEADER,
@@ -15,6 +16,7 @@ from tests.vectors.channel.build import (
     Request,
     Vector,
     another_id,
+    bodied,
     header,
     issued,
     opening,
@@ -198,6 +200,9 @@ def _bodies() -> Iterator[Case]:
         ("body-reason-long", "a purpose of 129 bytes", "malformed", {**body, "reason": "r" * 129}),
         ("body-partition-empty", "an empty partition", "malformed", {**body, "partition": b""}),
         ("body-partition-long", "a partition of 65 bytes", "malformed", {**body, "partition": bytes(65)}),
+        ("body-adapter-short", "an adapter of 47 bytes", "malformed", {**body, "adapter": bytes(47)}),
+        ("body-adapter-null", "an adapter that is null", "malformed", {**body, "adapter": None}),
+        ("embed-adapter", "an adapter for texts to embed", "malformed", {**embed, "adapter": bytes(48)}),
         ("tools-empty", "tools that are none", "malformed", {**body, "tools": "[]"}),
         ("tools-space", "a space between parts", "not-canonical", {**body, "tools": '[{"a": 1}]'}),
         ("tools-twice", "a key twice", "not-canonical", {**body, "tools": '[{"a":1,"a":1}]'}),
@@ -255,4 +260,8 @@ def _tenants() -> Iterator[Case]:
     yield case("tenant-model", "for another model", "credential-model", GOOD.signed(model))
     purposes = issued(purposes=("evaluation",))
     yield case("tenant-purpose", "for another purpose", "credential-purpose", GOOD.signed(purposes))
+    listed, unlisted = issued(adapters=(ADAPTER,)), "credential-adapter"
+    yield case("tenant-adapter", "none", "tenant", GOOD.signed(listed, adapter=ADAPTER))
+    yield case("tenant-adapter-other", "an adapter not in it", unlisted, GOOD.signed(good, adapter=ADAPTER))
+    yield case("adapter-of-nobody", "an adapter and no credential", unlisted, GOOD.sealed(bodied(adapter=ADAPTER)))
     yield case("tenant-untagged", "without COSE's tag", "not-canonical", GOOD.signed(good[1:]))
