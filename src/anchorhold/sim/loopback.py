@@ -42,7 +42,7 @@ from anchorhold.enclave.serve.egress import Ledger
 from anchorhold.enclave.serve.epochs import Epochs, Identity
 from anchorhold.enclave.serve.quota import Quotas
 from anchorhold.enclave.serve.replay import ReplayMemory
-from anchorhold.enclave.serve.service import NAMESPACE_SECRET, Service
+from anchorhold.enclave.serve.service import NAMESPACE_SECRET, AdapterRoom, Service
 from anchorhold.sim.nsm import ToyNsm
 from anchorhold.sim.pki import SimulatedPki
 
@@ -191,6 +191,8 @@ class LoopbackEnclave:
     grants: dict[str, tuple[Purpose, ...]] = field(default_factory=dict)
     """What each source grants; the configuration's purposes where nothing else is said."""
     barred: tuple[bytes, ...] = ()
+    room: AdapterRoom | None = None
+    """Where adapters come from; None: this boot serves none."""
     receipt_key: Ed25519PrivateKey = field(init=False, default_factory=Ed25519PrivateKey.generate)
     scribe: ListScribe = field(init=False, default_factory=ListScribe)
     ledger: Ledger = field(init=False, default_factory=Ledger)
@@ -278,4 +280,5 @@ class LoopbackEnclave:
             clock_ms=self.clock.ms,
             boottime=self.clock.boottime,
             entropy=secrets.token_bytes,
+            adapters=self.room,
         )
