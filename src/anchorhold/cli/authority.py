@@ -8,6 +8,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from anchorhold.attestation import canonical
+from anchorhold.attestation.channel.tenant import MAX_ADAPTERS
 from anchorhold.cli import authority_approve, authority_guard
 from anchorhold.cli.authority_export import add_export
 from anchorhold.cli.authority_init import add_init
@@ -193,6 +194,14 @@ def _add_desk(commands: Subparsers) -> None:
         metavar="N/SECONDS",
         help="requests that one enclave takes of it: N at once, and as many again in that time; default: no limit",
     )
+    tenant.add_argument(
+        "--adapter",
+        type=model_digest,
+        action="append",
+        default=[],
+        metavar="HEX",
+        help=f"D of a registered adapter it may use; at most {MAX_ADAPTERS} times",
+    )
     tenant.add_argument("--days", type=whole(1, MAX_DAYS), default=30, metavar="N", help="how long it holds")
     tenant.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write it")
     acts = ((status, _status), (journal, _journal), (tenant, _tenant))
@@ -242,7 +251,9 @@ def _status(options: argparse.Namespace) -> int:
     for model in models:
         revoked = model["revoked_at"]
         word = f"REVOKED {moment_text(revoked)}" if revoked is not None else f"lease {model['ttl_ms'] / 1000:.0f} s"
-        print(f"model             {model['alias']} {model['model'][:16]}...: {word}, {', '.join(model['purposes'])}")
+        what, base = ("model", "") if model["base"] is None else ("adapter", f" of {model['base'][:16]}...")
+        named = f"{model['alias']} {model['model'][:16]}...{base}"
+        print(f"{what:<18}{named}: {word}, {', '.join(model['purposes'])}")
     return 0
 
 
@@ -268,6 +279,8 @@ def _journal(options: argparse.Namespace) -> int:
 
 
 def _tenant(options: argparse.Namespace) -> int:
+    if len(options.adapter) > MAX_ADAPTERS:
+        raise CommandError(f"--adapter: expected at most {MAX_ADAPTERS}, got {len(options.adapter)}")
     target = Target.of(options)
     fields: dict[str, canonical.Value] = {
         "tenant": options.tenant,

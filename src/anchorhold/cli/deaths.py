@@ -1,5 +1,5 @@
-"""What a transcript folder says about the boots that serve one model: which live, how long their leases are, how they
-ended. Read as it stands, unverified: `anchorhold audit verify` is what proves it.
+"""What a transcript folder says about the boots that serve one model, or one adapter: which live, how long their leases
+are, how they ended. Read as it stands, unverified: `anchorhold audit verify` is what proves it.
 """
 
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.release.signed import is_release_leaf
-from anchorhold.attestation.transcript.bodies import Close, Death, KeyLease, Model
+from anchorhold.attestation.transcript.bodies import Adapter, AdapterEnd, Close, Death, KeyLease, Model
 from anchorhold.attestation.transcript.checkpoint import parse_note
 from anchorhold.attestation.transcript.entry import Entry, parse_record
 from anchorhold.attestation.transcript.tree import TILE_WIDTH, decode_bundle, entries_path
@@ -20,18 +20,20 @@ READ_ATTEMPTS = 20  # of a log in use: each takes milliseconds, and an append ca
 
 @dataclass(slots=True)
 class Life:
-    """One boot that loaded the model."""
+    """One boot that loaded the model, or the adapter."""
 
     boot: bytes
     ttl_ms: int = 0
     until_ms: int = 0
     death: Death | None = None
     closed: bool = False
+    adapter_end: AdapterEnd | None = None
+    """Where it is about an adapter, that one's own end, while the boot went on."""
 
     @property
     def ended(self) -> bool:
         """There is a record of its end."""
-        return self.death is not None or self.closed
+        return self.death is not None or self.closed or self.adapter_end is not None
 
     def serving(self, now: Milliseconds) -> bool:
         """No record of its end, and a lease that has not run out: one that was killed leaves no record."""
@@ -43,22 +45,29 @@ class TranscriptUnreadable(Exception):
 
 
 def lives(transcript: Path, model: ModelDigest) -> tuple[Life, ...]:
-    """Every boot that recorded this model, in order. Raises TranscriptUnreadable."""
+    """Every boot that recorded this model, or this adapter, in order. Raises TranscriptUnreadable."""
     found: dict[bytes, Life] = {}
-    leases: dict[bytes, list[KeyLease]] = {}
+    leases: dict[tuple[bytes, bytes | None], list[KeyLease]] = {}
+    of: ModelDigest | None = None  # whose leases count: a boot's own, or this adapter's
     for entry in unverified_entries(transcript):
         body = entry.body
         if isinstance(body, Model) and body.model == model:
             found.setdefault(entry.boot, Life(entry.boot))
+        elif isinstance(body, Adapter) and body.adapter == model:
+            of = model
+            found.setdefault(entry.boot, Life(entry.boot)).adapter_end = None  # opened, perhaps once more
+        elif isinstance(body, AdapterEnd) and body.adapter == model and entry.boot in found:
+            found[entry.boot].adapter_end = body
         elif isinstance(body, KeyLease):
-            leases.setdefault(entry.boot, []).append(body)
+            leases.setdefault((entry.boot, body.adapter), []).append(body)
         if (life := found.get(entry.boot)) is not None:
             if isinstance(body, Death):
                 life.death = body
             life.closed = life.closed or isinstance(body, Close)
     for boot, life in found.items():
-        life.ttl_ms = max((lease.ttl_ms for lease in leases.get(boot, [])), default=0)
-        life.until_ms = max((lease.until_ms for lease in leases.get(boot, [])), default=0)
+        mine = leases.get((boot, of), [])
+        life.ttl_ms = max((lease.ttl_ms for lease in mine), default=0)
+        life.until_ms = max((lease.until_ms for lease in mine), default=0)
     return tuple(found.values())
 
 

@@ -18,7 +18,7 @@ from anchorhold.authority.incident.report import Ended, Head, Incident, Step
 from anchorhold.authority.incident.silence import Silence, kms_silence, owner_silence
 from anchorhold.authority.incident.uses import KMS, OWNER, KmsEvent, kms_events, kms_uses, owner_uses
 from anchorhold.authority.owner.client import JOURNAL_PAGE, AdminFailed
-from anchorhold.cli.deaths import TranscriptUnreadable, lives, unverified_entries
+from anchorhold.cli.deaths import Life, TranscriptUnreadable, lives, unverified_entries
 from anchorhold.cli.journal_place import opened_place
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.target import Target, failed
@@ -188,15 +188,19 @@ def _transcript(target: Target, model: ModelDigest) -> tuple[tuple[Ended, ...] |
         if isinstance(entry.body, KeyRelease | KeyDeny)
         and (request := entry.body.facts.get("kms_request_id")) is not None
     }
-    ends = [
-        Ended(
-            life.boot.hex(),
-            "closed in order" if life.closed else "" if life.death is None else f"death: {life.death.reason}",
-            None if life.death is None else life.death.wiped_ms,
-        )
-        for life in found
-    ]
-    return tuple(ends), boots
+    return tuple(_ended(life) for life in found), boots
+
+
+def _ended(life: Life) -> Ended:
+    """What the boot's record says of its end, or of the adapter's where it is about one."""
+    if life.closed:
+        return Ended(life.boot.hex(), "closed in order", None if life.death is None else life.death.wiped_ms)
+    if life.death is not None:
+        return Ended(life.boot.hex(), f"death: {life.death.reason}", life.death.wiped_ms)
+    end = life.adapter_end
+    return Ended(
+        life.boot.hex(), "" if end is None else f"adapter: {end.reason}", None if end is None else end.wiped_ms
+    )
 
 
 def _kms(source: KmsSource) -> Read:

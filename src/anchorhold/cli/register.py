@@ -28,7 +28,7 @@ def add_register(commands: Subparsers) -> None:
         **page(
             """Say what a model's share and leases are released to: measurements (PCR 0, 1, 2 and 16), purposes, lease
             length. A second call replaces the first; a revoked model stays revoked. An adapter is registered as a model
-            is, by its own manifest; one that was sealed for a tenant is for that tenant.""",
+            is, by its own manifest, which names its base; one that was sealed for a tenant is for that tenant.""",
             example="""
                 anchorhold authority register --stack .cache/sim --alias chat --policy policy.json \\
                     --purpose customer-inference --ttl 600
@@ -67,7 +67,8 @@ def add_register(commands: Subparsers) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     target = Target.of(options, model=False)
-    descriptor = encode_descriptor(read_manifest(options.manifest or target.manifest).descriptor)
+    described = read_manifest(options.manifest or target.manifest).descriptor
+    descriptor = encode_descriptor(described)
     fields: dict[str, canonical.Value] = {
         "descriptor": descriptor,
         "alias": options.alias,
@@ -82,6 +83,8 @@ def _run(options: argparse.Namespace) -> int:
     except AdminFailed as error:
         raise failed(f"owner authority: {error}", error.code) from error
     shown = {"model": descriptor_digest(descriptor).hex(), "alias": options.alias, "ttl_ms": fields["ttl_ms"]}
+    if described.base is not None:
+        shown["base"] = described.base.hex()
     if options.json:
         print(json.dumps(shown, indent=2))
     else:

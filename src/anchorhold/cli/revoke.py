@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from anchorhold.attestation.transcript.bodies import Death
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.kms.client import KmsClient, KmsFailed
 from anchorhold.authority.owner.client import AdminFailed
@@ -164,6 +163,10 @@ def _print(
 
 def _life_lines(life: Life, revoked: Milliseconds) -> list[str]:
     name = life.boot.hex()[:16]
+    if life.death is None and life.adapter_end is not None:
+        end = life.adapter_end
+        said = f"adapter ended: {end.reason}{f' ({end.source})' if end.source else ''}"
+        return [f"enclave        {name}: {said}", f"wiped          {_after(end.wiped_ms, revoked)}"]
     if life.death is None:
         word = "closed in order" if life.closed else "NO RECORD OF ITS END within the lease and the grace"
         return [f"enclave        {name}: {word}"]
@@ -203,15 +206,16 @@ def _as_json(
 
 
 def _death_json(life: Life) -> dict[str, object]:
-    death: Death | None = life.death
+    death = life.death
+    end = death or life.adapter_end
     return {
         "boot": life.boot.hex(),
         "closed": life.closed,
-        "reason": death.reason if death else None,
-        "source": death.source if death else None,
+        "reason": end.reason if end else None,
+        "source": end.source if end else None,
         "lease_ttl_ms": death.lease_ttl_ms if death else None,
         "last_token_ms": death.last_token_ms if death else None,
-        "wiped_ms": death.wiped_ms if death else None,
+        "wiped_ms": end.wiped_ms if end else None,
     }
 
 

@@ -64,13 +64,14 @@ def descriptor(model_id: str = MODEL_ID, version: str = "1") -> bytes:
     return encode_descriptor(Descriptor(model_id, version, files, Sha384(b"\x7e" * 48)))
 
 
-def sealed_manifest() -> bytes:
-    """A manifest around that descriptor, whose bodies and share are nobody's."""
-    files = decode_descriptor(descriptor()).files
+def sealed_manifest(described: bytes | None = None) -> bytes:
+    """A manifest around that descriptor, or another, whose bodies and share are nobody's."""
+    described = described or descriptor()
+    files = decode_descriptor(described).files
     bodies = tuple(Body(file.name, sealed_size(file.size), b"h" * 32) for file in files)
     of = (ShareKind.OWNER, ShareRole.SHARE, PurposeClass.SERVE)
     share = WrappedShare("owner", *of, "key", b"blob", b"c" * CHECK_BYTES)
-    return encode_manifest(descriptor(), salt=b"s" * 32, commitment=b"c" * 32, bodies=bodies, shares=(share,))
+    return encode_manifest(described, salt=b"s" * 32, commitment=b"c" * 32, bodies=bodies, shares=(share,))
 
 
 MODEL = descriptor_digest(descriptor())

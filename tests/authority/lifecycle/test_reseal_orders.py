@@ -16,7 +16,8 @@ from anchorhold.attestation.sealed.manifest import PurposeClass
 from anchorhold.authority.guard.defaults import Approving
 from anchorhold.authority.owner.authority import load_owner
 from anchorhold.authority.owner.client import AdminFailed
-from anchorhold.authority.owner.release import ReleaseRefused, ReleaseRequest, release
+from anchorhold.authority.owner.release import release
+from anchorhold.authority.owner.release_request import ReleaseRefused, ReleaseRequest
 from anchorhold.authority.owner.state import State, Transaction
 from anchorhold.enclave.keys.hybrid import draw_hybrid
 from anchorhold.enclave.keys.owner import OwnerSource

@@ -11,6 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from tests.authority.state.schemas import SCHEMAS
 
+from anchorhold.attestation.types import BootId
 from anchorhold.authority import migrations
 from anchorhold.authority.database import open_database
 from anchorhold.authority.faces import migrate_state
@@ -149,6 +150,39 @@ def test_keys_of_the_first_revision_keep_their_policy_and_whether_they_are_enabl
         ("on", "Enabled", "policy", "SYMMETRIC_DEFAULT"),
     ]
     assert [tuple(one) for one in materials] == [("off", 1, 7), ("on", 1, 7)]
+
+
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def test_models_and_boots_of_before_adapters_stay_as_they_were_and_have_none(
+    tmp_path: Path, database: str, request: pytest.FixtureRequest
+) -> None:
+    path = tmp_path / "state.db"
+    url = None if database == "sqlite" else request.getfixturevalue("fresh_url")()
+    model: dict[str, object] = {
+        "model": bytes(MODEL), "model_id": "tiny", "version": "3", "alias": "chat", "measurements": b"\x80",
+        "purposes": b"\x80", "tenants": b"\x80", "purpose_class": "serve", "ttl_ms": 60_000, "revoked_at": 7,
+        "last_not_after": 8,
+    }  # fmt: skip
+    boot: dict[str, object] = {
+        "boot_id": b"b" * 32, "genesis": b"g" * 48, "model": bytes(MODEL), "image": b"i" * 48, "last_request": 9,
+        "last_seen": 10, "last_not_after": 11,
+    }  # fmt: skip
+    with new_store(path, "owner", url, revision="0005") as connection:
+        for table, row in (("models", model), ("boots", boot)):
+            names, values = ", ".join(row), ", ".join(f":{name}" for name in row)
+            connection.execute(sql.text(f"INSERT INTO {table} ({names}) VALUES ({values})"), row)
+    assert migrate(path, "owner") == ("0005", migrations.head("owner"))
+    state = State.load(path)
+    with state.transaction() as transaction:
+        kept = [dict(transaction.connection.execute(sql.text(f"SELECT * FROM {one}")).mappings().one())
+                for one in ("models", "boots")]  # fmt: skip
+        known, adapters = transaction.model(MODEL), transaction.adapters.last(BootId(b"b" * 32), MODEL)
+        transaction.adapters.put(BootId(b"b" * 32), MODEL, 12)
+        assert transaction.adapters.last(BootId(b"b" * 32), MODEL) == 12
+    state.close()
+    assert kept == [model | {"base": None}, boot]
+    assert known is not None
+    assert (known.base, adapters) == (None, None)
 
 
 def test_a_migrated_state_has_a_mark_and_goes_on(tmp_path: Path) -> None:

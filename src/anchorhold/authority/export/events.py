@@ -20,6 +20,7 @@ _DENIED_TYPES = frozenset({"deny", "order-deny", "guard-deny", "xks-refused"})
 _ALERT_TYPES = frozenset(  # somebody should look at each, whatever it says
     {"guard-kill", "guard-rearm", "guard-acknowledge", "guard-deny", "accept-rollback", "restore", "fault"}
 )
+_ABOUT = {"adapter": "Anchorhold::Adapter", "model": "Anchorhold::Model"}  # the adapter's key first, where it is one's
 _READS = ("Decrypt", "Describe", "Get", "List", "Verify", "Lease")
 _CREATES = ("Create", "Generate", "Import", "Register", "Share", "Tenant", "Issue")
 _DELETES = ("Delete", "Schedule", "Revoke", "Retire", "Disable", "Kill", "Shred", "TenantShred")
@@ -132,7 +133,7 @@ def _own_record(exported: Exported, body: dict[str, object], face: str) -> dict[
         "responseElements": None,
         "eventID": exported.digest.hex()[:32],
         "readOnly": False,
-        "resources": [{"ARN": str(body["model"]), "type": "Anchorhold::Model"}] if body.get("model") else [],
+        "resources": [{"ARN": str(body[name]), "type": kind} for name, kind in _ABOUT.items() if body.get(name)],
         "eventType": "AnchorholdJournal",
     }
     if entry.type == _FAULT:

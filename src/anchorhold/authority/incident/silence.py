@@ -15,7 +15,7 @@ from anchorhold.attestation.journal import JournalEntry
 from anchorhold.attestation.lease import MAX_TTL_MS
 from anchorhold.attestation.purpose import RESEAL
 from anchorhold.attestation.types import Milliseconds, ModelDigest
-from anchorhold.authority.incident.uses import KMS, OWNER, KmsEvent, is_gap
+from anchorhold.authority.incident.uses import KMS, OWNER, KmsEvent, concerns, is_gap
 
 _LEASING = ("Decrypt",)  # what a KMS-side lease stands on
 
@@ -38,12 +38,13 @@ class Silence:
 
 
 def owner_silence(entries: Sequence[JournalEntry], model: ModelDigest, now: Milliseconds) -> Silence:
-    """From an owner's verified journal, whole up to `now`, which is that authority's own clock.
+    """From an owner's verified journal, whole up to `now`, which is that authority's own clock. An adapter's silence is
+    proved by its own leases, and a model's without those: an adapter's lease is no leave to serve.
 
     1. A revocation of the model stands: the first after the last reinstatement, and after the last gap. 2. No lease was
     given after it. 3. The last one given before it has ended, and those that a gap may hide.
     """
-    mine = [one for one in entries if one.body.get("model") == model]
+    mine = [one for one in entries if concerns(one, model)]
     gaps = [one for one in entries if is_gap(one)]
     reopened = max((one.seq for one in [*gaps, *(one for one in mine if one.type == "reinstate")]), default=-1)
     revoked = next((one for one in mine if one.type == "revoke" and one.seq > reopened), None)

@@ -89,11 +89,14 @@ def is_gap(entry: JournalEntry) -> bool:
     return entry.type == ROLLBACK or (entry.type == "init" and entry.body.get("restored") is not None)
 
 
+def concerns(entry: JournalEntry, model: ModelDigest) -> bool:
+    """Whether an owner's entry is about this model, or adapter: one that names both is about the adapter's key."""
+    return entry.body.get("adapter", entry.body.get("model")) == model
+
+
 def owner_uses(entries: Iterable[JournalEntry], model: ModelDigest) -> tuple[Use, ...]:
-    """Releases, refusals and shares of one model."""
-    return tuple(
-        _owner_use(entry) for entry in entries if entry.type in _OWNER_USES and entry.body.get("model") == model
-    )
+    """Releases, refusals and shares of one model, or of one adapter."""
+    return tuple(_owner_use(entry) for entry in entries if entry.type in _OWNER_USES and concerns(entry, model))
 
 
 def kms_uses(events: Iterable[KmsEvent], key: str, boots: Mapping[str, str]) -> tuple[Use, ...]:

@@ -49,7 +49,8 @@ from anchorhold.authority.owner.bodies import (
 )
 from anchorhold.authority.owner.desk_refused import DeskRefused
 from anchorhold.authority.owner.ending import EndOrder
-from anchorhold.authority.owner.release import ReleaseRefused, release
+from anchorhold.authority.owner.release import release
+from anchorhold.authority.owner.release_request import ReleaseRefused
 from anchorhold.authority.place import StateRefused
 
 Act = Callable[[Owner, bytes], Mapping[str, canonical.Value]]

@@ -12,7 +12,7 @@ from anchorhold.attestation.types import SHA384_BYTES, Milliseconds, ModelDigest
 from anchorhold.authority.owner.desk import ShareOrder
 from anchorhold.authority.owner.ending import EndOrder, end_order
 from anchorhold.authority.owner.incidents import Note
-from anchorhold.authority.owner.release import ReleaseRequest
+from anchorhold.authority.owner.release_request import ReleaseRequest
 from anchorhold.authority.owner.reseal_table import ResealOrder
 from anchorhold.authority.owner.rotation import RetireOrder
 from anchorhold.authority.owner.standing import Subject
@@ -39,7 +39,8 @@ def read_release(raw: bytes) -> ReleaseRequest:
 def read_model(raw: bytes) -> RegisteredModel:
     """{descriptor, alias, measurements: [{"0": bytes, ...}], purposes, tenants, purpose_class, ttl_ms}.
 
-    D, model id and version are the descriptor's own, so a floor cannot be passed under another name. Raises Malformed.
+    D, model id, version and base are the descriptor's own, so a floor cannot be passed under another name. Raises
+    Malformed.
     """
     fields = _map(
         raw,
@@ -70,6 +71,7 @@ def read_model(raw: bytes) -> RegisteredModel:
         tenants=tuple(cast("list[str]", fields["tenants"])),
         purpose_class=cast("str", fields["purpose_class"]),
         ttl_ms=cast("int", fields["ttl_ms"]),
+        base=descriptor.base,
     )
 
 

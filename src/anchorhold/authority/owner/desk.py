@@ -84,6 +84,7 @@ def register(owner: Owner, model: RegisteredModel) -> None:
             "tenants": list(model.tenants),
             "purpose_class": model.purpose_class,
             "ttl_ms": model.ttl_ms,
+            "base": model.base,
         }
         owner.journal.append(transaction.connection, now, "register", checked_measured(body))
 
@@ -189,6 +190,8 @@ def issue(owner: Owner, credential: TenantCredential) -> bytes:
     with owner.state.transaction() as transaction:
         if transaction.standing.revoked_at(Subject.TENANT, credential.tenant) is not None:
             raise DeskRefused("tenant", f"{credential.tenant!r} is revoked")
+        for adapter in credential.adapters:
+            _check_adapter(owner, transaction, credential, ModelDigest(adapter))
         body: dict[str, canonical.Value] = {
             "tenant": credential.tenant,
             "key": credential.key,
@@ -200,6 +203,20 @@ def issue(owner: Owner, credential: TenantCredential) -> bytes:
         }
         owner.journal.append(transaction.connection, now, "tenant", body)
     return raw
+
+
+def _check_adapter(owner: Owner, transaction: Transaction, credential: TenantCredential, adapter: ModelDigest) -> None:
+    """An adapter that this tenant could ever use: of the credential's model, and nobody else's. Raises DeskRefused."""
+    known = transaction.model(adapter)
+    if known is None or known.base is None:
+        raise DeskRefused("adapter", f"{adapter.hex()} is not registered as an adapter")
+    if known.base != credential.model:
+        detail = f"base of the adapter: expected {credential.model.hex()}, got {known.base.hex()}"
+        raise DeskRefused("adapter", detail)
+    key = tenant_of(owner, transaction.connection, adapter)
+    whose = known.tenants if key is None else (key.tenant,)
+    if whose and credential.tenant not in whose:
+        raise DeskRefused("adapter", f"the adapter {adapter.hex()} is not for {credential.tenant!r:.80}")
 
 
 def status(owner: Owner) -> dict[str, canonical.Value]:
@@ -244,6 +261,7 @@ def status(owner: Owner) -> dict[str, canonical.Value]:
                 "ttl_ms": model.ttl_ms,
                 "revoked_at": model.revoked_at,
                 "last_not_after": model.last_not_after,
+                "base": model.base,
             }
             for model in models
         ],

@@ -28,50 +28,12 @@ from anchorhold.authority.owner.challenge import ChallengeRefused
 from anchorhold.authority.owner.kept import open_blob, tenant_of
 from anchorhold.authority.owner.keys import BlobRefused
 from anchorhold.authority.owner.new_share import Drawn, draw
-from anchorhold.authority.owner.reseal_orders import for_reseal, wants_reseal
-from anchorhold.authority.owner.standing import Subject
-from anchorhold.authority.owner.state import Boot, RegisteredModel, Transaction
-from anchorhold.authority.owner.versions import reaches
+from anchorhold.authority.owner.release_fits import fits, for_its_tenant, put, registered
+from anchorhold.authority.owner.release_request import Proved, ReleaseRefused, ReleaseRequest
+from anchorhold.authority.owner.state import RegisteredModel, Transaction
 
 _OPERATIONS = {Ask.KEY: "owner:Key", Ask.LEASE: "owner:Lease", Ask.SHARE: "owner:NewShare"}
 MAX_DETAIL = 400  # characters of a refusal's detail in the journal
-
-
-class ReleaseRefused(Exception):
-    """No. `code` goes to the caller; `detail` stays in the journal."""
-
-    def __init__(self, code: str, detail: str, *, verified: bool, guard: Decision | None = None) -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code = code
-        self.detail = detail
-        self.verified = verified
-        self.guard = guard
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseRequest:
-    """What an enclave sends: nothing in it is believed before the document is."""
-
-    document: bytes
-    statement: bytes
-    blob: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Proved:
-    """A request whose evidence holds: from here on policy and state decide."""
-
-    request: ReleaseRequest
-    statement: Release
-    expires: Milliseconds
-    evidence: Evidence
-    accepted: tuple[dict[int, bytes], ...]
-    """The measurement sets it was verified against."""
-
-    @property
-    def image(self) -> bytes:
-        """PCR0, which every policy of an owner requires."""
-        return self.evidence.pcrs[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,22 +50,27 @@ def release(owner: Owner, request: ReleaseRequest) -> ReleaseAnswer:
     """Decide and answer; journaled either way. Raises ReleaseRefused.
 
     1. the statement is a `release` for this authority, with a challenge it issued that has not expired;
-    2. D is registered; for class `reseal` a reseal order stands, and only its measurements count (lifecycle.md 3.2);
-    3. the document verifies now, under this state's anchors, with registers 0, 1, 2 and 16 of that model and the nonce
-       of the challenge;
+    2. D is registered, and where an adapter is named that is registered for D; an adapter alone is no model to serve;
+       for class `reseal` a reseal order stands, and only its measurements count (lifecycle.md 3.2);
+    3. the document verifies now, under this state's anchors, with registers 0, 1, 2 and 16 of that model, or adapter,
+       and the nonce of the challenge;
     4. it vouches for exactly this statement;
-    5. the challenge is used for the first time, and the boot's genesis, model and request number fit what is known;
+    5. the challenge is used for the first time, and the boot's genesis, model and request number fit what is known; for
+       an adapter the boot is known, with its image, and the number is the adapter's own;
     6. model, image and boot are not revoked, the version is at its floor or over, a tenant's model is registered for
        that tenant alone, a purpose at least is granted, and the guard allows the use;
     7. the blob, there if and only if the key was asked for, opens for this model and its purpose class; a new share is
        for class `reseal` alone.
+
+    With an adapter, what is said of the model in 6 and 7 is said of the adapter, and of D too that it is not revoked
+    and at its floor.
     """
     now = owner.clock()
     try:
         statement, expires = _addressed(owner, request, now)  # 1
         model = _registered(owner, statement, now)  # 2
         evidence = _verified(owner, request, statement, model, now)  # 3, 4
-        return _decided(owner, _Proved(request, statement, expires, evidence, model.measurements), now)  # 5, 6, 7
+        return _decided(owner, Proved(request, statement, expires, evidence, model.measurements), now)  # 5, 6, 7
     except ReleaseRefused as refusal:
         _journal_refusal(owner, request, refusal, now)
         raise
@@ -125,22 +92,7 @@ def _addressed(owner: Owner, request: ReleaseRequest, now: Milliseconds) -> tupl
 
 def _registered(owner: Owner, statement: Release, now: Milliseconds) -> RegisteredModel:
     with owner.state.transaction() as transaction:
-        model = _known(transaction, statement, now, verified=False)
-    if model is None:
-        raise ReleaseRefused("model", "the model is not registered", verified=False)
-    return model
-
-
-def _known(
-    transaction: Transaction, statement: Release, now: Milliseconds, *, verified: bool
-) -> RegisteredModel | None:
-    model = transaction.model(statement.model)
-    if model is None or not wants_reseal(statement):
-        return model
-    order = transaction.reseals.of(statement.model, now)
-    if order is None:
-        raise ReleaseRefused("reseal", "no order to seal this model anew stands", verified=verified)
-    return for_reseal(model, order)
+        return registered(transaction, statement, now, verified=False)[0]
 
 
 def _verified(
@@ -161,25 +113,22 @@ def _verified(
         raise ReleaseRefused("evidence", f"{error.code}: {error}", verified=False) from error
 
 
-def _decided(owner: Owner, proved: "_Proved", now: Milliseconds) -> ReleaseAnswer:
+def _decided(owner: Owner, proved: Proved, now: Milliseconds) -> ReleaseAnswer:
     request, statement = proved.request, proved.statement
     refusal: ReleaseRefused | None = None
     with owner.state.transaction() as transaction:
         # The challenge is spent also when the answer is no, so this transaction commits either way.
         try:
-            model = _fits(transaction, proved, now)
-            _for_its_tenant(owner, transaction, model)
+            model = fits(transaction, proved, now)
+            for_its_tenant(owner, transaction, model)
             granted = _granted(transaction, statement, model, now)
-            decision = _guarded(owner, transaction, proved, granted, now)
+            decision = _guarded(owner, transaction, proved, model, granted, now)
             granted = _backed(granted, decision)
             answer = _answer(owner, transaction, proved, model, granted, now)
         except ReleaseRefused as error:
             refusal = error
         else:
-            end = Milliseconds(now + model.ttl_ms)
-            boot = Boot(statement.boot_id, statement.genesis, model.model, proved.image, statement.request, end)
-            transaction.put_boot(boot, now)
-            transaction.extend_not_after(model.model, end)
+            end = put(transaction, proved, model, now)
             body = _facts(request, statement) | {
                 "lease_id": lease_id(answer.lease),
                 "ttl_ms": model.ttl_ms,
@@ -195,44 +144,6 @@ def _decided(owner: Owner, proved: "_Proved", now: Milliseconds) -> ReleaseAnswe
     if refusal is not None:
         raise refusal
     return answer
-
-
-def _fits(transaction: Transaction, proved: "_Proved", now: Milliseconds) -> RegisteredModel:
-    statement, expires = proved.statement, proved.expires
-    # Read again under the write lock: a revocation that was answered before now is seen here.
-    model = _known(transaction, statement, now, verified=True)
-    if not transaction.use_challenge(statement.challenge, expires, now):
-        raise ReleaseRefused("replayed", "the challenge was used before", verified=True)
-    if model is not None and model.measurements != proved.accepted:
-        # A registration or an order that was answered meanwhile counts: asked again, it is judged by that.
-        raise ReleaseRefused("challenge", "what is accepted for this model has changed meanwhile", verified=True)
-    boot = transaction.boot(statement.boot_id)
-    if boot is not None and (boot.genesis, boot.model) != (statement.genesis, statement.model):
-        raise ReleaseRefused("boot", "this boot id came with another genesis or model before", verified=True)
-    if boot is not None and statement.request <= boot.last_request:
-        detail = f"request: expected over {boot.last_request}, got {statement.request}"
-        raise ReleaseRefused("replayed", detail, verified=True)
-    if model is None or model.revoked_at is not None:
-        raise ReleaseRefused("revoked", "the model is revoked", verified=True)
-    for what, subject in ((Subject.IMAGE, proved.image.hex()), (Subject.BOOT, statement.boot_id.hex())):
-        if transaction.standing.revoked_at(what, subject) is not None:
-            raise ReleaseRefused("revoked", f"the {what.value} {subject} is revoked", verified=True)
-    floor = transaction.standing.floor(model.model_id)
-    if floor is not None and not reaches(model.version, floor.version):
-        detail = f"version of {model.model_id}: expected at least {floor.version}, got {model.version}"
-        raise ReleaseRefused("floor", detail, verified=True)
-    return model
-
-
-def _for_its_tenant(owner: Owner, transaction: Transaction, model: RegisteredModel) -> None:
-    """A tenant's model serves that tenant. To be sealed anew it serves nobody, and its shares stay the tenant's."""
-    key = tenant_of(owner, transaction.connection, model.model)
-    if key is None:
-        return
-    if key.shredded is not None:
-        raise ReleaseRefused("tenant", f"the key of tenant {key.tenant!r} was shredded", verified=True)
-    if model.purpose_class != RESEAL and model.tenants != (key.tenant,):
-        raise ReleaseRefused("tenant", f"the model is {key.tenant!r}'s and registered for others", verified=True)
 
 
 def _granted(
@@ -258,16 +169,21 @@ def _asserted(_purpose: Purpose) -> bool:
 
 
 def _guarded(
-    owner: Owner, transaction: Transaction, proved: "_Proved", granted: purposes.Granted, now: Milliseconds
+    owner: Owner,
+    transaction: Transaction,
+    proved: Proved,
+    model: RegisteredModel,
+    granted: purposes.Granted,
+    now: Milliseconds,
 ) -> Decision:
     """The guard allows it for every purpose that would be granted."""
     statement, reasons = proved.statement, [one.purpose.reason for one in granted.grants]
-    own = tenant_of(owner, transaction.connection, statement.model)
+    own = tenant_of(owner, transaction.connection, model.model)
     use = Use(
         Face.OWNER,
         f"enclave:{proved.image.hex()}",
         _OPERATIONS[statement.ask],
-        statement.model.hex(),
+        model.model.hex(),
         tenant=None if own is None else own.tenant,
         purpose=reasons[0],
         also=tuple(reasons[1:]),
@@ -292,7 +208,7 @@ def _backed(granted: purposes.Granted, decision: Decision) -> purposes.Granted:
 def _answer(
     owner: Owner,
     transaction: Transaction,
-    proved: "_Proved",
+    proved: Proved,
     model: RegisteredModel,
     granted: purposes.Granted,
     now: Milliseconds,
@@ -313,6 +229,7 @@ def _answer(
         ttl_ms=model.ttl_ms,
         not_after=Milliseconds(now + model.ttl_ms),
         keystore=owner.keystore.kind,
+        adapter=statement.adapter,
     )
     signed = sign_lease(lease, owner.keys.lease)
     return ReleaseAnswer(sealed if drawn is None else drawn.sealed, signed, drawn)
@@ -382,6 +299,7 @@ def _journal_refusal(owner: Owner, request: ReleaseRequest, refusal: ReleaseRefu
 
 def _facts(request: ReleaseRequest, statement: Release) -> dict[str, canonical.Value]:
     return {
+        **({} if statement.adapter is None else {"adapter": statement.adapter}),
         "ask": statement.ask.value,
         "boot": statement.boot_id,
         "genesis": statement.genesis,

@@ -19,6 +19,7 @@ from anchorhold.authority.database import upsert
 from anchorhold.authority.guard import Guard
 from anchorhold.authority.journal import Journal
 from anchorhold.authority.owner import standing
+from anchorhold.authority.owner.adapter_table import AdapterRequests
 from anchorhold.authority.owner.denials import Budget
 from anchorhold.authority.owner.keys import CHALLENGE_USE
 from anchorhold.authority.owner.reseal_table import Reseals
@@ -65,6 +66,7 @@ _models = sql.Table(
     sql.Column("ttl_ms", sql.Integer, nullable=False),
     sql.Column("revoked_at", sql.BigInteger),
     sql.Column("last_not_after", sql.BigInteger, nullable=False),
+    sql.Column("base", sql.LargeBinary),
 )
 _boots = sql.Table(
     "boots",
@@ -102,6 +104,7 @@ Shares.define(_TABLES)
 Wrapping.define(_TABLES)
 TenantKeys.define(_TABLES)
 Reseals.define(_TABLES)
+AdapterRequests.define(_TABLES)
 standing.define(_TABLES)
 Guard.define(_TABLES)
 SCHEMA = _TABLES
@@ -124,7 +127,8 @@ class Identity:
 class RegisteredModel:
     """What may be released for one D, to whom. `last_not_after` is the end of the last lease ever signed for it.
 
-    Model id and version are those of the descriptor whose digest D is. No tenants: anybody.
+    Model id, version and `base` are those of the descriptor whose digest D is: with a base it is an adapter for that
+    model. No tenants: anybody.
     """
 
     model: ModelDigest
@@ -138,11 +142,15 @@ class RegisteredModel:
     ttl_ms: int
     revoked_at: Milliseconds | None = None
     last_not_after: int = 0
+    base: ModelDigest | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """What the first release to a boot fixed, and its last request. `image` is PCR0 as it was proved."""
+    """What the first release to a boot fixed, and its last request. `image` is PCR0 as it was proved.
+
+    `last_not_after` is the end of the last lease given to it, for its model or an adapter.
+    """
 
     boot_id: BootId
     genesis: StatementDigest
@@ -159,6 +167,7 @@ class Transaction:
         self.connection = connection
         self.standing = Standing(_TABLES, connection)
         self.reseals = Reseals(_TABLES, connection)
+        self.adapters = AdapterRequests(_TABLES, connection)
 
     def model(self, model: ModelDigest) -> RegisteredModel | None:
         row = self.connection.execute(sql.select(_models).where(_models.c.model == model)).mappings().first()
@@ -181,6 +190,7 @@ class Transaction:
             "tenants": canonical.encode(list(model.tenants)),
             "purpose_class": model.purpose_class,
             "ttl_ms": model.ttl_ms,
+            "base": model.base,
         }
         self.connection.execute(
             upsert(self.connection, _models)
@@ -206,12 +216,20 @@ class Transaction:
         return Boot(*fixed, row["last_request"], row["last_not_after"])
 
     def put_boot(self, boot: Boot, now: Milliseconds) -> None:
-        values = {"last_request": boot.last_request, "last_seen": now, "last_not_after": boot.last_not_after}
+        values = {"last_request": boot.last_request, "last_seen": now}
+        fixed = {"genesis": boot.genesis, "model": boot.model, "image": boot.image}
         self.connection.execute(
             upsert(self.connection, _boots)
-            .values(boot_id=boot.boot_id, genesis=boot.genesis, model=boot.model, image=boot.image, **values)
+            .values(boot_id=boot.boot_id, last_not_after=boot.last_not_after, **fixed, **values)
             .on_conflict_do_update(index_elements=[_boots.c.boot_id], set_=values)
         )
+        self.extend_boot(boot.boot_id, Milliseconds(boot.last_not_after), now)
+
+    def extend_boot(self, boot_id: BootId, not_after: Milliseconds, now: Milliseconds) -> None:
+        """A lease for it ends then, its own or an adapter's; the end of one given before is never brought forward."""
+        mine = sql.update(_boots).where(_boots.c.boot_id == boot_id)
+        self.connection.execute(mine.values(last_seen=now))
+        self.connection.execute(mine.where(_boots.c.last_not_after < not_after).values(last_not_after=not_after))
 
     def last_not_after(self, *, image: bytes | None = None, boot_id: bytes | None = None) -> Milliseconds:
         """The end of the last lease given to boots of this image, to this boot, or to anyone; 0 where there is none."""
@@ -368,6 +386,7 @@ def _model(row: dict[str, object]) -> RegisteredModel:
         ttl_ms=cast("int", row["ttl_ms"]),
         revoked_at=cast("Milliseconds | None", row["revoked_at"]),
         last_not_after=cast("int", row["last_not_after"]),
+        base=cast("ModelDigest | None", row["base"]),
     )
 
 
