@@ -19,15 +19,17 @@ from anchorhold.attestation.sealed.manifest import (
     decode_manifest,
     encode_manifest,
 )
+from anchorhold.attestation.sealed.names import ADAPTER_WEIGHTS, NotAllowed
 from anchorhold.attestation.sealed.shares import file_key, key_commitment, model_key, share_check
 from anchorhold.attestation.sealed.tensors import header_size, index_digest
-from anchorhold.attestation.types import Sha384
+from anchorhold.attestation.types import ModelDigest, Sha384
 from anchorhold.enclave.keys.secret import Secret
 from anchorhold.enclave.model.sealed_files import Fetch, open_sealed, unlock
-from anchorhold.publish.tiny import make_tiny_model
+from anchorhold.publish.tiny import make_tiny_adapter, make_tiny_model
 
 SHARE, SALT = b"o" * 32, b"s" * 32
 WEIGHTS = "model.safetensors"
+BASE = ModelDigest(b"d" * 48)
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +39,18 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def seal_unchecked(files: dict[str, bytes], index: Sha384) -> tuple[Manifest, Fetch]:
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder: Path = tmp_path_factory.mktemp("adapter")
+    make_tiny_adapter(folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def seal_unchecked(files: dict[str, bytes], index: Sha384, base: ModelDigest | None = None) -> tuple[Manifest, Fetch]:
     """What `seal` makes, without one look at what is sealed."""
     names = sorted(files)
-    descriptor = Descriptor("tiny", "1", tuple(ModelFile(name, len(files[name])) for name in names), index)
+    sizes = tuple(ModelFile(name, len(files[name])) for name in names)
+    descriptor = Descriptor("tiny", "1", sizes, index, base=base)
     raw = encode_descriptor(descriptor)
     model = descriptor_digest(raw)
     key = model_key([SHARE], salt=SALT, model_id="tiny", version="1", model=model)
@@ -66,12 +76,13 @@ def seal_unchecked(files: dict[str, bytes], index: Sha384) -> tuple[Manifest, Fe
 
 
 def tensor_index(files: dict[str, bytes]) -> Sha384:
-    weights = files[WEIGHTS]
-    return index_digest({WEIGHTS: weights[: header_size(weights[:8], len(weights))]})
+    name = WEIGHTS if WEIGHTS in files else ADAPTER_WEIGHTS
+    weights = files[name]
+    return index_digest({name: weights[: header_size(weights[:8], len(weights))]})
 
 
-def opened(files: dict[str, bytes], index: Sha384) -> None:
-    manifest, fetch = seal_unchecked(files, index)
+def opened(files: dict[str, bytes], index: Sha384, base: ModelDigest | None = None) -> None:
+    manifest, fetch = seal_unchecked(files, index, base)
     with open_sealed(manifest, unlock(manifest, {"owner": Secret(bytearray(SHARE))}), fetch):
         pass
 
@@ -128,3 +139,30 @@ def test_weights_that_are_not_those_the_descriptor_names_are_refused(plain: dict
     with pytest.raises(Mismatch) as refusal:
         opened(plain, Sha384(b"t" * 48))
     assert refusal.value.code == "tensor-index"
+
+
+def test_an_adapter_that_was_sealed_without_a_look_opens_if_it_is_in_order(adapter: dict[str, bytes]) -> None:
+    opened(adapter, tensor_index(adapter), BASE)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (lambda files: with_setting(files, "adapter_config.json", auto_mapping={"base": "evil.Model"}), "adapter"),
+        (lambda files: with_setting(files, "adapter_config.json", auto_map={"AutoModel": "evil.Model"}), "code"),
+        (lambda files: with_setting(files, "adapter_config.json", modules_to_save=["lm_head"]), "adapter"),
+        (lambda files: with_setting(files, "adapter_config.json", r=4), "adapter-shape"),
+        (lambda files: with_setting(files, "adapter_config.json", target_modules=["q_proj"]), "adapter-tensor"),
+        (lambda files: files | {ADAPTER_WEIGHTS: files[ADAPTER_WEIGHTS].replace(b"v_proj.lora_A", b"v_proj.lora_C")},
+         "adapter-tensor"),
+    ],
+    ids=["a module of its own", "code", "other weights of the base", "another rank", "a target unsaid", "no LoRA"],
+)  # fmt: skip
+def test_an_adapter_s_contents_are_looked_at_inside_too(
+    adapter: dict[str, bytes], spoil: Callable[[dict[str, bytes]], dict[str, bytes]], code: str
+) -> None:
+    files = spoil(adapter)
+    assert files != adapter
+    with pytest.raises(NotAllowed) as refusal:
+        opened(files, tensor_index(files), BASE)
+    assert refusal.value.code == code

@@ -68,6 +68,7 @@ BAD: dict[str, Callable[[dict[str, Any]], object]] = {
     "a command in one text": lambda c: c["enclave"].update(command="nitro-cli"),
     "no command": lambda c: c["enclave"].update(command=[]),
     "a start that is no truth": lambda c: c["enclave"].update(start="yes"),
+    "adapters that are no folder's name": lambda c: c.update(adapters=4),
     "too many destinations": lambda c: c.update(egress={str(n): "h:1" for n in range(17)}),
 }
 

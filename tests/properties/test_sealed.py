@@ -36,12 +36,16 @@ from anchorhold.attestation.sealed.manifest import (
 )
 from anchorhold.attestation.sealed.signature import pae, verify_manifest
 from anchorhold.attestation.sealed.tensors import header_size, read_header
-from anchorhold.attestation.types import Sha384
+from anchorhold.attestation.types import ModelDigest, Sha384
 from anchorhold.publish.signing import ModelSigner, create_signer, load_root, load_signer, sign_manifest
 
 Shape = Callable[[bytes], st.SearchStrategy[bytes]]
 FILES = (ModelFile("config.json", 10), ModelFile("model.safetensors", 20_000), ModelFile("tokenizer.json", 30))
 DESCRIPTOR = encode_descriptor(Descriptor("tiny", "1", FILES, Sha384(b"t" * 48), Provenance(licence=b"l" * 32)))
+ADAPTER_FILES = (ModelFile("adapter_config.json", 10), ModelFile("adapter_model.safetensors", 20_000))
+ADAPTER = encode_descriptor(
+    Descriptor("acme", "1", ADAPTER_FILES, Sha384(b"t" * 48), Provenance(), ModelDigest(b"d" * 48))
+)
 SHARES = tuple(
     WrappedShare(name, ShareKind.KMS, ShareRole.SHARE, PurposeClass.SERVE, "arn", b"blob", b"c" * 16)
     for name in ("kms", "owner")
@@ -93,7 +97,13 @@ def accepts_or_refuses(parse: Callable[[bytes], object], raw: bytes) -> None:
 
 @given(data=st.data())
 def test_any_bytes_are_a_descriptor_or_refused(near: Shape, reshaped: Shape, data: st.DataObject) -> None:
-    accepts_or_refuses(decode_descriptor, data.draw(near(DESCRIPTOR) | reshaped(DESCRIPTOR)))
+    raw = data.draw(near(DESCRIPTOR) | reshaped(DESCRIPTOR) | near(ADAPTER) | reshaped(ADAPTER))
+    try:
+        read = decode_descriptor(raw)
+    except EvidenceError:
+        return
+    assert encode_descriptor(read) == raw
+    assert (read.base is not None) == ({file.name for file in read.files} == {file.name for file in ADAPTER_FILES})
 
 
 @given(data=st.data())

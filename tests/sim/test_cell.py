@@ -27,6 +27,10 @@ def test_the_parent_gets_a_window_for_each_and_each_enclave_its_own(tmp_path: Pa
     assert ("window" in config) is (count == 1), "the one enclave of a small stack stands where it always stood"
 
 
+def test_the_parent_gives_adapters_out_of_the_state_s_folder_of_them(tmp_path: Path) -> None:
+    assert parse_config(parent_config(_wiring(tmp_path), 1)).adapters == tmp_path / "adapters"
+
+
 def test_nothing_has_a_phase_where_nothing_listens(tmp_path: Path) -> None:
     assert phases(tmp_path) == {}
 

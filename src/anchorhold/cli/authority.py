@@ -30,7 +30,7 @@ from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.target import Target, add_target_options, failed
 from anchorhold.cli.tenancy import add_tenancy
 from anchorhold.cli.times import moment_text, now_ms
-from anchorhold.cli.values import address, listen, listening, model_digest, quota, seconds, whole
+from anchorhold.cli.values import address, listen, listening, quota, seconds, whole
 from anchorhold.cli.xks import add_xks
 from anchorhold.cli.xks_face import DESK, PLAIN, is_xks, serve_xks
 
@@ -170,7 +170,7 @@ def _add_desk(commands: Subparsers) -> None:
         "tenant",
         help="owner face: issue a tenant credential",
         **page(
-            "Sign a credential: tenant, key, model, adapters, purposes, quota, end. The enclave alone judges it.",
+            "Sign a tenant credential: tenant, public key, model, purposes, quota, end. The enclave alone judges it.",
             example="""
                 anchorhold authority tenant --stack .cache/sim --tenant acme --key HEX \\
                     --purpose customer-inference --quota 600/60 --out acme.credential""",
@@ -180,14 +180,6 @@ def _add_desk(commands: Subparsers) -> None:
     tenant.add_argument("--tenant", required=True, metavar="NAME", help="the tenant's id")
     tenant.add_argument("--key", type=_ed25519, required=True, metavar="HEX", help="the tenant's Ed25519 public key")
     tenant.add_argument("--purpose", action="append", required=True, help="an allowed reason code; may be repeated")
-    tenant.add_argument(
-        "--adapter",
-        action="append",
-        type=model_digest,
-        default=[],
-        metavar="HEX",
-        help="an adapter that it may name in its requests; may be repeated",
-    )
     tenant.add_argument(
         "--quota",
         type=quota,
@@ -287,7 +279,7 @@ def _tenant(options: argparse.Namespace) -> int:
         "key": options.key,
         "model": target.model,
         "purposes": list(options.purpose),
-        "adapters": [*sorted(set(options.adapter))],
+        "adapters": [],
         "not_after": now_ms() + options.days * DAY_MS,
         **({} if options.quota is None else {"quota": options.quota}),
     }

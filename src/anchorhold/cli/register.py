@@ -31,9 +31,7 @@ def add_register(commands: Subparsers) -> None:
             is, by its own manifest, which names its base; one that was sealed for a tenant is for that tenant.""",
             example="""
                 anchorhold authority register --stack .cache/sim --alias chat --policy policy.json \\
-                    --purpose customer-inference --ttl 600
-                anchorhold authority register --stack .cache/sim --alias acme-lora --for-tenant acme \\
-                    --manifest .cache/sim/adapters/HEX/signed/manifest --purpose customer-inference""",
+                    --purpose customer-inference --ttl 600""",
             codes=_CODES,
         ),
     )
@@ -42,7 +40,7 @@ def add_register(commands: Subparsers) -> None:
         "--policy",
         type=Path,
         metavar="FILE",
-        help="measurements 0, 1, 2 and 16, JSON; by default those of a simulated stack's enclaves",
+        help="measurements 0, 1, 2 and 16, JSON; by default those of the simulated stack's enclaves",
     )
     register.add_argument("--manifest", type=Path, metavar="FILE", help="the sealed model's; --stack knows its own")
     register.add_argument("--purpose", action="append", required=True, help="an allowed reason code; may be repeated")

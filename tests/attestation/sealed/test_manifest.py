@@ -1,16 +1,19 @@
 """Descriptor and manifest: one value has one encoding, and what does not add up is refused."""
 
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any
 
+import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from anchorhold.attestation.canonical import decode, encode
-from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.errors import EvidenceError, Malformed, TooLarge
 from anchorhold.attestation.sealed.body import sealed_size
 from anchorhold.attestation.sealed.descriptor import (
+    MAX_ADAPTER,
     Descriptor,
     ModelFile,
     Provenance,
@@ -49,6 +52,68 @@ def manifest() -> bytes:
 def test_the_descriptor_reads_back_and_its_digest_is_over_its_bytes() -> None:
     assert decode_descriptor(PLAIN) == DESCRIPTOR
     assert descriptor_json(DESCRIPTOR)["digest"] == descriptor_digest(PLAIN).hex()
+
+
+ADAPTER_FILES = (ModelFile("adapter_config.json", 10), ModelFile("adapter_model.safetensors", 20_000))
+BASE = ModelDigest(b"d" * 48)
+ADAPTER = Descriptor("acme", "1", ADAPTER_FILES, Sha384(b"t" * 48), base=BASE)
+# The first from before there were adapters: a model's D never changes.
+PINNED = {
+    DESCRIPTOR: "ba31259bda75ccfc1769817cc1916126bc3e91f9c1f0d98e4b2753c1f158f46ce9976a16bd3c2fb1c0a202c5c93d0cdb",
+    ADAPTER: "d9cf5a23dca277f0853fb12887137cf13ad26c605eae8a43b963703653a4dc98277dcd33b95c692bf09d9457a21c705c",
+}
+
+
+@pytest.mark.parametrize("descriptor", PINNED, ids=["a model", "an adapter"])
+def test_the_bytes_of_a_descriptor_are_those_that_another_encoder_makes_and_its_digest_is_the_pinned_one(
+    descriptor: Descriptor,
+) -> None:
+    stated = {name: value for name, value in asdict(descriptor).items() if name != "base" or value is not None}
+    assert encode_descriptor(descriptor) == cbor2.dumps({"v": 1, **stated}, canonical=True)
+    assert descriptor_digest(encode_descriptor(descriptor)).hex() == PINNED[descriptor]
+    assert decode_descriptor(encode_descriptor(descriptor)) == descriptor
+
+
+def test_an_adapter_is_another_one_for_another_base_and_says_which() -> None:
+    other = replace(ADAPTER, base=ModelDigest(b"e" * 48))
+    assert descriptor_digest(encode_descriptor(other)) != descriptor_digest(encode_descriptor(ADAPTER))
+    assert (descriptor_json(ADAPTER)["base"], descriptor_json(DESCRIPTOR)["base"]) == (BASE.hex(), None)
+
+
+@pytest.mark.parametrize("base", [b"", b"d" * 47, b"d" * 49, None, "d" * 48, 1], ids=repr)
+def test_a_base_that_is_no_digest_is_refused(base: object) -> None:
+    members: Any = decode(encode_descriptor(ADAPTER), "descriptor", limit=1 << 20)
+    with pytest.raises(Malformed):
+        decode_descriptor(encode({**members, "base": base}))
+
+
+@pytest.mark.parametrize(
+    ("files", "base"),
+    [
+        (FILES, BASE),
+        (ADAPTER_FILES, None),
+        (ADAPTER_FILES[:1], BASE),
+        (ADAPTER_FILES[1:], BASE),
+        ((*ADAPTER_FILES, FILES[0]), BASE),
+        ((*ADAPTER_FILES, *FILES), None),
+        (ADAPTER_FILES[::-1], BASE),
+    ],
+)
+def test_a_descriptor_is_of_a_model_or_of_an_adapter_and_never_of_both(
+    files: tuple[ModelFile, ...], base: ModelDigest | None
+) -> None:
+    with pytest.raises(EvidenceError):
+        Descriptor("tiny", "1", files, DESCRIPTOR.tensor_index, base=base)
+
+
+def test_an_adapter_has_at_most_a_gibibyte_in_all_and_a_model_more() -> None:
+    def sized(weights: int) -> tuple[ModelFile, ...]:
+        return ADAPTER_FILES[0], ModelFile(ADAPTER_FILES[1].name, weights)
+
+    replace(ADAPTER, files=sized(MAX_ADAPTER - 10))
+    with pytest.raises(TooLarge, match="adapter: bytes of its files"):
+        replace(ADAPTER, files=sized(MAX_ADAPTER - 9))
+    replace(DESCRIPTOR, files=(FILES[0], ModelFile(FILES[1].name, MAX_ADAPTER + 1), FILES[2]))
 
 
 def test_every_field_of_the_descriptor_is_in_the_digest() -> None:
