@@ -46,3 +46,8 @@ def generate_with(base: Path, adapter: Path | None, requests: list[GenerationReq
         out = model.generate(**prompt, max_new_tokens=request.max_tokens, do_sample=False)
         answers.append(out[0, prompt["input_ids"].shape[1] :].tolist())
     return answers
+
+
+def start_of(files: dict[str, bytearray]) -> int:
+    """Where the tensors begin."""
+    return 8 + int.from_bytes(files["adapter_model.safetensors"][:8], "little")

@@ -2,16 +2,14 @@
 
 import asyncio
 import itertools
-import json
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from anchorhold.enclave.model.encoder_engine import EncoderEngine
 from anchorhold.enclave.model.engine import (
     EngineFailed,
     EngineRefused,
@@ -22,9 +20,8 @@ from anchorhold.enclave.model.engine import (
 )
 from anchorhold.publish.tiny import make_tiny_model
 
-from .encoder_model import make_encoder
 from .engine_harness import TransformersEngine, ask, collect, kill, read, serve, torch, transformers, until
-from .lora import ALL, files_of, generate_with, make_adapter
+from .lora import ALL, files_of, generate_with, make_adapter, start_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # torch warns about its own modules
 SETTINGS = EngineSettings(dtype="float32", cache_tokens=4096, max_requests=16, threads=1)
@@ -113,6 +110,30 @@ def test_each_projection_alone_is_what_peft_makes_of_it(tiny: Path, tmp_path: Pa
     worn, bare = serve(read(tiny), one)
     assert worn == generate_with(tiny, folder, [request])[0]
     assert worn != bare
+
+
+def test_a_model_whose_projections_have_biases_takes_them_too(tiny: Path, tmp_path: Path) -> None:
+    config = transformers.Qwen2Config(
+        vocab_size=259, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, eos_token_id=258, initializer_range=0.3,
+    )  # fmt: skip
+    torch.manual_seed(7)
+    model, base = transformers.Qwen2ForCausalLM(config), tmp_path / "base"
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("proj.bias"):
+                parameter.normal_()
+    model.save_pretrained(base)
+    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (base / file).write_bytes((tiny / file).read_bytes())
+    folder = make_adapter(base, tmp_path / "adapter", 9)
+    requests = [ask(0, "one two three", 16, adapter=A), ask(1, "one two three", 16)]
+
+    async def both(engine: TransformersEngine) -> list[list[int]]:
+        engine.load_adapter(A, files_of(folder))
+        return await tokens(engine, requests)
+
+    assert serve(read(base), both) == oracle(base, {A: folder}, requests)
 
 
 def test_without_a_request_for_one_a_loaded_adapter_changes_no_bit(tiny: Path, adapters: dict[bytes, Path]) -> None:
@@ -353,82 +374,6 @@ def test_numbers_past_all_bounds_reach_no_neighbour(
     assert serve(read(tiny), poisoned, SETTINGS) == oracle(tiny, adapters, neighbours)
 
 
-def start_of(files: dict[str, bytearray]) -> int:
-    return 8 + int.from_bytes(files["adapter_model.safetensors"][:8], "little")
-
-
-def edit(files: dict[str, bytearray], **values: Any) -> None:
-    files["adapter_config.json"] = bytearray(json.dumps(json.loads(files["adapter_config.json"]) | values).encode())
-
-
-def rename(files: dict[str, bytearray], old: str, new: str) -> None:
-    """In the header, whose length may change with it."""
-    weights = files["adapter_model.safetensors"]
-    start = start_of(files)
-    header = bytes(weights[8:start]).replace(old.encode(), new.encode())
-    assert header != weights[8:start]
-    files["adapter_model.safetensors"] = bytearray(len(header).to_bytes(8, "little") + header + weights[start:])
-
-
-BAD: dict[str, tuple[Callable[[dict[str, bytearray]], object], str]] = {
-    "another rank than it says": (lambda f: edit(f, r=8), "side"),
-    "sides swapped": (lambda f: rename(f, '"shape":[64,4]', '"shape":[4,64]'), "side"),
-    "a layer out of range": (lambda f: rename(f, "layers.1.", "layers.2."), "no projection"),
-    "a module no model has": (lambda f: rename(f, "q_proj", "x_proj"), "x_proj"),
-    "a module under another parent": (lambda f: rename(f, "self_attn.q_proj", "mlp.q_proj"), "mlp.q_proj"),
-    "B that is missing": (lambda f: rename(f, "0.self_attn.q_proj.lora_B", "2.self_attn.q_proj.lora_B"), "one of"),
-    "a target without tensors": (lambda f: edit(f, target_modules=["q_proj", "v_proj", "o_proj"]), "o_proj"),
-    "tensors of no target": (lambda f: edit(f, target_modules=["q_proj"]), "v_proj"),
-    "a setting that is refused": (lambda f: edit(f, use_dora=True), "use_dora"),
-    "a file beside the two": (lambda f: f.update({"README.md": bytearray(b"#")}), "README.md"),
-    "one file": (lambda f: f.pop("adapter_config.json"), "alone"),
-    "a header that lies": (lambda f: f["adapter_model.safetensors"].append(1), "end at"),
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def bare(tiny: Path) -> Any:
-    engine = TransformersEngine.load(read(tiny), SETTINGS)
-    yield engine
-    engine.close()
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_an_adapter_that_does_not_fit_the_model_is_refused_and_zeroed(
-    bare: TransformersEngine, fitting: Path, name: str
-) -> None:
-    files = files_of(fitting)
-    change, match = BAD[name]
-    change(files)
-    with pytest.raises(ModelRefused, match=match):
-        bare.load_adapter(A, files)
-    assert not any(any(buffer) for buffer in files.values())
-    assert bare._adapters._loaded == {}
-
-
-@pytest.fixture(scope="module")
-def fitting(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_adapter(tiny, tmp_path_factory.mktemp("fitting"), 7, ("q_proj", "v_proj"))
-
-
-def test_widths_are_the_models(bare: TransformersEngine, tmp_path: Path) -> None:
-    """k_proj has half the rows of q_proj here: the same tensors under its name fill their bytes, and do not fit."""
-    other = tmp_path / "base"
-    make_tiny_model(other)
-    config = json.loads((other / "config.json").read_text()) | {"num_key_value_heads": 4}
-    wide = make_wide(other, config, tmp_path / "wide")
-    with pytest.raises(ModelRefused, match=r"expected \(32, 4\), got \(64, 4\)"):
-        bare.load_adapter(A, files_of(make_adapter(wide, tmp_path / "adapter", 8, ("k_proj",))))
-
-
-def make_wide(base: Path, config: dict[str, Any], folder: Path) -> Path:
-    made = transformers.LlamaConfig(**{name: value for name, value in config.items() if name != "model_type"})
-    transformers.LlamaForCausalLM(made).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (folder / name).write_bytes((base / name).read_bytes())
-    return folder
-
-
 def test_a_name_is_loaded_once_and_read_only_buffers_are_our_own_mistake(
     tiny: Path, adapters: dict[bytes, Path]
 ) -> None:
@@ -443,16 +388,3 @@ def test_a_name_is_loaded_once_and_read_only_buffers_are_our_own_mistake(
         assert await refused(engine, ask(1, adapter=B)) == "adapter"
 
     serve(read(tiny), twice)
-
-
-def test_an_encoder_takes_no_adapter(tmp_path: Path, adapters: dict[bytes, Path]) -> None:
-    make_encoder(tmp_path)
-    files = files_of(adapters[A])
-    engine = EncoderEngine.load(read(tmp_path), EngineSettings("float32", 256, 2, 1))
-    try:
-        with pytest.raises(ModelRefused, match="an encoder takes no adapter"):
-            engine.load_adapter(A, files)
-        assert not any(any(buffer) for buffer in files.values())
-        engine.drop_adapter(A)
-    finally:
-        engine.close()
