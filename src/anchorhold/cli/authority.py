@@ -30,7 +30,7 @@ from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.target import Target, add_target_options, failed
 from anchorhold.cli.tenancy import add_tenancy
 from anchorhold.cli.times import moment_text, now_ms
-from anchorhold.cli.values import address, listen, listening, quota, seconds, whole
+from anchorhold.cli.values import address, listen, listening, model_digest, quota, seconds, whole
 from anchorhold.cli.xks import add_xks
 from anchorhold.cli.xks_face import DESK, PLAIN, is_xks, serve_xks
 
