@@ -53,6 +53,7 @@ def test_the_list_has_each_name_and_says_its_adapter(proxy: Proxying) -> None:
 @pytest.mark.parametrize(
     ("named", "adapter", "said"),
     [("tiny", None, "tiny"), ("gpt-9", None, "tiny"), ("support", ADAPTER, "support"), ("legal/eu", OTHER, "legal/eu")],
+    ids=["alias", "also as", "one", "other"],
 )
 def test_a_name_asks_for_its_adapter_on_every_route(
     proxy: Proxying, link: AdaptingLink, named: str, adapter: bytes | None, said: str
