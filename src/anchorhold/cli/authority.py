@@ -279,7 +279,7 @@ def _tenant(options: argparse.Namespace) -> int:
         "key": options.key,
         "model": target.model,
         "purposes": list(options.purpose),
-        "adapters": [],
+        "adapters": [*sorted(set(options.adapter))],
         "not_after": now_ms() + options.days * DAY_MS,
         **({} if options.quota is None else {"quota": options.quota}),
     }
