@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from anchorhold.attestation.channel.client import TenantKey
-from anchorhold.attestation.configuration import EngineSettings
 from anchorhold.attestation.transcript.bodies import Adapter, AdapterEnd, KeyLease, KeyRelease
 from anchorhold.attestation.types import ModelDigest
 from anchorhold.cli.deaths import unverified_entries
@@ -36,7 +36,6 @@ LEASE_MS, LEASE_S = 4_000, 4
 PURPOSE = "customer-inference"
 PIECE = 192  # bytes of a window of the weights
 ASKED = "hello"
-LONG = EngineSettings("float32", 4_096, 4, 1)
 
 
 @dataclass
@@ -147,8 +146,9 @@ def oracle(running: Running, adapter: Path | None) -> str:
     """What transformers and PEFT answer, in another process, from the plaintext."""
     program = Path(__file__).with_name("adapter_oracle.py")
     words = [str(running.state / "tiny-plaintext"), ASKED, "12", *([] if adapter is None else [str(adapter)])]
-    python = os.sys.executable  # type: ignore[attr-defined]  # the interpreter of this environment
-    done = subprocess.run([python, str(program), *words], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, str(program), *words], capture_output=True, text=True, timeout=120, check=True
+    )
     return str(json.loads(done.stdout)["text"])
 
 
