@@ -7,7 +7,7 @@ left half done is thrown away, which without its manifest opens for nobody.
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -75,15 +75,7 @@ def reseal(asked: Resealing) -> Resealed:
     running = decode_configuration((state / "deployment.cbor").read_bytes())
     old = {one.name: one.key for one in running.sources}
     new = _keys(work / KEYS_FILE, desks, running, asked.reason)
-    raw = encode_configuration(
-        replace(
-            running,
-            purpose_class=RESEAL_CLASS,
-            purposes=(RESEAL,),
-            reseal=tuple(NewKey(one.name, new[one.name]) for one in running.sources),
-            adapters=0,
-        )
-    )
+    raw = reseal_configuration(running, new)
     (work / CONFIGURATION_FILE).write_bytes(raw)
     measurements = desks.measurements | {16: pcr16(configuration_digest(raw))}
     _trust(state, raw)
@@ -101,6 +93,14 @@ def reseal(asked: Resealing) -> Resealed:
     (work / BODIES).rename(asked.out)
     shutil.rmtree(work)
     return Resealed(asked.out, old, new)
+
+
+def reseal_configuration(running: Configuration, new: Mapping[str, str]) -> bytes:
+    """The running one's, for an enclave that seals under the keys `new` and serves nobody, by an adapter either."""
+    keys = tuple(NewKey(one.name, new[one.name]) for one in running.sources)
+    return encode_configuration(
+        replace(running, purpose_class=RESEAL_CLASS, purposes=(RESEAL,), reseal=keys, adapters=0)
+    )
 
 
 class _Desks:
