@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.authority.crash.adapters import AdapterLoad
 from tests.authority.crash.answered import Answers, Lost, Told
 from tests.authority.crash.face import FaceProcess
 from tests.authority.crash.guarding import GuardLoad, latched, voice
@@ -73,12 +74,14 @@ class OwnerLoad:
 
     guard: GuardLoad = field(init=False)
     tenants: TenantLoad = field(init=False)
+    adapters: AdapterLoad = field(init=False)
 
     def __post_init__(self) -> None:
         at = self.authority
         self.guard = GuardLoad(at.order, at.client, at.clock.ms, self.answers)
         self.guard.begin()
         self.tenants = TenantLoad(at, self.answers)
+        self.adapters = AdapterLoad(at, self.answers)
 
     def client(self, chance: Seeded, stop: threading.Event) -> None:
         """Asks for one thing after the other until it is told to stop, or nobody answers."""
@@ -118,7 +121,7 @@ class OwnerLoad:
         if chance.below(3) == 0:
             self._guard(model, chance)
             return
-        deed = (self._release, self._release, self._share, self._revoke, self._reinstate, self._tenant)
+        deed = (self._release, self._adapt, self._share, self._revoke, self._reinstate, self._tenant)
         deed[chance.below(len(deed))](model)
 
     def _guard(self, model: ModelDigest, chance: Seeded) -> None:
@@ -193,6 +196,16 @@ class OwnerLoad:
             raise Lost("a release was answered after a revocation or a kill was")
         self.answers.add(Told("release", lease_id(released.lease)))
 
+    def _adapt(self, model: ModelDigest) -> None:
+        known, before = self.models[bytes(model)], self.guard.standing()
+        code = self.adapters.once(model)
+        if code == "granted" and (known.revoked or self.guard.must_refuse(before)):
+            raise Lost("an adapter was released after a revocation of its base or a kill was answered")
+        if code == "guard" and not self.guard.may_refuse(before):
+            self._noticed(code)
+        elif code not in ("granted", "guard") and not (code == "revoked" and known.revoked):
+            raise Lost(f"an adapter was refused with {code!r}, revoked is {known.revoked}")
+
     def check_live(self, most: int | None = None) -> None:
         """What the running authority says of guard and models is what its clients were told. Raises Lost."""
         del most  # one call shows all
@@ -212,6 +225,7 @@ class OwnerLoad:
             self.guard.found_killed += 1
             self.guard.rearm()
         self.tenants.check_live()
+        self.adapters.check_live()
 
 
 def owner_marks(entries: Iterable[JournalEntry]) -> Iterator[Told]:

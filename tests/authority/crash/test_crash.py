@@ -147,6 +147,20 @@ def test_what_is_gone_of_a_tenant_s_key_is_found_out(on_sqlite: Run, statement: 
         load.check_live()
 
 
+def test_an_adapter_s_number_that_is_forgotten_is_found_out(on_sqlite: Run) -> None:
+    load = on_sqlite.load
+    assert isinstance(load, OwnerLoad)
+    on_sqlite._start({})
+    assert load.adapters.once(load._register(descriptor("one"), Seeded(SEED))) == "granted"
+    load.check_live()
+    on_sqlite.process.kill()
+    with closing(sqlite3.connect(on_sqlite.state_dir / "owner.sqlite")) as database, database:
+        assert database.execute("DELETE FROM adapter_requests").rowcount == 1
+    on_sqlite._start({})
+    with pytest.raises(Lost, match="counts again"):
+        load.check_live()
+
+
 def test_an_external_key_that_opens_nothing_any_more_is_found_out(tmp_path: Path) -> None:
     run = Run(tmp_path, "xks", SEED, None)
     assert isinstance(run.load, XksLoad)

@@ -11,6 +11,7 @@ from anchorhold.attestation.lease import Lease, verify_lease
 from anchorhold.attestation.purpose import Purpose
 from anchorhold.attestation.sealed.descriptor import Descriptor, ModelFile, descriptor_digest, encode_descriptor
 from anchorhold.attestation.types import ModelDigest, Sha384, StatementDigest
+from anchorhold.authority.owner.client import AdminFailed
 from anchorhold.enclave.keys.hybrid import draw_hybrid
 from anchorhold.sim.owner_face import MODEL, PURPOSE, Authority, Enclave
 
@@ -32,6 +33,7 @@ class Answer:
     """`granted` or the code of the refusal, and what came with it."""
 
     code: str
+    signed: bytes | None = None
     lease: Lease | None = None
     share: bytes | None = None
 
@@ -54,8 +56,10 @@ class Boot:
         genesis: StatementDigest | None = None,
         reason: str = PURPOSE,
     ) -> Answer:
-        """Ask once, under a challenge of its own."""
-        _, raw = self.authority.call("/v1/challenge", {})
+        """Ask once, under a challenge of its own. Raises AdminFailed where there is no decision."""
+        status, raw = self.authority.call("/v1/challenge", {})
+        if status != 200:
+            raise AdminFailed("unavailable", f"challenge: status {status}")
         challenge = canonical.decode_map(raw, "answer", limit=1_000, fields={"challenge": bytes, "expires": int})
         fresh = challenge["challenge"]
         assert isinstance(fresh, bytes)
@@ -83,6 +87,8 @@ class Boot:
         status, raw = self.authority.call("/v1/release", body)
         answer = canonical.decode(raw, "answer", limit=100_000)
         assert isinstance(answer, dict)
+        if status >= 500:
+            raise AdminFailed(str(answer["code"]), f"release: status {status}")
         if status != 200:
             return Answer(str(answer["code"]))
         signed, sealed = answer["lease"], answer["sealed"]
@@ -90,8 +96,8 @@ class Boot:
         lease = verify_lease(signed, Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.authority.public.lease_key)))
         assert (lease.boot_id, lease.request, lease.release) == (context.boot_id, number, digest)
         if not isinstance(sealed, bytes):
-            return Answer("granted", lease)
-        return Answer("granted", lease, key.open(sealed, info=length_prefixed(labels.RELEASE_SEAL, digest)))
+            return Answer("granted", signed, lease)
+        return Answer("granted", signed, lease, key.open(sealed, info=length_prefixed(labels.RELEASE_SEAL, digest)))
 
     def says(self, adapter: ModelDigest | None = None, number: int = 1, **changes: object) -> str:
         """The same, `granted` or the code alone."""
@@ -100,7 +106,8 @@ class Boot:
 
 def register(authority: Authority, model_id: str = "tone", **changes: canonical.Value) -> None:
     """The adapter of this name, for everybody who may use the base."""
-    authority.register(**({"descriptor": adapter_descriptor(model_id), "alias": model_id} | changes))
+    fields: dict[str, canonical.Value] = {"descriptor": adapter_descriptor(model_id), "alias": model_id}
+    authority.register(**(fields | changes))
 
 
 def started(authority: Authority, **context: object) -> Boot:
@@ -112,10 +119,8 @@ def started(authority: Authority, **context: object) -> Boot:
 
 def share(authority: Authority, model: ModelDigest = ADAPTER, **more: canonical.Value) -> tuple[bytes, bytes]:
     """A share of the adapter's and its blob."""
-    made = authority.order("shares", **({"model": model, "model_id": "tone", "version": "1"} | _SERVE | more))
+    fields: dict[str, canonical.Value] = {"model": model, "model_id": "tone", "version": "1", "purpose_class": "serve"}
+    made = authority.order("shares", **(fields | more))
     assert isinstance(made["share"], bytes)
     assert isinstance(made["blob"], bytes)
     return made["share"], made["blob"]
-
-
-_SERVE: dict[str, canonical.Value] = {"purpose_class": "serve"}

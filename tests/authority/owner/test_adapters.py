@@ -350,7 +350,12 @@ def test_no_revocation_promises_silence_before_the_adapter_s_lease_has_ended(aut
     end = authority.clock.ms() + 60_000
     assert boot.says(ADAPTER) == "granted"
     assert boot.says(number=2) == "granted"  # a shorter lease that comes later brings nothing forward
-    subjects = {"image": IMAGE[0], "boot": bytes(boot.enclave.context.boot_id), "tenant": "acme", "purpose": "other"}
+    subjects: dict[str, canonical.Value] = {
+        "image": IMAGE[0],
+        "boot": bytes(boot.enclave.context.boot_id),
+        "tenant": "acme",
+        "purpose": "other",
+    }
     for what, subject in subjects.items():
         assert authority.order("revoke", **{what: subject}, reason="stolen")["last_not_after"] == end, what
     assert authority.order("revoke", model=MODEL, reason="stolen")["last_not_after"] < end  # type: ignore[operator]  # a number of ms
