@@ -11,6 +11,7 @@ from tests.cli.test_authority import TTL_MS, Stack, stack
 
 from anchorhold.attestation.channel.tenant import verify_credential
 from anchorhold.attestation.transcript.bodies import Adapter, AdapterEnd, KeyLease
+from anchorhold.cli.main import main
 from anchorhold.sim.owner_face import MODEL, PURPOSE, measurements, sealed_manifest
 
 __all__ = ["stack"]  # the fixture is used by its name
@@ -80,3 +81,22 @@ def test_a_revoked_adapter_s_end_is_watched_while_the_enclave_serves_on(
     assert stack.run("revoke", "--at", "owner", "--no-wait", "--json") == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["serving"], said["lease_ttl_ms"]) == (1, TTL_MS), "the enclave's own leases are the model's alone"
+
+
+def test_an_order_about_an_adapter_spares_the_key_of_the_stack_s_own_model(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack.owner.register(descriptor=adapter_descriptor(), alias="tone", ttl_ms=TTL_MS)
+    about = ["--model", ADAPTER.hex()]
+    for at in ("both", "kms"):
+        assert stack.run("revoke", "--model", ADAPTER.hex(), "--at", at) == 2
+        captured = capsys.readouterr()
+        assert "the stack's is that of its own model" in captured.err
+        assert "--at owner" in captured.err
+        assert not stack.disabled()
+    assert main(["authority", "incident", "open", "--stack", str(stack.folder), "--id", "INC-3", *about]) == 0
+    main(["authority", "incident", "contain", "INC-3", "--stack", str(stack.folder)])
+    assert "revoked at owner\n" in capsys.readouterr().err, "what follows reads a KMS's state that is not here"
+    assert not stack.disabled()
+    assert stack.run("revoke", "--model", ADAPTER.hex(), "--key-arn", stack.key_arn, "--no-wait") == 0
+    assert stack.disabled(), "named, it is ended"

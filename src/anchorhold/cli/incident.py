@@ -9,7 +9,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -108,7 +108,7 @@ def _contain(options: argparse.Namespace) -> int:
     target, source = _target(options)
     # What stops it comes first: a journal of any length, or one that does not hold, is read when nobody gets a lease.
     model, key = opened(target, options.incident)
-    named = _for_model(target, model)
+    named = target.about(model)
     ordered = order(named, "both" if named.key_arn else "owner", f"{options.incident}: {options.reason}"[:128])
     for failure in ordered.failed:
         sys.stderr.write(f"anchorhold: {failure} (done at the {ordered.at}, which suffices)\n")
@@ -135,7 +135,7 @@ def _contain(options: argparse.Namespace) -> int:
 def _reencrypt(options: argparse.Namespace) -> int:
     target = Target.of(options, model=False)
     facts = gather(target, options.incident, KmsSource(None, None, None))
-    target = _for_model(target, facts.model)
+    target = target.about(facts.model)
     if not any(one.step == "silent" for one in facts.steps):
         raise CommandError("silence was not proved yet: what runs could be renewed", hint="incident contain", code=1)
     if target.stack is None:
@@ -196,10 +196,6 @@ def _target(options: argparse.Namespace) -> tuple[Target, KmsSource]:
         state = target.credentials.parent  # a simulated stack's KMS is a folder beside its credentials
     lease_ms = None if options.kms_lease is None else round(options.kms_lease * 1000)
     return target, KmsSource(state, options.kms_journal, options.kms_journal_key, lease_ms)
-
-
-def _for_model(target: Target, model: ModelDigest) -> Target:
-    return replace(target, model=model)
 
 
 def _wait(ms: int) -> None:

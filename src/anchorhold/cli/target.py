@@ -6,7 +6,7 @@ With nothing named it is the stack that `anchorhold sim up` runs.
 import argparse
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from anchorhold.attestation.types import SHA384_BYTES, ModelDigest
@@ -42,6 +42,8 @@ class Target:
     """The simulated stack that all this was taken from."""
     measurements: Mapping[str, str] = field(default_factory=dict)
     """Of that stack's enclaves: register to hex."""
+    key_of: object = None
+    """D in hex of the one model whose share is under `key_arn`; None where the key was named by hand."""
 
     @classmethod
     def of(cls, options: argparse.Namespace, *, model: bool = True) -> "Target":
@@ -50,8 +52,8 @@ class Target:
         stack = read_stack(folder)
         owner, kms = stack_group(stack, "owner"), stack_group(stack, "kms")
         key_arn = options.key_arn or kms.get("key_arn") or ""
-        return cls(
-            model=_model(options.model, stack) if model else NO_MODEL,
+        target = cls(
+            model=NO_MODEL,
             owner_url=options.owner_url or owner.get("url"),
             owner_ca=options.owner_ca or _path(owner.get("ca")),
             token_file=options.token_file or _path(owner.get("token_file")),
@@ -64,7 +66,14 @@ class Target:
             manifest=_path(stack.get("manifest")),
             stack=folder,
             measurements=stack_group(stack, "measurements"),
+            key_of=None if options.key_arn or not kms else stack.get("model"),
         )
+        return target.about(_model(options.model, stack)) if model else target
+
+    def about(self, model: ModelDigest) -> "Target":
+        """The same for this D. A stack's key is that of its own model's share: for another D, or an adapter, none."""
+        spared = self.key_of is not None and model.hex() != self.key_of
+        return replace(self, model=model, key_arn="" if spared else self.key_arn)
 
     def owner(self) -> AdminClient:
         """The owner face. Raises CommandError when the target does not name it."""
@@ -77,6 +86,11 @@ class Target:
 
     def kms(self) -> KmsClient:
         """The KMS. Raises CommandError when the target does not name it."""
+        if self.stack is not None and self.kms_url is not None and not self.key_arn:
+            raise CommandError(
+                "the KMS key of this share is not named: the stack's is that of its own model",
+                hint="--at owner, which suffices, or --key-arn ARN",
+            )
         if self.kms_url is None or self.credentials is None or not self.key_arn:
             raise CommandError(
                 "the KMS is not named",
