@@ -23,7 +23,7 @@ from anchorhold.attestation.transcript.contradiction import CLOCK_SLACK_MS, Cont
 from anchorhold.attestation.transcript.entry import Entry
 from anchorhold.attestation.transcript.leave import Attested, Leave
 from anchorhold.attestation.transcript.report import Code
-from anchorhold.attestation.types import ModelDigest
+from anchorhold.attestation.types import ModelDigest, Sha384
 
 PLACE = 5  # parts of a KMS key's ARN before its name: arn, partition, service, region, account
 Kept = KeyRequest | KeyRelease | KeyDeny | KeyLease | Revoke
@@ -118,7 +118,7 @@ class Adapters:
         with Missing(self.boot.missing, "adapter"):
             self._check_manifest(body)
         if life is None:
-            leave = Leave(self.boot, ModelDigest(body.adapter))  # type: ignore[arg-type] # RULES: 48 bytes
+            leave = Leave(self.boot, ModelDigest(Sha384(body.adapter)))
             self.lives[body.adapter] = AdapterLife(body, entry.t, leave, [Span()])
         else:
             life.body, life.since = body, entry.t
@@ -129,7 +129,7 @@ class Adapters:
         life = self._open(body.TYPE, body.adapter)
         if isinstance(body, Revoke):
             return
-        sent = entry.t
+        sent = int(entry.t)
         if isinstance(body, KeyRequest):
             life.leave.request(body)
         elif isinstance(body, KeyLease):
@@ -137,8 +137,10 @@ class Adapters:
             sent = body.until_ms - body.ttl_ms
         else:
             life.leave.outcome(body)
-        if isinstance(body, KeyLease | KeyRelease) and life.leave.lacking() is None:
-            life.spans[-1].lease(entry.t, sent, life.leave.until_ms)
+        # The last share may come after the leases; later releases lengthen nothing by themselves.
+        span = life.spans[-1]
+        if (isinstance(body, KeyLease) or not span.windows) and life.leave.lacking() is None:
+            span.lease(entry.t, sent, life.leave.until_ms)
 
     def ended(self, entry: Entry, body: AdapterEnd) -> None:
         """Its weights are gone. Raises Contradiction."""
@@ -184,7 +186,7 @@ class Adapters:
         raw, bundle = store.fetch(body.manifest), store.fetch(body.signature)
         try:
             # 3.
-            adapter = ModelDigest(body.adapter)  # type: ignore[arg-type] # RULES: 48 bytes
+            adapter = ModelDigest(Sha384(body.adapter))
             manifest, _ = verify_manifest(raw, bundle, configuration.signers, adapter)
             shares = manifest.wrapped(ShareRole.SHARE, PurposeClass.SERVE)
             _same("base of the adapter", configuration.model, manifest.descriptor.base)

@@ -1,0 +1,612 @@
+"""The auditor and tenants' adapters in a boot: each rule of the replay, broken once; receipts of answers with one."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tests.audit.adapted import KEYS, A, Adapted, B, descriptor, manifest
+
+from anchorhold.attestation.channel.receipt import Asserted
+from anchorhold.attestation.lease import sign_lease, verify_lease
+from anchorhold.attestation.sealed.descriptor import descriptor_digest
+from anchorhold.attestation.transcript.report import CONTRADICTED, LIMITED, SIMULATED, Code, Finding, Status
+from anchorhold.attestation.types import Milliseconds, ModelDigest, Sha384
+from anchorhold.audit.verify import audit
+from anchorhold.publish.signing import create_signer, load_signer, sign_manifest
+from anchorhold.sim.pki import SimulatedPki
+from anchorhold.sim.stage import START
+from anchorhold.sim.story import OWNER_KEY, TTL_MS
+
+Fault = Callable[[Adapted], None]
+TTL_S = TTL_MS / 1000
+
+
+@pytest.fixture(scope="session")
+def signers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("signers")
+    for name in ("tenant", "stranger"):
+        create_signer(folder / name, name, START - timedelta(days=1))
+    return folder
+
+
+@pytest.fixture
+def boot(pki: SimulatedPki, tmp_path: Path, signers: Path) -> Adapted:
+    return Adapted(pki, tmp_path / "log", signers)
+
+
+def findings(boot: Adapted, tmp_path: Path, *, kept: bool = False) -> tuple[int, tuple[Finding, ...]]:
+    """Of the boot as it is left, with all its receipts if `kept`."""
+    paths = []
+    for number, receipt in enumerate(boot.receipts if kept else ()):
+        paths.append(tmp_path / f"{number}.receipt")
+        paths[-1].write_bytes(receipt.encode())
+    report = audit(boot.state, trust_files=[boot.trust(tmp_path)], receipts=paths).report
+    return report.exit_code, report.findings
+
+
+def refused(boot: Adapted, tmp_path: Path) -> tuple[Code, str]:
+    """The one contradiction."""
+    code, found = findings(boot, tmp_path)
+    failed = [one for one in found if one.status is Status.FAIL]
+    assert (code, len(failed)) == (CONTRADICTED, 1)
+    return failed[0].code, failed[0].detail
+
+
+def used(boot: Adapted) -> bytes:
+    """Opened, renewed, ended, opened again under numbers that go on; the owner's first lease for it."""
+    boot.ready().sealed()
+    lease = boot.keyed(1)
+    boot.clock.forward(seconds=5)
+    boot.said(1, lease)
+    boot.clock.forward(seconds=60)
+    boot.keyed(2, "lease")
+    boot.said(2)
+    boot.revoked()
+    boot.ended()
+    boot.clock.forward(seconds=5)
+    boot.said(3)
+    boot.sealed()
+    boot.keyed(3)
+    boot.said(4)
+    boot.ended(reason="idle", source="enclave")
+    return lease
+
+
+def test_an_adapter_opened_renewed_ended_and_opened_again_passes_and_the_verdict_says_so(
+    boot: Adapted, tmp_path: Path
+) -> None:
+    used(boot)
+    boot.close()
+    code, found = findings(boot, tmp_path, kept=True)
+    assert code == SIMULATED
+    words = (
+        f"adapter {A.hex()[:16]} legal under {KEYS['kms']}, {KEYS['owner']}: opened 2 times, 6 releases, 0 refusals, 6 "
+        f"leases; ended: idle by enclave, wiped at {boot.clock.ms()} ms"
+    )
+    assert [one.detail for one in found if one.code is Code.ADAPTERS] == [words]
+    # The model's own are counted apart.
+    details = {one.detail for one in found}
+    assert "2 releases, 0 refusals, each with its request" in details
+    assert "2 key leases, 1 log leases" in details
+    assert [one.detail.endswith(f"for adapter {A.hex()[:16]}") for one in found if one.code is Code.RECEIPT] == [
+        True,
+        True,
+        False,
+        True,
+    ]
+
+
+def test_two_adapters_have_numbers_and_lines_of_their_own(boot: Adapted, tmp_path: Path) -> None:
+    boot.ready().sealed()
+    boot.keyed(1)
+    boot.sealed("medical")
+    boot.keyed(1)
+    boot.close()
+    code, found = findings(boot, tmp_path)
+    words = [one.detail for one in found if one.code is Code.ADAPTERS]
+    assert code == SIMULATED
+    assert [one.split()[1] for one in words] == [A.hex()[:16], B.hex()[:16]]
+    assert all(one.endswith("2 leases; open") for one in words)
+
+
+def test_a_request_cut_off_by_the_adapter_s_end_is_no_limit_but_a_skipped_one_is(boot: Adapted, tmp_path: Path) -> None:
+    boot.ready().sealed()
+    boot.request("kms", 1)
+    boot.request("kms", 2)
+    boot.ended()
+    boot.close()
+    code, found = findings(boot, tmp_path)
+    assert code == LIMITED
+    assert [one.detail for one in found if one.status is Status.LIMIT] == ["1 key requests without an outcome"]
+
+
+def test_a_manifest_that_is_not_in_this_copy_is_a_limit(boot: Adapted, tmp_path: Path) -> None:
+    boot.ready().sealed()
+    boot.close()
+    gone = manifest(descriptor(), KEYS)
+    for path in (boot.state / "cas").rglob("*"):
+        if path.is_file() and path.read_bytes() == gone:
+            path.unlink()
+    code, found = findings(boot, tmp_path)
+    assert code == LIMITED
+    assert [one.code for one in found if one.status is Status.LIMIT] == [Code.EVIDENCE_MISSING]
+
+
+# The entry `adapter`
+
+
+def _twice(boot: Adapted) -> None:
+    boot.sealed()
+    boot.sealed()
+
+
+def _three(boot: Adapted) -> None:
+    for name in ("legal", "medical", "third"):
+        boot.sealed(name)
+
+
+def _of_a_stranger(boot: Adapted) -> None:
+    boot.sealed(signer=load_signer(boot.signers / "stranger"))
+
+
+def _for_another_base(boot: Adapted) -> None:
+    described = descriptor(base=ModelDigest(Sha384(b"x" * 48)))
+    raw = manifest(described, KEYS)
+    boot.shown(raw, sign_manifest(raw, boot.signer), adapter=descriptor_digest(described))
+
+
+def _a_model(boot: Adapted) -> None:
+    described = descriptor(base=None)
+    raw = manifest(described, KEYS)
+    boot.shown(raw, sign_manifest(raw, boot.signer), adapter=descriptor_digest(described))
+
+
+def _another_manifest_s(boot: Adapted) -> None:
+    raw = manifest(descriptor("medical"), KEYS)
+    boot.shown(raw, sign_manifest(raw, boot.signer))
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "words"),
+    [
+        (_twice, Code.ADAPTER_DIFFERS, "open already"),
+        (_three, Code.CONFIGURATION_DIFFERS, "at most 2, got 3"),
+        (lambda boot: boot.sealed(model=b"x" * 48), Code.CONFIGURATION_DIFFERS, "model differs"),
+        (_of_a_stranger, Code.ADAPTER_DIFFERS, "no path to a signer named here"),
+        (_for_another_base, Code.ADAPTER_DIFFERS, "base of the adapter differs"),
+        (_a_model, Code.ADAPTER_DIFFERS, "base of the adapter differs"),
+        (_another_manifest_s, Code.ADAPTER_DIFFERS, "model digest D differs"),
+        (lambda boot: boot.sealed(model_id="other"), Code.ADAPTER_DIFFERS, "model id differs"),
+        (lambda boot: boot.sealed(keys=("a", "b")), Code.ADAPTER_DIFFERS, "keys differs"),
+        (
+            lambda boot: boot.sealed(under={"kms": KEYS["kms"], "third": "k"}, adapter=A),
+            Code.ADAPTER_DIFFERS,
+            "sources differs",
+        ),
+        (
+            lambda boot: boot.sealed(under={**KEYS, "kms": KEYS["kms"].replace("1111", "2222")}),
+            Code.ADAPTER_DIFFERS,
+            "place of the key of 'kms' differs",
+        ),
+    ],
+)
+def test_an_adapter_that_may_not_be_opened_is_a_contradiction(
+    boot: Adapted, tmp_path: Path, fault: Fault, code: Code, words: str
+) -> None:
+    boot.ready()
+    fault(boot)
+    boot.leave()
+    found = refused(boot, tmp_path)
+    assert found[0] is code
+    assert words in found[1]
+
+
+def test_a_deployment_that_allows_none_opens_none(pki: SimulatedPki, tmp_path: Path, signers: Path) -> None:
+    boot = Adapted(pki, tmp_path / "log", signers, adapters=0)
+    boot.ready().sealed()
+    boot.leave()
+    assert refused(boot, tmp_path) == (Code.CONFIGURATION_DIFFERS, "an adapter, and the configuration allows none")
+
+
+def test_an_end_makes_room_for_another(boot: Adapted, tmp_path: Path) -> None:
+    boot.ready().sealed("legal")
+    boot.sealed("medical")
+    boot.ended()
+    boot.sealed("third")
+    boot.close()
+    assert findings(boot, tmp_path)[0] == SIMULATED
+
+
+def _before_the_model_s_shares(boot: Adapted) -> None:
+    boot.genesis()
+    boot.model()
+    boot.obtain("owner")
+    boot.sealed()
+
+
+def _after_the_model_s_lease(boot: Adapted) -> None:
+    boot.ready()
+    boot.clock.forward(seconds=TTL_S + 10)
+    boot.sealed()
+
+
+@pytest.mark.parametrize("fault", [_before_the_model_s_shares, _after_the_model_s_lease])
+def test_an_adapter_opened_without_the_model_s_own_leave_is_a_contradiction(
+    boot: Adapted, tmp_path: Path, fault: Fault
+) -> None:
+    fault(boot)
+    boot.leave()
+    assert refused(boot, tmp_path)[0] is Code.SERVED_WITHOUT
+
+
+# Requests, releases and leases of an adapter
+
+
+def _never_opened(boot: Adapted) -> None:
+    boot.adapter = A
+
+
+def _ended(boot: Adapted) -> None:
+    boot.sealed()
+    boot.keyed(1)
+    boot.ended()
+    boot.adapter = A
+
+
+@pytest.mark.parametrize("before", [_never_opened, _ended])
+@pytest.mark.parametrize(
+    ("then", "words"),
+    [
+        (lambda boot: boot.request("kms", 2), "key-request"),
+        (lambda boot: boot.key_release(boot.released("kms", 2)), "key-release"),
+        (lambda boot: boot.key_lease(boot.released("kms", 2)), "lease"),
+        (lambda boot: boot.revoked(), "revoke"),
+        (lambda boot: boot.ended(), "adapter-end"),
+    ],
+)
+def test_nothing_of_an_adapter_comes_before_its_entry_or_after_its_end(
+    boot: Adapted, tmp_path: Path, before: Fault, then: Fault, words: str
+) -> None:
+    boot.ready()
+    before(boot)
+    then(boot)
+    boot.leave()
+    detail = f"{words} of adapter {A.hex()[:16]}, which is not open"
+    assert refused(boot, tmp_path) == (Code.ADAPTER_DIFFERS, detail)
+
+
+def _statement_of_the_model(boot: Adapted) -> None:
+    boot.sealed()
+    boot.request("kms", 1)
+    boot.key_release(boot.released("kms", 1, changes={"adapter": None}))
+
+
+def _statement_of_another(boot: Adapted) -> None:
+    boot.sealed()
+    boot.request("kms", 1)
+    boot.key_release(boot.released("kms", 1, changes={"adapter": B}))
+
+
+def _statement_of_the_adapter_for_the_model(boot: Adapted) -> None:
+    boot.sealed()
+    boot.adapter = None
+    boot.request("kms", 2)
+    boot.key_release(boot.released("kms", 2, changes={"adapter": A}))
+
+
+@pytest.mark.parametrize(
+    "fault", [_statement_of_the_model, _statement_of_another, _statement_of_the_adapter_for_the_model]
+)
+def test_a_release_statement_of_another_key_is_a_contradiction(boot: Adapted, tmp_path: Path, fault: Fault) -> None:
+    boot.ready()
+    fault(boot)
+    boot.leave()
+    code, words = refused(boot, tmp_path)
+    assert code is Code.RELEASE_REFUSED
+    assert "adapter differs" in words
+
+
+@pytest.mark.parametrize(("of", "says"), [(A, None), (A, B), (None, A)])
+def test_a_lease_of_another_key_is_a_contradiction(
+    boot: Adapted, tmp_path: Path, of: ModelDigest | None, says: ModelDigest | None
+) -> None:
+    boot.ready().sealed()
+    boot.adapter = of
+    boot.request("owner", 2)
+    got = boot.released("owner", 2)
+    lease = verify_lease(got.lease, OWNER_KEY.public_key())
+    got = replace(got, lease=sign_lease(replace(lease, adapter=says), OWNER_KEY))
+    boot.key_release(got)
+    boot.key_lease(got)
+    boot.leave()
+    code, words = refused(boot, tmp_path)
+    assert code is Code.LEASE_REFUSED
+    assert "adapter of the lease differs" in words
+
+
+def _answered_for_the_model(boot: Adapted) -> None:
+    boot.request("kms", 2)
+    boot.adapter = None
+    boot.key_release(boot.released("kms", 2))
+
+
+def _leased_for_the_model(boot: Adapted) -> None:
+    boot.request("kms", 2)
+    got = boot.released("kms", 2)
+    boot.key_release(got)
+    boot.adapter = None
+    boot.key_lease(got)
+
+
+def _a_new_share(boot: Adapted) -> None:
+    boot.request("kms", 2, "share")
+
+
+def _an_old_number(boot: Adapted) -> None:
+    boot.request("kms", 2)
+    boot.request("kms", 2)
+
+
+def _an_old_number_after_the_end(boot: Adapted) -> None:
+    boot.keyed(2)
+    boot.ended()
+    boot.sealed()
+    boot.request("kms", 2)
+
+
+def _a_lease_behind_a_release_before_the_end(boot: Adapted) -> None:
+    got = boot.obtain("kms", 2)
+    boot.ended()
+    boot.sealed()
+    boot.key_lease(got)
+
+
+def _stretched(boot: Adapted) -> None:
+    boot.request("kms", 2)
+    got = boot.released("kms", 2)
+    boot.key_release(got)
+    boot.key_lease(got, until_ms=boot.clock.ms() + TTL_MS + 60_000)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (_answered_for_the_model, Code.NO_REQUEST),
+        (_leased_for_the_model, Code.LEASE_REFUSED),
+        (_a_new_share, Code.ADAPTER_DIFFERS),
+        (_an_old_number, Code.NO_REQUEST),
+        (_an_old_number_after_the_end, Code.NO_REQUEST),
+        (_a_lease_behind_a_release_before_the_end, Code.LEASE_REFUSED),
+        (_stretched, Code.LEASE_REFUSED),
+        (lambda boot: boot.ended(wiped_ms=boot.clock.ms() + 10_000), Code.ADAPTER_DIFFERS),
+        (lambda boot: boot.ended(wiped_ms=boot.clock.ms() - 10_000), Code.ADAPTER_DIFFERS),
+    ],
+)
+def test_an_adapter_s_key_is_held_to_the_rules_of_the_model_s(
+    boot: Adapted, tmp_path: Path, fault: Fault, code: Code
+) -> None:
+    boot.ready().sealed()
+    fault(boot)
+    boot.leave()
+    assert refused(boot, tmp_path)[0] is code
+
+
+# The model's leave is its own
+
+
+def test_an_adapter_s_lease_does_not_lengthen_the_model_s(boot: Adapted, tmp_path: Path) -> None:
+    boot.ready().sealed()
+    boot.clock.forward(seconds=TTL_S - 5)
+    boot.keyed(1)
+    boot.adapter = None
+    boot.clock.forward(seconds=60)
+    boot.said()
+    boot.leave()
+    assert refused(boot, tmp_path)[0] is Code.SERVED_WITHOUT
+
+
+def test_a_receipt_without_an_adapter_names_no_adapter_s_lease(boot: Adapted, tmp_path: Path) -> None:
+    boot.ready().sealed()
+    lease = boot.keyed(1)
+    boot.said(1, lease, adapter=None)
+    boot.adapter = None
+    boot.close()
+    code, found = findings(boot, tmp_path, kept=True)
+    assert code == CONTRADICTED
+    assert [one.code for one in found if one.status is Status.FAIL] == [Code.RECEIPT_REFUSED]
+
+
+# Receipts of answers with an adapter
+
+
+def at(boot: Adapted, opened_s: float, closed_s: float) -> Asserted:
+    """So many seconds from now."""
+    now = boot.clock.ms()
+    return Asserted(Milliseconds(now + int(opened_s * 1000)), Milliseconds(now + int(closed_s * 1000)), 0, 100)
+
+
+def open_and_keyed(boot: Adapted) -> None:
+    boot.ready().sealed()
+    boot.keyed(1)
+
+
+def _r_never_opened(boot: Adapted) -> None:
+    boot.ready()
+    boot.said(adapter=A)
+
+
+def _r_without_a_share(boot: Adapted) -> None:
+    boot.ready().sealed()
+    boot.obtain("kms", 1)
+    boot.obtain("owner", 1, "lease")
+    boot.said()
+
+
+def _r_without_a_lease(boot: Adapted) -> None:
+    boot.ready().sealed()
+    boot.obtain("kms", 1)
+    boot.request("owner", 1)
+    boot.key_release(boot.released("owner", 1))
+    boot.said()
+
+
+def _r_before_it_opened(boot: Adapted) -> None:
+    boot.ready()
+    boot.clock.forward(seconds=30)
+    boot.sealed()
+    boot.keyed(1)
+    boot.said(asserted=at(boot, -20, -10))
+
+
+def _r_after_its_lease(boot: Adapted) -> None:
+    open_and_keyed(boot)
+    boot.said(asserted=at(boot, 0, TTL_S + 10))
+
+
+def _r_after_its_end(boot: Adapted) -> None:
+    open_and_keyed(boot)
+    boot.ended()
+    boot.clock.forward(seconds=10)
+    boot.said(adapter=A)
+
+
+def _r_over_an_end(boot: Adapted) -> None:
+    """Its leases ran out and came back, with no end between: what began under the first is not covered throughout."""
+    open_and_keyed(boot)
+    boot.clock.forward(seconds=TTL_S - 10)
+    _renew_the_model(boot)
+    boot.clock.forward(seconds=60)
+    boot.keyed(2, "lease")
+    boot.said(asserted=at(boot, -100, 0))
+
+
+def _r_of_the_other_adapter(boot: Adapted) -> None:
+    open_and_keyed(boot)
+    boot.said(adapter=B)
+
+
+def _r_with_the_other_s_lease(boot: Adapted) -> None:
+    open_and_keyed(boot)
+    boot.sealed("medical")
+    lease = boot.keyed(1)
+    boot.said(1, lease, adapter=A)
+
+
+def _r_after_an_end_that_forgot_the_shares(boot: Adapted) -> None:
+    open_and_keyed(boot)
+    boot.ended()
+    boot.clock.forward(seconds=10)
+    boot.sealed()
+    boot.keyed(2, "lease")
+    boot.said()
+
+
+def _renew_the_model(boot: Adapted) -> None:
+    held, boot.adapter = boot.adapter, None
+    for name in boot.sources:
+        boot.obtain(name, 2, "lease")
+    boot.adapter = held
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        _r_never_opened,
+        _r_without_a_share,
+        _r_without_a_lease,
+        _r_before_it_opened,
+        _r_after_its_lease,
+        _r_after_its_end,
+        _r_over_an_end,
+        _r_of_the_other_adapter,
+        _r_with_the_other_s_lease,
+        _r_after_an_end_that_forgot_the_shares,
+    ],
+)
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_receipt_of_an_adapter_that_was_not_in_force_is_contradicted(
+    boot: Adapted, tmp_path: Path, fault: Fault, *, closed: bool
+) -> None:
+    fault(boot)
+    if closed:
+        boot.close()
+    else:
+        boot.leave()
+    code, found = findings(boot, tmp_path, kept=True)
+    lines = [one for one in found if one.subject == "Receipt 1"]
+    if fault is _r_after_its_lease and not closed:
+        # A renewal may stand in a later copy.
+        assert [one.code for one in lines] == [Code.EVIDENCE_MISSING]
+        return
+    assert code == CONTRADICTED
+    assert [one.code for one in found if one.status is Status.FAIL] == [Code.RECEIPT_REFUSED]
+    assert [one.code for one in lines] == [Code.RECEIPT_REFUSED]
+
+
+def _r_waited_for_the_opening(boot: Adapted) -> None:
+    """The first request, which caused it."""
+    boot.ready()
+    boot.clock.forward(seconds=30)
+    open_again(boot, 1)
+    boot.said(asserted=at(boot, -20, 0))
+
+
+def open_again(boot: Adapted, number: int) -> None:
+    boot.sealed()
+    boot.keyed(number)
+
+
+def _r_with_a_share_after_the_leases(boot: Adapted) -> None:
+    boot.ready().sealed()
+    boot.obtain("kms", 1)
+    boot.obtain("owner", 1, "lease")
+    boot.request("owner", 2)
+    boot.key_release(boot.released("owner", 2))
+    boot.said()
+
+
+def _r_over_a_renewal_that_the_log_saw_late(boot: Adapted) -> None:
+    """The new lease was asked for while the old one held, and written when the log was back."""
+    open_and_keyed(boot)
+    sent = boot.clock.ms() + TTL_MS - 20_000
+    boot.clock.forward(seconds=TTL_S - 20)
+    _renew_the_model(boot)
+    boot.clock.forward(seconds=60)
+    for name in boot.sources:
+        boot.request(name, 2, "lease")
+        got = boot.released(name, 2, "lease")
+        boot.key_release(got, "lease")
+        boot.key_lease(got, until_ms=sent + TTL_MS)
+    boot.said(asserted=at(boot, -100, 0))
+
+
+def _r_refused(boot: Adapted) -> None:
+    """A refusal has a receipt too, and uses no adapter: padded or not, it carries an ERROR alone."""
+    boot.ready()
+    boot.said(adapter=A, records=8, dummies=7)
+
+
+def _r_cut_at_the_end(boot: Adapted) -> None:
+    open_and_keyed(boot)
+    boot.ended()
+    boot.said(adapter=A, asserted=at(boot, -5, 1))
+
+
+@pytest.mark.parametrize(
+    "honest",
+    [
+        _r_waited_for_the_opening,
+        _r_with_a_share_after_the_leases,
+        _r_over_a_renewal_that_the_log_saw_late,
+        _r_refused,
+        _r_cut_at_the_end,
+    ],
+)
+def test_an_honest_receipt_of_an_adapter_passes(boot: Adapted, tmp_path: Path, honest: Fault) -> None:
+    honest(boot)
+    boot.close()
+    code, found = findings(boot, tmp_path, kept=True)
+    assert [one.code for one in found if one.subject == "Receipt 1"] == [Code.RECEIPT]
+    assert code == SIMULATED
