@@ -21,7 +21,9 @@ from anchorhold.attestation.sealed.manifest import (
     encode_manifest,
 )
 from anchorhold.attestation.transcript.bodies import Adapter, AdapterEnd, Revoke
+from anchorhold.attestation.transcript.report import Finding
 from anchorhold.attestation.types import ModelDigest, Sha384
+from anchorhold.audit.verify import audit
 from anchorhold.publish.signing import ModelSigner, load_root, load_signer, sign_manifest
 from anchorhold.sim.pki import SimulatedPki
 from anchorhold.sim.story import MODEL, Story, configuration, sha256
@@ -116,3 +118,13 @@ class Adapted(Story):
         body = AdapterEnd(self.adapter, "refused", "owner", self.clock.ms())
         self.write(replace(body, **changes))  # type: ignore[arg-type] # a test names real fields
         self.adapter = None
+
+
+def findings(boot: Adapted, tmp_path: Path, *, kept: bool = False) -> tuple[int, tuple[Finding, ...]]:
+    """Of the boot as it is left, with all its receipts if `kept`."""
+    paths = []
+    for number, receipt in enumerate(boot.receipts if kept else ()):
+        paths.append(tmp_path / f"{number}.receipt")
+        paths[-1].write_bytes(receipt.encode())
+    report = audit(boot.state, trust_files=[boot.trust(tmp_path)], receipts=paths).report
+    return report.exit_code, report.findings

@@ -50,7 +50,8 @@ def lives(transcript: Path, model: ModelDigest) -> tuple[Life, ...]:
         body = entry.body
         if isinstance(body, Model) and body.model == model:
             found.setdefault(entry.boot, Life(entry.boot))
-        elif isinstance(body, KeyLease):
+        elif isinstance(body, KeyLease) and body.adapter is None:
+            # An adapter's lease keeps no boot alive.
             leases.setdefault(entry.boot, []).append(body)
         if (life := found.get(entry.boot)) is not None:
             if isinstance(body, Death):
