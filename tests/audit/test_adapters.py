@@ -11,9 +11,10 @@ from anchorhold.attestation.lease import sign_lease, verify_lease
 from anchorhold.attestation.sealed.descriptor import descriptor_digest
 from anchorhold.attestation.transcript.report import CONTRADICTED, LIMITED, SIMULATED, Code, Status
 from anchorhold.attestation.types import ModelDigest, Sha384
+from anchorhold.cli.deaths import lives
 from anchorhold.publish.signing import load_signer, sign_manifest
 from anchorhold.sim.pki import SimulatedPki
-from anchorhold.sim.story import OWNER_KEY, TTL_MS
+from anchorhold.sim.story import MODEL, OWNER_KEY, TTL_MS
 
 Fault = Callable[[Adapted], None]
 TTL_S = TTL_MS / 1000
@@ -377,3 +378,13 @@ def test_an_adapter_s_lease_does_not_lengthen_the_model_s(boot: Adapted, tmp_pat
     boot.said()
     boot.leave()
     assert refused(boot, tmp_path)[0] is Code.SERVED_WITHOUT
+
+
+def test_an_adapter_s_lease_keeps_no_boot_alive_for_who_reads_the_folder(boot: Adapted) -> None:
+    boot.ready()
+    until = boot.clock.ms() + TTL_MS
+    boot.sealed()
+    boot.clock.forward(seconds=60)
+    boot.keyed(1)
+    boot.leave()
+    assert [one.until_ms for one in lives(boot.state, MODEL)] == [until]
