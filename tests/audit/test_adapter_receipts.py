@@ -108,6 +108,24 @@ def _r_after_an_end_that_forgot_the_shares(boot: Adapted) -> None:
     boot.said()
 
 
+def _r_after_an_end_that_forgot_the_leases(boot: Adapted) -> None:
+    open_and_keyed(boot)
+    boot.ended()
+    boot.clock.forward(seconds=10)
+    boot.sealed()
+    for name in boot.sources:
+        boot.request(name, 2)
+        boot.key_release(boot.released(name, 2))
+    boot.said()
+
+
+def _r_long_after_its_end(boot: Adapted) -> None:
+    """Past its leases too: no later copy shows a renewal."""
+    open_and_keyed(boot)
+    boot.ended()
+    boot.said(adapter=A, asserted=at(boot, 0, TTL_S + 10))
+
+
 def _renew_the_model(boot: Adapted) -> None:
     held, boot.adapter = boot.adapter, None
     for name in boot.sources:
@@ -128,6 +146,8 @@ def _renew_the_model(boot: Adapted) -> None:
         _r_of_the_other_adapter,
         _r_with_the_other_s_lease,
         _r_after_an_end_that_forgot_the_shares,
+        _r_after_an_end_that_forgot_the_leases,
+        _r_long_after_its_end,
     ],
 )
 @pytest.mark.parametrize("closed", [True, False])

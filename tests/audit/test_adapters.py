@@ -9,7 +9,7 @@ from tests.audit.adapted import KEYS, A, Adapted, B, descriptor, findings, manif
 
 from anchorhold.attestation.lease import sign_lease, verify_lease
 from anchorhold.attestation.sealed.descriptor import descriptor_digest
-from anchorhold.attestation.transcript.report import CONTRADICTED, LIMITED, SIMULATED, Code, Status
+from anchorhold.attestation.transcript.report import CONTRADICTED, SIMULATED, Code, Status
 from anchorhold.attestation.types import ModelDigest, Sha384
 from anchorhold.cli.deaths import lives
 from anchorhold.publish.signing import load_signer, sign_manifest
@@ -26,85 +26,6 @@ def refused(boot: Adapted, tmp_path: Path) -> tuple[Code, str]:
     failed = [one for one in found if one.status is Status.FAIL]
     assert (code, len(failed)) == (CONTRADICTED, 1)
     return failed[0].code, failed[0].detail
-
-
-def used(boot: Adapted) -> None:
-    """Opened, renewed, ended, opened again under numbers that go on; answers with it and without."""
-    boot.ready().sealed()
-    lease = boot.keyed(1)
-    boot.clock.forward(seconds=5)
-    boot.said(1, lease)
-    boot.clock.forward(seconds=60)
-    boot.keyed(2, "lease")
-    boot.said(2)
-    boot.revoked()
-    boot.ended()
-    boot.clock.forward(seconds=5)
-    boot.said(3)
-    boot.sealed()
-    boot.keyed(3)
-    boot.said(4)
-    boot.ended(reason="idle", source="enclave")
-
-
-def test_an_adapter_opened_renewed_ended_and_opened_again_passes_and_the_verdict_says_so(
-    boot: Adapted, tmp_path: Path
-) -> None:
-    used(boot)
-    boot.close()
-    code, found = findings(boot, tmp_path, kept=True)
-    assert code == SIMULATED
-    words = (
-        f"adapter {A.hex()[:16]} legal under {KEYS['kms']}, {KEYS['owner']}: opened 2 times, 6 releases, 0 refusals, 6 "
-        f"leases; ended: idle by enclave, wiped at {boot.clock.ms()} ms"
-    )
-    assert [one.detail for one in found if one.code is Code.ADAPTERS] == [words]
-    # The model's own are counted apart.
-    details = {one.detail for one in found}
-    assert "2 releases, 0 refusals, each with its request" in details
-    assert "2 key leases, 1 log leases" in details
-    assert [one.detail.endswith(f"for adapter {A.hex()[:16]}") for one in found if one.code is Code.RECEIPT] == [
-        True,
-        True,
-        False,
-        True,
-    ]
-
-
-def test_two_adapters_have_numbers_and_lines_of_their_own(boot: Adapted, tmp_path: Path) -> None:
-    boot.ready().sealed()
-    boot.keyed(1)
-    boot.sealed("medical")
-    boot.keyed(1)
-    boot.close()
-    code, found = findings(boot, tmp_path)
-    words = [one.detail for one in found if one.code is Code.ADAPTERS]
-    assert code == SIMULATED
-    assert [one.split()[1] for one in words] == [A.hex()[:16], B.hex()[:16]]
-    assert all(one.endswith("2 leases; open") for one in words)
-
-
-def test_a_request_cut_off_by_the_adapter_s_end_is_no_limit_but_a_skipped_one_is(boot: Adapted, tmp_path: Path) -> None:
-    boot.ready().sealed()
-    boot.request("kms", 1)
-    boot.request("kms", 2)
-    boot.ended()
-    boot.close()
-    code, found = findings(boot, tmp_path)
-    assert code == LIMITED
-    assert [one.detail for one in found if one.status is Status.LIMIT] == ["1 key requests without an outcome"]
-
-
-def test_a_manifest_that_is_not_in_this_copy_is_a_limit(boot: Adapted, tmp_path: Path) -> None:
-    boot.ready().sealed()
-    boot.close()
-    gone = manifest(descriptor(), KEYS)
-    for path in (boot.state / "cas").rglob("*"):
-        if path.is_file() and path.read_bytes() == gone:
-            path.unlink()
-    code, found = findings(boot, tmp_path)
-    assert code == LIMITED
-    assert [one.code for one in found if one.status is Status.LIMIT] == [Code.EVIDENCE_MISSING]
 
 
 # The entry `adapter`
@@ -336,6 +257,13 @@ def _a_lease_behind_a_release_before_the_end(boot: Adapted) -> None:
     boot.key_lease(got)
 
 
+def _a_release_of_a_request_before_the_end(boot: Adapted) -> None:
+    boot.request("kms", 2)
+    boot.ended()
+    boot.sealed()
+    boot.key_release(boot.released("kms", 2))
+
+
 def _stretched(boot: Adapted) -> None:
     boot.request("kms", 2)
     got = boot.released("kms", 2)
@@ -352,6 +280,7 @@ def _stretched(boot: Adapted) -> None:
         (_an_old_number, Code.NO_REQUEST),
         (_an_old_number_after_the_end, Code.NO_REQUEST),
         (_a_lease_behind_a_release_before_the_end, Code.LEASE_REFUSED),
+        (_a_release_of_a_request_before_the_end, Code.NO_REQUEST),
         (_stretched, Code.LEASE_REFUSED),
         (lambda boot: boot.ended(wiped_ms=boot.clock.ms() + 10_000), Code.ADAPTER_DIFFERS),
         (lambda boot: boot.ended(wiped_ms=boot.clock.ms() - 10_000), Code.ADAPTER_DIFFERS),
