@@ -26,7 +26,7 @@ from anchorhold.attestation.transcript.report import Code
 from anchorhold.attestation.types import ModelDigest, Sha384
 
 PLACE = 5  # parts of a KMS key's ARN before its name: arn, partition, service, region, account
-Kept = KeyRequest | KeyRelease | KeyDeny | KeyLease | Revoke
+KeyEntry = KeyRequest | KeyRelease | KeyDeny | KeyLease | Revoke
 """The entries that can be about an adapter's key."""
 
 
@@ -124,7 +124,7 @@ class Adapters:
             life.body, life.since = body, entry.t
             life.spans.append(Span())
 
-    def kept(self, entry: Entry, body: Kept) -> None:
+    def step(self, entry: Entry, body: KeyEntry) -> None:
         """What an open adapter asked for and was given. Raises Contradiction."""
         life = self._open(body.TYPE, body.adapter)
         if isinstance(body, Revoke):

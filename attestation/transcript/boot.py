@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from anchorhold.attestation.binding import Genesis as GenesisStatement
 from anchorhold.attestation.configuration import SERVE_CLASS, Configuration
 from anchorhold.attestation.errors import EvidenceError, Mismatch
-from anchorhold.attestation.transcript.adapters import Adapters
+from anchorhold.attestation.transcript.adapters import Adapters, KeyEntry
 from anchorhold.attestation.transcript.batch import ReceiptLeaf, batch_root, decode_leaves
 from anchorhold.attestation.transcript.bodies import (
     Adapter,
@@ -27,7 +27,6 @@ from anchorhold.attestation.transcript.bodies import (
     LogLease,
     Model,
     Reseal,
-    Revoke,
 )
 from anchorhold.attestation.transcript.contradiction import CLOCK_SLACK_MS, Contradiction, Missing, expect
 from anchorhold.attestation.transcript.entry import Entry, UnverifiedRecord, VerifyingKeys
@@ -132,8 +131,8 @@ class Boot:
             expect("model", self.configuration.model, body.model)
             self._model = True
             self.resealed.before(body)
-        elif isinstance(body, KeyRequest | KeyRelease | KeyDeny | KeyLease | Revoke):
-            self._kept(entry, body)
+        elif isinstance(body, KeyEntry):
+            self._key_entry(entry, body)
         elif isinstance(body, Adapter):
             self._check_leave(entry.t, "an adapter")
             self.adapters.opened(entry, body)
@@ -156,9 +155,9 @@ class Boot:
         elif isinstance(body, Death):
             self._death(entry, body)
 
-    def _kept(self, entry: Entry, body: KeyRequest | KeyRelease | KeyDeny | KeyLease | Revoke) -> None:
+    def _key_entry(self, entry: Entry, body: KeyEntry) -> None:
         if body.adapter is not None:
-            self.adapters.kept(entry, body)
+            self.adapters.step(entry, body)
         elif isinstance(body, KeyRequest):
             self.leave.request(body)
         elif isinstance(body, KeyLease):

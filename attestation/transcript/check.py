@@ -6,6 +6,7 @@ authorities' journals (at most 1 KiB each), and what is known of adapters, 16 by
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from anchorhold.attestation.channel.receipt import Receipt, verify_receipt
 from anchorhold.attestation.configuration import Source
@@ -134,31 +135,31 @@ class Replay:
             except EvidenceError:
                 continue
             whole = boot.end is not None or name in self._failed
-            return _receipt_finding(subject, kept.leaf, receipt, boot, number=self._numbers[name], whole=whole)
+            found = _receipt_finding(subject, kept.leaf, receipt, boot, whole=whole)
+            return replace(found, detail=f"signed by boot {self._numbers[name]}, {found.detail}")
         return Finding(subject, Status.FAIL, Code.RECEIPT_REFUSED, f"signed by none of {len(self._boots)} boots")
 
 
-def _receipt_finding(
-    subject: str, leaf: ReceiptLeaf, receipt: Receipt, boot: Boot, *, number: int, whole: bool
-) -> Finding:
+def _receipt_finding(subject: str, leaf: ReceiptLeaf, receipt: Receipt, boot: Boot, *, whole: bool) -> Finding:
     """Of one receipt that this boot signed; `whole` where no later record of it counts."""
-    refused, signed = Code.RECEIPT_REFUSED, f"signed by boot {number}"
     known = receipt.lease is None or boot.knows_lease(receipt.lease, receipt.adapter)
     if receipt.model != boot.configuration.model or not known:
-        return Finding(subject, Status.FAIL, refused, f"{signed}, with a model or lease that is not that boot's")
+        detail = "with a model or lease that is not that boot's"
+        return Finding(subject, Status.FAIL, Code.RECEIPT_REFUSED, detail)
     index = boot.leaves.get(leaf)
     if index is None:
-        detail = f"{signed}, but in none of its {boot.counts.batches} batches"
+        detail = f"but in none of its {boot.counts.batches} batches"
         if boot.missing or not whole:
             return Finding(subject, Status.LIMIT, Code.EVIDENCE_MISSING, f"{detail} in this copy")
-        return Finding(subject, Status.FAIL, refused, detail)
-    named = "" if receipt.adapter is None else f", for adapter {receipt.adapter.hex()[:16]}"
-    if (uncovered := boot.adapters.uncovered(receipt)) is not None:
-        detail = f"{signed}, in its batch{named}, which {uncovered.words}"
-        if uncovered.later and not whole:
-            return Finding(subject, Status.LIMIT, Code.EVIDENCE_MISSING, f"{detail} in this copy", index)
-        return Finding(subject, Status.FAIL, refused, detail, index)
-    return Finding(subject, Status.PASS, Code.RECEIPT, f"{signed}, in its batch{named}", index)
+        return Finding(subject, Status.FAIL, Code.RECEIPT_REFUSED, detail)
+    detail = "in its batch" if receipt.adapter is None else f"in its batch, for adapter {receipt.adapter.hex()[:16]}"
+    uncovered = boot.adapters.uncovered(receipt)
+    if uncovered is None:
+        return Finding(subject, Status.PASS, Code.RECEIPT, detail, index)
+    detail = f"{detail}, which {uncovered.words}"
+    if uncovered.later and not whole:
+        return Finding(subject, Status.LIMIT, Code.EVIDENCE_MISSING, f"{detail} in this copy", index)
+    return Finding(subject, Status.FAIL, Code.RECEIPT_REFUSED, detail, index)
 
 
 def _boot_findings(subject: str, boot: Boot, end_ms: int) -> list[Finding]:
