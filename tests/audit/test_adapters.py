@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from tests.audit.adapted import KEYS, A, Adapted, B, descriptor, findings, manifest
 
-from anchorhold.attestation.lease import sign_lease, verify_lease
+from anchorhold.attestation.lease import lease_id, sign_lease, verify_lease
 from anchorhold.attestation.sealed.descriptor import descriptor_digest
+from anchorhold.attestation.transcript.bodies import Death
 from anchorhold.attestation.transcript.report import CONTRADICTED, SIMULATED, Code, Status
 from anchorhold.attestation.types import ModelDigest, Sha384
 from anchorhold.cli.deaths import lives
@@ -307,6 +308,14 @@ def test_an_adapter_s_lease_does_not_lengthen_the_model_s(boot: Adapted, tmp_pat
     boot.said()
     boot.leave()
     assert refused(boot, tmp_path)[0] is Code.SERVED_WITHOUT
+
+
+def test_a_boot_does_not_die_of_an_adapter_s_lease(boot: Adapted, tmp_path: Path) -> None:
+    boot.ready().sealed()
+    named = lease_id(boot.keyed(1))
+    boot.scribe.offer_death(Death("refused", "owner", boot.clock.ms(), boot.clock.ms(), TTL_MS, named))
+    boot.leave()
+    assert refused(boot, tmp_path)[0] is Code.LEASE_REFUSED
 
 
 def test_an_adapter_s_lease_keeps_no_boot_alive_for_who_reads_the_folder(boot: Adapted) -> None:
