@@ -40,8 +40,7 @@ class Span:
     def lease(self, t: int, sent: int, until: int) -> None:
         """From `t` on nothing is lacking, until `until`; the lease that says so was asked for at `sent`."""
         if self.windows and sent <= self.windows[-1][1] + CLOCK_SLACK_MS:
-            start, before = self.windows[-1]
-            self.windows[-1] = start, max(min(before, t), until)
+            self.windows[-1] = self.windows[-1][0], until
         else:
             self.windows.append((t, until))
 

@@ -1,15 +1,17 @@
 """The auditor and kept receipts of answers with an adapter: it was in force for them, or they are contradicted."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.audit.adapted import A, Adapted, B, findings
 
 from anchorhold.attestation.channel.receipt import Asserted
+from anchorhold.attestation.lease import sign_lease, verify_lease
 from anchorhold.attestation.transcript.report import CONTRADICTED, SIMULATED, Code, Status
 from anchorhold.attestation.types import Milliseconds
-from anchorhold.sim.story import TTL_MS
+from anchorhold.sim.story import OWNER_KEY, TTL_MS
 
 Fault = Callable[[Adapted], None]
 TTL_S = TTL_MS / 1000
@@ -119,6 +121,17 @@ def _r_after_an_end_that_forgot_the_leases(boot: Adapted) -> None:
     boot.said()
 
 
+def _r_after_a_renewal_that_was_shorter(boot: Adapted) -> None:
+    open_and_keyed(boot)
+    boot.request("owner", 2, "lease")
+    got = boot.released("owner", 2, "lease")
+    lease = replace(verify_lease(got.lease, OWNER_KEY.public_key()), ttl_ms=30_000)
+    got = replace(got, lease=sign_lease(lease, OWNER_KEY))
+    boot.key_release(got, "lease")
+    boot.key_lease(got, ttl_ms=30_000, until_ms=boot.clock.ms() + 30_000)
+    boot.said(asserted=at(boot, 0, 60))
+
+
 def _r_long_after_its_end(boot: Adapted) -> None:
     """Past its leases too: no later copy shows a renewal."""
     open_and_keyed(boot)
@@ -148,6 +161,7 @@ def _renew_the_model(boot: Adapted) -> None:
         _r_after_an_end_that_forgot_the_shares,
         _r_after_an_end_that_forgot_the_leases,
         _r_long_after_its_end,
+        _r_after_a_renewal_that_was_shorter,
     ],
 )
 @pytest.mark.parametrize("closed", [True, False])
@@ -161,7 +175,7 @@ def test_a_receipt_of_an_adapter_that_was_not_in_force_is_contradicted(
         boot.leave()
     code, found = findings(boot, tmp_path, kept=True)
     lines = [one for one in found if one.subject == "Receipt 1"]
-    if fault is _r_after_its_lease and not closed:
+    if fault in (_r_after_its_lease, _r_after_a_renewal_that_was_shorter) and not closed:
         # A renewal may stand in a later copy.
         assert [one.code for one in lines] == [Code.EVIDENCE_MISSING]
         return
