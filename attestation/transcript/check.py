@@ -2,20 +2,23 @@
 
 Feed every record with `add`, in log order, then ask `finish`. A boot that contradicts itself is reported once and not
 judged further; the others are. Memory is 64 bytes a record, the commitments of receipts, and the heads of
-authorities' journals (at most 1 KiB each).
+authorities' journals (at most 1 KiB each), and what is known of adapters, 16 bytes for each time one was open.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from anchorhold.attestation.channel.receipt import verify_receipt
+from anchorhold.attestation.channel.receipt import Receipt, verify_receipt
 from anchorhold.attestation.configuration import Source
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.journal import is_head_leaf
 from anchorhold.attestation.lease import NOT_SAID
 from anchorhold.attestation.purpose import Grant
 from anchorhold.attestation.release.signed import is_release_leaf
+from anchorhold.attestation.transcript.batch import ReceiptLeaf
 from anchorhold.attestation.transcript.bodies import Close, Death
-from anchorhold.attestation.transcript.boot import Boot, Context, Contradiction
+from anchorhold.attestation.transcript.boot import Boot, Context
+from anchorhold.attestation.transcript.contradiction import Contradiction
 from anchorhold.attestation.transcript.entry import UnverifiedRecord, parse_record
 from anchorhold.attestation.transcript.genesis import open_boot
 from anchorhold.attestation.transcript.journals import KeptJournal, journal_findings
@@ -26,6 +29,7 @@ from anchorhold.attestation.transcript.trust import AuditTrust, EvidenceStore
 from anchorhold.attestation.types import StatementDigest
 
 MAX_STRAYS = 16  # stray records named one by one; the rest are counted
+MAX_ADAPTERS = 16  # adapters of one boot with a line each; the rest are counted
 NO_JOURNALS: Mapping[str, KeptJournal] = {}
 
 
@@ -130,25 +134,36 @@ class Replay:
                 receipt = verify_receipt(kept.receipt, boot.statement.receipt_key)
             except EvidenceError:
                 continue
-            number = self._numbers[name]
-            if receipt.model != boot.configuration.model or not (
-                receipt.lease is None or boot.knows_lease(receipt.lease)
-            ):
-                detail = f"signed by boot {number}, with a model or lease that is not that boot's"
-                return Finding(subject, Status.FAIL, Code.RECEIPT_REFUSED, detail)
-            index = boot.leaves.get(kept.leaf)
-            if index is not None:
-                detail = f"signed by boot {number}, in its batch"
-                return Finding(subject, Status.PASS, Code.RECEIPT, detail, index)
-            detail = f"signed by boot {number}, but in none of its {boot.counts.batches} batches"
-            if boot.missing or (boot.end is None and name not in self._failed):
-                return Finding(subject, Status.LIMIT, Code.EVIDENCE_MISSING, f"{detail} in this copy")
-            return Finding(subject, Status.FAIL, Code.RECEIPT_REFUSED, detail)
+            whole = boot.end is not None or name in self._failed
+            found = _receipt_finding(subject, kept.leaf, receipt, boot, whole=whole)
+            return replace(found, detail=f"signed by boot {self._numbers[name]}, {found.detail}")
         return Finding(subject, Status.FAIL, Code.RECEIPT_REFUSED, f"signed by none of {len(self._boots)} boots")
 
 
+def _receipt_finding(subject: str, leaf: ReceiptLeaf, receipt: Receipt, boot: Boot, *, whole: bool) -> Finding:
+    """Of one receipt that this boot signed; `whole` where no later record of it counts."""
+    known = receipt.lease is None or boot.knows_lease(receipt.lease, receipt.adapter)
+    if receipt.model != boot.configuration.model or not known:
+        detail = "with a model or lease that is not that boot's"
+        return Finding(subject, Status.FAIL, Code.RECEIPT_REFUSED, detail)
+    index = boot.leaves.get(leaf)
+    if index is None:
+        detail = f"but in none of its {boot.counts.batches} batches"
+        if boot.missing or not whole:
+            return Finding(subject, Status.LIMIT, Code.EVIDENCE_MISSING, f"{detail} in this copy")
+        return Finding(subject, Status.FAIL, Code.RECEIPT_REFUSED, detail)
+    detail = "in its batch" if receipt.adapter is None else f"in its batch, for adapter {receipt.adapter.hex()[:16]}"
+    uncovered = boot.adapters.uncovered(receipt)
+    if uncovered is None:
+        return Finding(subject, Status.PASS, Code.RECEIPT, detail, index)
+    detail = f"{detail}, which {uncovered.words}"
+    if uncovered.later and not whole:
+        return Finding(subject, Status.LIMIT, Code.EVIDENCE_MISSING, f"{detail} in this copy", index)
+    return Finding(subject, Status.FAIL, Code.RECEIPT_REFUSED, detail, index)
+
+
 def _boot_findings(subject: str, boot: Boot, end_ms: int) -> list[Finding]:
-    counts = boot.counts
+    counts, own = boot.counts, boot.leave.counts
 
     def line(status: Status, code: Code, detail: str) -> Finding:
         return Finding(subject, status, code, detail, boot.index)
@@ -157,11 +172,12 @@ def _boot_findings(subject: str, boot: Boot, end_ms: int) -> list[Finding]:
         _hardware(subject, boot),
         _time(subject, boot),
         line(Status.PASS, Code.CHAIN, f"{counts.entries} entries, signed and chained, no gap"),
-        line(Status.PASS, Code.KEYS, f"{counts.releases} releases, {counts.denials} refusals, each with its request"),
+        line(Status.PASS, Code.KEYS, f"{own.releases} releases, {own.denials} refusals, each with its request"),
         _custodians(subject, boot),
-        line(Status.PASS, Code.LEASES, f"{counts.key_leases} key leases, {counts.log_leases} log leases"),
+        line(Status.PASS, Code.LEASES, f"{own.leases} key leases, {counts.log_leases} log leases"),
         *_purposes(subject, boot),
         *_asserted(subject, boot),
+        *_adapters(subject, boot),
         line(Status.PASS, Code.BATCHES, f"{counts.receipts} receipts in {counts.batches} batches"),
     ]
     if (said := boot.resealed.entry) is not None:
@@ -205,16 +221,25 @@ def _custodians(subject: str, boot: Boot) -> Finding:
 
 def _keystore(source: Source, boot: Boot) -> str:
     """Where its key lies, on its word alone: no document of an authority's own hardware is checked here."""
-    said = boot.keystores.get(source.name, [NOT_SAID])
+    said = boot.leave.keystores.get(source.name, [NOT_SAID])
     return "keystore not said" if said == [NOT_SAID] else f"asserted: {'; then '.join(said)}"
 
 
 def _purposes(subject: str, boot: Boot) -> list[Finding]:
     """What the leases granted, and on whose word (DESIGN 12.25)."""
-    if not boot.granted:
+    if not boot.leave.granted:
         return []
-    detail = "; ".join(_granted(one) for one in boot.granted.values())
+    detail = "; ".join(_granted(one) for one in boot.leave.granted.values())
     return [Finding(subject, Status.PASS, Code.PURPOSES, detail, boot.index)]
+
+
+def _adapters(subject: str, boot: Boot) -> list[Finding]:
+    """One line for each adapter that was open in this boot."""
+    lives = list(boot.adapters.lives.values())
+    words = [one.words for one in lives[:MAX_ADAPTERS]]
+    if len(lives) > MAX_ADAPTERS:
+        words.append(f"{len(lives) - MAX_ADAPTERS} more adapters")
+    return [Finding(subject, Status.PASS, Code.ADAPTERS, one, boot.index) for one in words]
 
 
 def _granted(grant: Grant) -> str:

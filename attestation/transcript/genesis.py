@@ -5,8 +5,9 @@ from anchorhold.attestation.binding import bind, nsm_nonce, statement_digest
 from anchorhold.attestation.configuration import Configuration, configuration_digest, decode_configuration, pcr16
 from anchorhold.attestation.errors import EvidenceError, Mismatch
 from anchorhold.attestation.transcript.bodies import Genesis
-from anchorhold.attestation.transcript.boot import Boot, Context, Contradiction
+from anchorhold.attestation.transcript.boot import Boot, Context
 from anchorhold.attestation.transcript.checkpoint import checkpoint_nonce
+from anchorhold.attestation.transcript.contradiction import Contradiction
 from anchorhold.attestation.transcript.entry import UnverifiedRecord, VerifyingKeys
 from anchorhold.attestation.transcript.report import Code
 from anchorhold.attestation.transcript.trust import Deployment

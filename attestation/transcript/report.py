@@ -30,6 +30,7 @@ class Code(Enum):
     HARDWARE = "P-HARDWARE"
     KEYS = "P-KEYS"
     LEASES = "P-LEASES"
+    ADAPTERS = "P-ADAPTERS"
     PURPOSES = "P-PURPOSES"
     BATCHES = "P-BATCHES"
     END = "P-END"
@@ -48,6 +49,7 @@ class Code(Enum):
     NO_REQUEST = "C-NO-REQUEST"
     RELEASE_REFUSED = "C-RELEASE"
     LEASE_REFUSED = "C-LEASE"
+    ADAPTER_DIFFERS = "C-ADAPTER"
     SERVED_WITHOUT = "C-SERVED-WITHOUT"
     BATCH_DIFFERS = "C-BATCH"
     RECEIPT_REFUSED = "C-RECEIPT"
@@ -120,6 +122,7 @@ EXPLANATIONS: Mapping[Code, str] = {
     Code.HARDWARE: "The genesis document verifies under the trusted root and measurements, and binds the keys.",
     Code.KEYS: "Every key release and refusal follows its request; each release shows a verified document bound to it.",
     Code.LEASES: "Every lease is signed, for this boot and model, no longer than it says; log leases show the log.",
+    Code.ADAPTERS: "A tenant's adapter: signed, for this model, opened under shares and leases of its own, and ended.",
     Code.PURPOSES: "What the leases granted. Ticket and approver are the operator's word unless said to be backed.",
     Code.BATCHES: "Every batch of receipts agrees with its list and was made under a lease.",
     Code.END: "The boot ended with a signed `close` or `death` record.",
@@ -137,9 +140,10 @@ EXPLANATIONS: Mapping[Code, str] = {
     Code.NO_REQUEST: "A release or refusal without the request that must precede it.",
     Code.RELEASE_REFUSED: "The document or statement behind a key release does not hold, or is for another boot.",
     Code.LEASE_REFUSED: "A lease does not verify, is for another boot, or was stretched.",
+    Code.ADAPTER_DIFFERS: "An adapter is not for this model, or something was done with one that was not open.",
     Code.SERVED_WITHOUT: "Answers were given without a model record, a key release, or a lease in force.",
     Code.BATCH_DIFFERS: "The list of commitments does not have the root or count the enclave signed.",
-    Code.RECEIPT_REFUSED: "The receipt is signed by no boot here, or its commitment is in no batch.",
+    Code.RECEIPT_REFUSED: "The receipt is signed by no boot here, in no batch, or for an adapter not in force then.",
     Code.JOURNAL_DIFFERS: "The authority's journal differs from the heads of it in the log. Ask what was removed.",
     Code.TRUST_SUGGESTED: "The trust file lying in the folder was used: bring your own with --trust.",
     Code.OPEN: "The boot has no end record yet: this copy cannot show what comes after. Audit a later copy.",

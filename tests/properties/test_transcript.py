@@ -15,7 +15,17 @@ from anchorhold.attestation.cose import sign1
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.transcript.append import AppendReply, AppendRequest
 from anchorhold.attestation.transcript.batch import ReceiptLeaf, decode_leaves, encode_leaves
-from anchorhold.attestation.transcript.bodies import Body, Close, Death, Genesis, Heartbeat, KeyLease, KeyRelease
+from anchorhold.attestation.transcript.bodies import (
+    Adapter,
+    AdapterEnd,
+    Body,
+    Close,
+    Death,
+    Genesis,
+    Heartbeat,
+    KeyLease,
+    KeyRelease,
+)
 from anchorhold.attestation.transcript.checkpoint import Checkpoint, Vkey, parse_note, sign_checkpoint
 from anchorhold.attestation.transcript.entry import (
     Entry,
@@ -41,6 +51,9 @@ BODIES: tuple[Body, ...] = (
     Heartbeat(4, {"requests": 1}, {"response": 2}, dumpable=False, core_limit=0),
     Close("shutdown", {}, {}, ("weights",)),
     Death("refused", "owner", None, 6, 2_000, None),
+    Adapter(b"A" * 48, D48, "legal", D32, D32, ("key-1", "key-2")),
+    AdapterEnd(b"A" * 48, "refused", "owner", 6),
+    KeyLease("owner", D32, b"i" * 16, 1, 2_000, 9, D32, D32, adapter=b"A" * 48),
 )
 ENTRIES = [Entry(StatementDigest(Sha384(b"b" * 48)), 1, b"p" * 48, Milliseconds(7), body) for body in BODIES]
 RECORD = sign_record(ENTRIES[4], KEYS).raw

@@ -128,6 +128,8 @@ class Story:
         )
         self.boot = statement_digest(self.statement)
         self.receipts: list[KeptReceipt] = []
+        self.adapter: ModelDigest | None = None
+        """Whose key and leases the entries from here on are about; None: the model's."""
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -157,9 +159,8 @@ class Story:
 
     def request(self, name: str, number: int, ask: str = "key") -> None:
         source = self.sources[name]
-        self.write(
-            bodies.KeyRequest(name, source.custodian, ask, self.served, self.reasons, self.purpose_class, number)
-        )
+        words = name, source.custodian, ask, self.served, self.reasons, self.purpose_class, number
+        self.write(bodies.KeyRequest(*words, self.adapter))
 
     def released(
         self, name: str, number: int, ask: str = "key", changes: Mapping[str, object] | None = None
@@ -176,6 +177,7 @@ class Story:
             b"",
             b"k" * 1_216,
             None,
+            self.adapter,
         )
         statement = replace(statement, **(changes or {}))  # type: ignore[arg-type] # a test names real fields
         raw = encode_statement(statement)
@@ -191,6 +193,7 @@ class Story:
             TTL_MS,
             Milliseconds(self.clock.ms() + TTL_MS),
             keystore=_keystore(source),
+            adapter=self.adapter,
         )
         key = OWNER_KEY if source.kind == "owner" else self.receipt_key
         return Released(source, number, raw, document, sign_lease(lease, key, asserted=source.kind == "kms"))
@@ -208,6 +211,7 @@ class Story:
             sha256(got.document),
             sha256(got.lease),
             {"operation": "Decrypt"},
+            self.adapter,
         )
         self.write(body, (got.statement, got.document, got.lease))
 
@@ -222,6 +226,7 @@ class Story:
             sha256(got.statement),
             sha256(got.document),
             _keystore(got.source),
+            adapter=self.adapter,
         )
         self.write(replace(body, **changes), (got.lease,))  # type: ignore[arg-type] # a test names real fields
 
@@ -237,7 +242,7 @@ class Story:
             lambda size: bodies.Heartbeat(size, {}, {"response": 0}, dumpable=False, core_limit=0), LOG_LEASE_MS
         )
 
-    def answer(self, lease: bytes, sequence: int = 1) -> KeptReceipt:
+    def answer(self, lease: bytes, sequence: int = 1, **changes: object) -> KeptReceipt:
         now = Milliseconds(self.clock.ms())
         receipt = Receipt(
             Sha384(b"q" * 48),
@@ -253,7 +258,9 @@ class Story:
             lease_id(lease),
             sequence,
             Asserted(now, now, 0, 100),
+            self.adapter,
         )
+        receipt = replace(receipt, **changes)  # type: ignore[arg-type] # a test names real fields
         kept = KeptReceipt(sign_receipt(receipt, self.receipt_key), receipt_salt(SECRET), receipt_tag(SECRET))
         self.scribe.receipt(kept.leaf.commitment, kept.leaf.tag)
         self.receipts.append(kept)

@@ -14,6 +14,8 @@ from anchorhold.attestation.cose import sign1
 from anchorhold.attestation.errors import EvidenceError, Malformed, Mismatch, SignatureInvalid, WrongAlgorithm
 from anchorhold.attestation.transcript.append import AppendReply, AppendRequest
 from anchorhold.attestation.transcript.bodies import (
+    Adapter,
+    AdapterEnd,
     Anomaly,
     Batch,
     Body,
@@ -58,7 +60,10 @@ BODIES: tuple[Body, ...] = (
     Anomaly("clock-disagrees", "1", "2"),
     Close("shutdown", {}, {}, ("weights",)),
     Death("refused", "owner", None, 6, 2_000, None),
+    Adapter(b"A" * 48, D48, "legal", D32, D32, ("arn", "key-1")),
+    AdapterEnd(b"A" * 48, "refused", "owner", 6),
 )
+ABOUT_EITHER = tuple(body for body in BODIES if isinstance(body, KeyRequest | KeyRelease | KeyDeny | KeyLease | Revoke))
 
 
 def entry(body: Body, seq: int = 1) -> Entry:
@@ -77,7 +82,7 @@ def test_every_body_reads_back_and_verifies(body: Body) -> None:
 def test_the_second_signature_is_due_where_the_design_says() -> None:
     due = {body.TYPE for body in BODIES if body.DUE}
     keys = {"key-request", "key-release", "key-deny"}
-    assert due == {"genesis", "lease", "revoke", "heartbeat", "close", "death"} | keys
+    assert due == {"genesis", "lease", "revoke", "adapter-end", "heartbeat", "close", "death"} | keys
 
 
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: type(body).__name__)
@@ -91,6 +96,18 @@ def test_a_body_with_a_field_more_less_or_mistyped_is_refused(body: Body) -> Non
             decode_body(body.TYPE, {key: value for key, value in members.items() if key != name})
         with pytest.raises(Malformed):
             decode_body(body.TYPE, {**members, name: {"a": {"b": 1}}})
+
+
+@pytest.mark.parametrize("body", ABOUT_EITHER, ids=lambda body: type(body).__name__)
+def test_a_body_names_an_adapter_or_has_no_such_member(body: KeyRequest) -> None:
+    assert "adapter" not in body.members()
+    adapted = replace(body, adapter=b"A" * 48)
+    assert adapted.members() == {**body.members(), "adapter": b"A" * 48}
+    assert parse_record(sign_record(entry(adapted), KEYS).raw).verify(PUBLIC) == entry(adapted)
+    with pytest.raises(Malformed):
+        decode_body(body.TYPE, {**body.members(), "adapter": None})
+    with pytest.raises(Malformed):
+        replace(body, adapter=b"A" * 47)
 
 
 @pytest.mark.parametrize(
