@@ -24,7 +24,7 @@ from anchorhold.attestation.types import ModelDigest
 from anchorhold.enclave.boot import MAX_MANIFEST, Booted, boottime, serving_shares
 from anchorhold.enclave.keys.clock import ClockDoubt
 from anchorhold.enclave.keys.gate import Gate
-from anchorhold.enclave.keys.keeper import LeaseKeeper
+from anchorhold.enclave.keys.keeper import KeeperEvent, LeaseKeeper
 from anchorhold.enclave.keys.lease import LeaseEnded, State
 from anchorhold.enclave.keys.source import Refused, SourceUnavailable
 from anchorhold.enclave.model.engine import Engine, ModelRefused
@@ -62,7 +62,9 @@ class _Entry:
     opened: OpenedModel | None = None
     users: int = 0
     used_at: float = 0.0
+    keeper: LeaseKeeper | None = None
     recorded: bool = False
+    """Its first entry is in the transcript's queue, and its last is not."""
     why: str | None = None
     settled: threading.Event = field(default_factory=threading.Event)
     """The opening is over, well or not: it makes nothing secret any more."""
@@ -212,8 +214,12 @@ class Adapters:
         sources = key_sources(self._booted, manifest)
         self._record(entry, manifest, raw, bundle)
         # 2. Every share, then the leases are kept.
-        observe = partial(self._recorder.observe, adapter=entry.digest)
-        keeper = LeaseKeeper(sources, entry.gate, purposes=lambda: asked_purposes(self._booted), observe=observe)
+        keeper = entry.keeper = LeaseKeeper(
+            sources,
+            entry.gate,
+            purposes=lambda: asked_purposes(self._booted),
+            observe=partial(self._observe, entry),
+        )
         shares = keeper.obtain()
         keeper.start()
         # 3. The bodies. The key is wiped with the last of them.
@@ -234,6 +240,12 @@ class Adapters:
         entry.gate.require()
         self._stop.require()
 
+    def _observe(self, entry: _Entry, event: KeeperEvent) -> None:
+        """Nothing of an adapter follows its last entry: an answer that comes later counts for nothing, here too."""
+        with self._lock:
+            if entry.recorded:
+                self._recorder.observe(event, adapter=entry.digest)
+
     def _record(self, entry: _Entry, manifest: Manifest, raw: bytes, bundle: bytes) -> None:
         body = bodies.Adapter(
             adapter=entry.digest,
@@ -243,8 +255,9 @@ class Adapters:
             signature=hashlib.sha256(bundle).digest(),
             keys=tuple(share.key for share in serving_shares(manifest, self._booted.configuration)),
         )
-        self._recorder.put(body, (raw, bundle))
-        entry.recorded = True
+        with self._lock:
+            self._recorder.put(body, (raw, bundle))
+            entry.recorded = True
 
     def _remember(self, adapter: ModelDigest) -> None:
         self._refused.pop(adapter, None)
@@ -273,11 +286,15 @@ class Adapters:
         # 2. The transcript says so before the adapter can come again. After the boot's own end nothing follows.
         why = entry.gate.drain or entry.gate.end
         assert why is not None
+        wiped_ms = self._booted.clock.now_ms()
+        if entry.keeper is not None:
+            entry.keeper.join()  # what was being asked as it ended has its outcome, if it comes soon
         try:
-            if entry.recorded and not self._ended:
-                wiped_ms = self._booted.clock.now_ms()
-                reason = entry.why or why.event.value
-                self._recorder.put(bodies.AdapterEnd(entry.digest, reason, why.source or "enclave", wiped_ms))
+            with self._lock:
+                recorded, entry.recorded = entry.recorded, False
+                if recorded and not self._ended:
+                    reason = entry.why or why.event.value
+                    self._recorder.put(bodies.AdapterEnd(entry.digest, reason, why.source or "enclave", wiped_ms))
         finally:
             with self._lock:
                 if any((numbers := entry.gate.numbers()).values()):

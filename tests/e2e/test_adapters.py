@@ -278,5 +278,8 @@ def test_the_transcript_shows_all_of_it_and_the_audit_accepts_it(running: Runnin
     assert any(isinstance(body, KeyLease) and body.adapter == acme.adapter for body in bodies)
     journal = Base(running.state).journal("owner")
     assert any(one.type == "release" and one.body.get("adapter") == acme.adapter for one in journal)
+    running.down()
     code, said = running.audit()
-    assert code == 4, said
+    shown = [one["detail"] for one in said["findings"] if one["code"] == "P-ADAPTERS"]
+    assert any(line.startswith(f"adapter {acme.adapter.hex()[:16]} acme-lora") for line in shown)
+    assert code == 4, json.dumps(said, indent=1)

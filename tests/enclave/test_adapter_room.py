@@ -295,6 +295,43 @@ def test_a_client_that_leaves_while_it_opens_leaves_it_open_for_the_next(made: R
     assert made.engine.loads == [three[0]]
 
 
+def test_an_answer_that_comes_after_the_end_is_in_no_entry_behind_it(made: Room, three: list[ModelDigest]) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slow(ask: Ask) -> None:
+        if ask is Ask.LEASE:
+            asked.set()
+            go_on.wait()
+
+    made.answer, made.ttl_s = slow, 0.6
+    run(lambda: made.adapters.lend(three[0]))
+    assert asked.wait(20)
+    until(lambda: made.types()[-1:] == ["adapter-end"])
+    go_on.set()
+    entry = made.adapters._entries.get(three[0])
+    assert entry is None
+    time.sleep(0.2)
+    assert made.types() == [*OPENED, "key-request", "adapter-end"]
+
+
+def test_an_answer_that_comes_as_it_ends_is_in_an_entry_before_the_last(made: Room, three: list[ModelDigest]) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slow(ask: Ask) -> None:
+        if ask is Ask.LEASE:
+            asked.set()
+            go_on.wait()
+
+    made.answer, made.ttl_s = slow, 3.0
+    run(lambda: made.adapters.lend(three[0]))
+    assert asked.wait(20)
+    made.adapters._entries[three[0]].gate.close()
+    until(lambda: three[0] not in made.engine.loaded)
+    go_on.set()
+    until(lambda: made.types()[-1:] == ["adapter-end"])
+    assert made.types() == [*OPENED, "key-request", "key-release", "lease", "adapter-end"]
+
+
 def test_entries_that_the_log_does_not_take_keep_it_shut(
     made: Room, three: list[ModelDigest], monkeypatch: pytest.MonkeyPatch
 ) -> None:

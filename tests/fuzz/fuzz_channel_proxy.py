@@ -90,7 +90,7 @@ def _asked(data: bytes, read: Callable[[Fields], object]) -> None:
     else:
         asked, settings = wanted.asked, wanted.settings_of(1)  # type: ignore[attr-defined]
     try:
-        request = request_of(asked, settings.sampling, "chat", settings.tools, None)
+        request = request_of(asked, settings.sampling, "chat", tools=settings.tools, adapter=settings.adapter_digest)
         raw = encode_infer(request)
     except EvidenceError:
         return
