@@ -6,7 +6,7 @@ import time
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from tests.authority.owner.adapted import ADAPTER, adapter_descriptor
+from tests.authority.owner.adapted import ADAPTER, adapter_descriptor, started
 from tests.cli.test_authority import TTL_MS, Stack, stack
 
 from anchorhold.attestation.channel.tenant import verify_credential
@@ -100,3 +100,22 @@ def test_an_order_about_an_adapter_spares_the_key_of_the_stack_s_own_model(
     assert not stack.disabled()
     assert stack.run("revoke", "--model", ADAPTER.hex(), "--key-arn", stack.key_arn, "--no-wait") == 0
     assert stack.disabled(), "named, it is ended"
+
+
+def test_a_report_about_an_adapter_has_its_uses_and_its_end_and_not_the_model_s(stack: Stack) -> None:
+    stack.owner.register(descriptor=adapter_descriptor(), alias="tone", ttl_ms=TTL_MS)
+    boot = started(stack.owner)
+    assert boot.says(ADAPTER) == "granted"
+    stack.serve_model()
+    open_adapter(stack)
+    stack.write(AdapterEnd(ADAPTER, "revoked", "owner", 7))
+    where, incident = ["--stack", str(stack.folder), "--json"], ["authority", "incident"]
+    assert main([*incident, "open", "--id", "INC-1", "--model", ADAPTER.hex(), *where]) == 0
+    out, kms = stack.folder / "report", stack.folder / "kms"
+    assert main([*incident, "report", "INC-1", "--out", str(out), "--kms-state", str(kms), *where]) == 1, "not silent"
+    report = json.loads((out / "report.json").read_text())
+    (used,) = [one for one in report["uses"] if one["authority"] == "owner"]
+    (granted,) = [one for one in stack.owner.whole_journal() if one.body.get("adapter") == ADAPTER]
+    assert (used["operation"], used["seq"]) == ("release lease", granted.seq)
+    (end,) = report["ends"]
+    assert {"adapter: revoked", 7} <= set(end.values())
