@@ -40,7 +40,9 @@ class Span:
     def lease(self, t: int, sent: int, until: int) -> None:
         """From `t` on nothing is lacking, until `until`; the lease that says so was asked for at `sent`."""
         if self.windows and sent <= self.windows[-1][1] + CLOCK_SLACK_MS:
-            self.windows[-1] = self.windows[-1][0], until
+            start, before = self.windows[-1]
+            # One that ends sooner counts from when it came: until then the one before did.
+            self.windows[-1] = start, max(until, min(before, t))
         else:
             self.windows.append((t, until))
 
