@@ -105,7 +105,11 @@ def test_an_order_about_an_adapter_spares_the_key_of_the_stack_s_own_model(
 
 @pytest.mark.parametrize("named", [(), ("--key-arn",)])
 def test_an_adapter_is_not_sealed_anew_in_the_place_of_the_stack_s_model(
-    stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, named: tuple[str]
+    stack: Stack,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    named: tuple[str, ...],
 ) -> None:
     """Its end would have been that of the keys which the model needs."""
     from anchorhold.cli import reseals
