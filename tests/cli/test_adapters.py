@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -119,3 +120,57 @@ def test_a_report_about_an_adapter_has_its_uses_and_its_end_and_not_the_model_s(
     assert (used["operation"], used["seq"]) == ("release lease", granted.seq)
     (end,) = report["ends"]
     assert {"adapter: revoked", 7} <= set(end.values())
+
+
+@pytest.mark.parametrize("named", [(), ("--key-arn",)])
+def test_an_adapter_is_not_sealed_anew_in_the_place_of_the_stack_s_model(
+    stack: Stack,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    named: tuple[str, ...],
+) -> None:
+    """Its end would have been that of the keys which the model needs."""
+    from anchorhold.cli import reseals
+
+    def never(*_: object) -> dict[str, object]:
+        raise AssertionError("the stack's model is another")
+
+    monkeypatch.setattr(reseals, "reseal_stack", never)
+    stack.owner.register(descriptor=adapter_descriptor(), alias="tone", ttl_ms=TTL_MS)
+    place = ["--stack", str(stack.folder), *named, *([stack.key_arn] if named else [])]
+    about = ["--model", ADAPTER.hex(), "--id", "INC-4"]
+    assert main(["authority", "incident", "open", *place, *about]) == 0
+    stack.owner.order("incident", incident="INC-4", step="silent", model=ADAPTER, key="", reason="it is", facts={})
+    capsys.readouterr()
+    out = tmp_path / "resealed"
+    assert main(["authority", "incident", "reencrypt", "INC-4", *place, "--out", str(out)]) == 1
+    assert "is not the stack's model" in capsys.readouterr().err
+    assert not stack.disabled()
+
+
+def test_the_key_of_the_stack_s_model_says_nothing_about_an_adapter(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was disabled for another reason, and the adapter's own key, wherever that is, was not."""
+    stack.owner.register()
+    stack.owner.register(descriptor=adapter_descriptor(), alias="tone", ttl_ms=TTL_MS)
+    assert stack.run("revoke", "--at", "kms", "--no-wait") == 0
+    assert stack.disabled()
+    about = ["--stack", str(stack.folder), "--json"]
+    assert main(["authority", "incident", "open", *about, "--id", "INC-5", "--model", ADAPTER.hex()]) == 0
+    capsys.readouterr()
+    kms = ["--kms-state", str(stack.folder / "kms"), "--kms-lease", "2"]
+    main(["authority", "incident", "contain", "INC-5", *about, *kms, "--no-wait"])
+    told = json.loads(capsys.readouterr().out)["authorities"]
+    assert [one["authority"] for one in told] == ["owner"]
+    assert (
+        main(
+            ["authority", "incident", "open", *about, "--id", "INC-6", "--model", ADAPTER.hex(), "--key", stack.key_arn]
+        )
+        == 0
+    )
+    capsys.readouterr()
+    main(["authority", "incident", "contain", "INC-6", *about, *kms, "--no-wait"])
+    told = json.loads(capsys.readouterr().out)["authorities"]
+    assert [one["authority"] for one in told] == ["owner", "kms"], "named at the opening, it is read"

@@ -25,7 +25,7 @@ from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.revoke import order
 from anchorhold.cli.subparsers import Subparsers
-from anchorhold.cli.target import Target, add_target_options, failed
+from anchorhold.cli.target import Target, add_target_options, failed, read_stack
 from anchorhold.cli.times import now_ms
 from anchorhold.cli.values import seconds
 
@@ -141,6 +141,13 @@ def _reencrypt(options: argparse.Namespace) -> int:
     if target.stack is None:
         _show(options, {"incident": options.incident, "steps": _steps_by_hand(facts.model)})
         return 0
+    if facts.model.hex() != read_stack(target.stack).get("model"):
+        # What the stack can seal anew is its own model: for another D its keys, which that model needs, would end.
+        raise CommandError(
+            f"{options.incident!r} is about {facts.model.hex()}, which is not the stack's model; nothing was ended",
+            hint="an adapter is sealed from the plaintext as another version, or by hand (lifecycle.md 4)",
+            code=REFUSED,
+        )
     from anchorhold.cli.reseals import reseal_stack, resealed_facts
 
     reason = f"{options.incident}: {options.reason}"[:128]

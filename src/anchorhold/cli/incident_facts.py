@@ -127,9 +127,8 @@ def opened(target: Target, incident: str) -> tuple[ModelDigest, str]:
 def silences(target: Target, facts: Facts) -> tuple[Silence, ...]:
     """What each authority's journal proves."""
     found = [owner_silence(facts.owner.entries, facts.model, facts.owner.until)]
-    if facts.kms is not None and target.key_arn:
-        events = kms_events(facts.kms.entries)
-        key = _arn(target, facts, events)
+    events = () if facts.kms is None else kms_events(facts.kms.entries)
+    if facts.kms is not None and (key := _arn(target, facts, events)):
         found.append(_kms_silence(facts, facts.kms, events, key))
     return tuple(found)
 
@@ -145,7 +144,9 @@ def incident_of(target: Target, incident: str, facts: Facts) -> Incident:
         not_checked.append("the KMS's journal: none was given")
     else:
         events = kms_events(facts.kms.entries)
-        uses += kms_uses(events, _arn(target, facts, events), boots)
+        key = _arn(target, facts, events)
+        uses += kms_uses(events, key, boots)
+        not_checked += [] if key else ["the KMS's journal: no key of this share is named"]
     return Incident(
         incident=incident,
         model=facts.model.hex(),
@@ -166,12 +167,15 @@ def last_lease_end(facts: Facts) -> Milliseconds:
 
 
 def _arn(target: Target, facts: Facts, events: Sequence[KmsEvent]) -> str:
-    """The KMS key: the one named as compromised, the one of the first step that says, or the target's."""
+    """The KMS key: the one named as compromised, the one of the first step that says, or the target's for this D.
+
+    Empty where none is: that of a stack's own model says nothing about another D, or an adapter.
+    """
     if facts.key.startswith("arn:"):
         return facts.key
     said = next((str(one.facts["kms_key"]) for one in facts.steps if one.facts.get("kms_key")), "")
     known = {key for one in events for key in one.keys}
-    return said if said in known else target.key_arn
+    return said if said in known else target.about(facts.model).key_arn
 
 
 def _transcript(target: Target, model: ModelDigest) -> tuple[tuple[Ended, ...] | None, Mapping[str, str]]:
