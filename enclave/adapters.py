@@ -147,7 +147,7 @@ class Adapters:
                     return found
             # Full, and what nobody uses makes room first; or it is on its way out, and may be opened anew after that.
             gone = found.wiped if isinstance(found, _Entry) else found
-            while not gone.is_set():
+            while not gone.is_set():  # noqa: ASYNC110 - set by a thread, which has no loop
                 await asyncio.sleep(POLL_S)
 
     def _begin(self, adapter: ModelDigest) -> "_Entry | threading.Event":
