@@ -69,13 +69,15 @@ class Adapters:
             try:
                 self._require_free(name)
                 self._loaded[name] = self._open(files, opened)
-            except (EvidenceError, ModelRefused, RuntimeError) as error:
+            except BaseException as error:
                 zero_tensors(opened.values())
                 for buffer in files.values():
                     zero(buffer)
-                if isinstance(error, RuntimeError):  # memory of the device, or the device itself
+                if isinstance(error, RuntimeError | MemoryError):  # memory, of the device too, or the device itself
                     raise ModelRefused(f"the device did not take the adapter: {type(error).__name__}") from None
-                raise ModelRefused(str(error)) from error
+                if isinstance(error, EvidenceError):
+                    raise ModelRefused(str(error)) from error
+                raise
 
     def drop(self, name: bytes, end: Callable[[frozenset[str]], None]) -> None:
         """Zero an adapter, after `end` was told who wears it. Unknown names are ignored."""
