@@ -100,3 +100,19 @@ def test_an_order_about_an_adapter_spares_the_key_of_the_stack_s_own_model(
     assert not stack.disabled()
     assert stack.run("revoke", "--model", ADAPTER.hex(), "--key-arn", stack.key_arn, "--no-wait") == 0
     assert stack.disabled(), "named, it is ended"
+
+
+def test_a_reinstatement_that_cannot_name_both_authorities_is_told_to_neither(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack.owner.register(descriptor=adapter_descriptor(), alias="tone", ttl_ms=TTL_MS)
+    about = ["--model", ADAPTER.hex()]
+    assert stack.run("revoke", *about, "--at", "owner", "--no-wait") == 0
+    assert stack.run("reinstate", *about) == 2
+    assert "--at owner" in capsys.readouterr().err
+    assert stack.run("status") == 0
+    assert "REVOKED" in capsys.readouterr().out
+    assert stack.run("reinstate", *about, "--at", "owner") == 0
+    capsys.readouterr()
+    assert stack.run("status") == 0
+    assert "REVOKED" not in capsys.readouterr().out
