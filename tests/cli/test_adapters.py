@@ -174,3 +174,19 @@ def test_the_key_of_the_stack_s_model_says_nothing_about_an_adapter(
     main(["authority", "incident", "contain", "INC-6", *about, *kms, "--no-wait"])
     told = json.loads(capsys.readouterr().out)["authorities"]
     assert [one["authority"] for one in told] == ["owner", "kms"], "named at the opening, it is read"
+
+
+def test_a_reinstatement_that_cannot_name_both_authorities_is_told_to_neither(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack.owner.register(descriptor=adapter_descriptor(), alias="tone", ttl_ms=TTL_MS)
+    about = ["--model", ADAPTER.hex()]
+    assert stack.run("revoke", *about, "--at", "owner", "--no-wait") == 0
+    assert stack.run("reinstate", *about) == 2
+    assert "--at owner" in capsys.readouterr().err
+    assert stack.run("status") == 0
+    assert "REVOKED" in capsys.readouterr().out
+    assert stack.run("reinstate", *about, "--at", "owner") == 0
+    capsys.readouterr()
+    assert stack.run("status") == 0
+    assert "REVOKED" not in capsys.readouterr().out
