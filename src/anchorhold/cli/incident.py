@@ -231,7 +231,7 @@ def _judged(source: KmsSource, found: Sequence[Silence]) -> int:
     if not found:
         raise CommandError(
             "silence cannot be judged: no owner authority is named, and no KMS's journal was given",
-            hint="--kms-state DIR, or --kms-journal FILE with --kms-journal-key. AWS's own KMS keeps none of this form: "
+            hint="--kms-state DIR, or --kms-journal FILE with --kms-journal-key. AWS has none in this form: "
             "in CloudTrail a person finds the last Decrypt, and adds the lease and what the KMS takes to obey",
             code=LIMITS,
         )
