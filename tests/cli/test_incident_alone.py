@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,15 @@ import pytest
 from tests.cli.test_authority import Stack, stack
 from tests.cli.test_incident_journals import ID, Capture, exported, incident
 
+from anchorhold.authority.kms import setup as kms_setup
+from anchorhold.authority.kms.client import KmsClient
 from anchorhold.cli.main import main
 from anchorhold.sim.owner_face import MODEL, OTHER_MODEL
+from anchorhold.wire.sigv4 import Credentials
 
 __all__ = ["stack"]  # the fixture is used by its name
 LEASE_S = "1"  # the shortest
+MANAGE = [f"kms:{name}*" for name in ("Describe", "List", "Put", "Enable", "Disable", "Tag")]
 
 
 def without(stack: Stack, *groups: str) -> Stack:
@@ -33,13 +38,28 @@ def alone(stack: Stack) -> Stack:
     return without(stack, "owner")
 
 
+def client(stack: Stack, name: str) -> KmsClient:
+    said = json.loads((stack.folder / "kms" / kms_setup.CREDENTIALS).read_text())[name]
+    return replace(stack.kms, credentials=Credentials(said["access_key_id"], said["secret_access_key"]))
+
+
 def use(stack: Stack, purpose: str) -> None:
-    context = {"purpose": purpose}
+    """As an enclave does, but that this key's policy asks for no attestation."""
+    arns = {
+        name: said["arn"]
+        for name, said in json.loads((stack.folder / "kms" / kms_setup.CREDENTIALS).read_text()).items()
+    }
+    statements = [
+        {"Sid": name, "Effect": "Allow", "Principal": {"AWS": arns[name]}, "Action": actions, "Resource": "*"}
+        for name, actions in (("admin", MANAGE), ("publisher", ["kms:Encrypt"]), ("enclave", ["kms:Decrypt"]))
+    ]
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    at, context = stack.owner.clock.utc(), {"purpose": purpose}
+    stack.kms.call("PutKeyPolicy", {"KeyId": stack.key_arn, "PolicyName": "default", "Policy": policy}, at=at)
     text = base64.b64encode(b"share").decode()
     asked = {"KeyId": stack.key_arn, "Plaintext": text, "EncryptionContext": context}
-    blob = stack.kms.call("Encrypt", asked, at=stack.owner.clock.utc())["CiphertextBlob"]
-    again = {"CiphertextBlob": blob, "EncryptionContext": context}
-    stack.kms.call("Decrypt", again, at=stack.owner.clock.utc())
+    blob = client(stack, "publisher").call("Encrypt", asked, at=at)["CiphertextBlob"]
+    client(stack, "enclave").call("Decrypt", {"CiphertextBlob": blob, "EncryptionContext": context}, at=at)
 
 
 def by_hand(stack: Stack, step: str, *more: str) -> int:
