@@ -17,7 +17,7 @@ from anchorhold.sim.owner_face import MODEL, OTHER_MODEL
 from anchorhold.wire.sigv4 import Credentials
 
 __all__ = ["stack"]  # the fixture is used by its name
-LEASE_S = "1"  # the shortest
+LEASE_S = "2"  # the shortest
 MANAGE = [f"kms:{name}*" for name in ("Describe", "List", "Put", "Enable", "Disable", "Tag")]
 
 
@@ -160,7 +160,7 @@ def test_an_export_is_judged_as_far_as_it_goes_and_what_it_lacks_is_said(
     said = capsys.readouterr()
     assert "no revocation stands" in said.out
     assert "it needs the DisableKey" in said.err
-    alone.owner.clock.passed += 2
+    alone.owner.clock.passed += 3
     tag(alone)  # any entry after the last lease's end
     after, key = exported(alone, "after.jsonl", capsys)
     given = ("--kms-journal", str(after), "--kms-journal-key", key)
