@@ -57,7 +57,7 @@ def use(stack: Stack, purpose: str) -> None:
     at, context = stack.owner.clock.utc(), {"purpose": purpose}
     stack.kms.call("PutKeyPolicy", {"KeyId": stack.key_arn, "PolicyName": "default", "Policy": policy}, at=at)
     text = base64.b64encode(b"share").decode()
-    asked = {"KeyId": stack.key_arn, "Plaintext": text, "EncryptionContext": context}
+    asked: dict[str, object] = {"KeyId": stack.key_arn, "Plaintext": text, "EncryptionContext": context}
     blob = client(stack, "publisher").call("Encrypt", asked, at=at)["CiphertextBlob"]
     client(stack, "enclave").call("Decrypt", {"CiphertextBlob": blob, "EncryptionContext": context}, at=at)
 
