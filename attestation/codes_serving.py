@@ -100,8 +100,32 @@ Something that a model folder may not hold; the message names it.
 Remove it, or seal another model.
 
 file-name
-A file that is not on the list of model files.
-Remove it from the folder.
+A file that is not on the list of model files, or of an adapter's two.
+Remove it from the folder; an adapter is sealed with --base.
+
+adapter-settings
+The adapter's settings ask for what is not served, or for what nobody knows; the message names the setting.
+Make a plain LoRA adapter: low-rank products on listed projections, everything else at its neutral value.
+
+adapter-tensor
+The adapter holds a tensor that is none of lora_A and lora_B of a listed projection.
+Save it with PEFT anew, without modules of its own.
+
+adapter-pair
+The adapter holds one of lora_A and lora_B without the other.
+Save it with PEFT anew.
+
+adapter-shape
+A tensor of the adapter has another shape or type than its rank says.
+Save it with PEFT anew, as F32, F16 or BF16.
+
+adapter-target
+The adapter names a projection in its settings for which it holds no tensor.
+Name in target_modules what was trained, and nothing else.
+
+base
+What is an adapter, and for which model, differs from what is expected; the message shows both values.
+Serve a model, and seal an adapter with --base for exactly that model.
 
 id
 A name that is not 1 to 64 plain characters.

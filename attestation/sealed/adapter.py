@@ -169,7 +169,9 @@ def _check_free(name: str, member: Json) -> None:
 
 
 def _refused(name: str, expected: str, actual: object) -> NotAllowed:
-    return NotAllowed(f"{ADAPTER_CONFIGURATION}: {name}: expected {expected}, got {actual!r:.80}", code="adapter")
+    return NotAllowed(
+        f"{ADAPTER_CONFIGURATION}: {name}: expected {expected}, got {actual!r:.80}", code="adapter-settings"
+    )
 
 
 def _misshapen(tensor: Tensor, expected: str, actual: object) -> NotAllowed:

@@ -135,7 +135,7 @@ REFUSED: dict[str, Any] = {
 def test_a_member_that_would_make_other_arithmetic_is_refused_by_name(name: str) -> None:
     with pytest.raises(NotAllowed, match=rf"adapter_config.json: {name}: expected .*, got") as refused:
         read(**{name: REFUSED[name]})
-    assert refused.value.code == "adapter"
+    assert refused.value.code == "adapter-settings"
 
 
 @pytest.mark.parametrize(
