@@ -38,8 +38,8 @@ def add_tenancy(commands: Subparsers) -> None:
         "tenant-rotate",
         help="owner face: a new key for a tenant; what is under its older ones goes on opening",
         **page(
-            """Make a tenant's new key, of the same tag, kept as the one before unless the policy now asks for one of its
-            own. Shares made from now on are under it. The tenant's models may be ordered to be sealed anew under it
+            """Make a tenant's new key, of the same tag, kept as the one before unless the policy now asks for one of
+            its own. Shares made from now on are under it. The tenant's models may be ordered to be sealed anew under it
             (`authority reseal order`), and then the older key ended (`authority tenant-retire`).""",
             example="anchorhold authority tenant-rotate acme --reason yearly",
             codes=_CODES,
@@ -63,8 +63,8 @@ def add_tenancy(commands: Subparsers) -> None:
         "shred",
         help="owner face: destroy a tenant's keys and so every share under it, for good, and prove it",
         **page(
-            """Destroy a tenant's keys, older ones too. No model of that tenant opens here again, running enclaves end with their lease,
-            and the other tenants of a pool are moved to a new pool key first. Afterwards every blob of the tenant is
+            """Destroy a tenant's keys, older ones too. No model of that tenant opens here again, running enclaves end
+            with their lease, and the other tenants of a pool are moved to a new pool key first. Afterwards every blob of the tenant is
             tried, and the journal says that none opened. What this cannot reach is counted: backups that hold the
             shares, and leases that still run. Copies of a software keystore's file made before hold the key too.
             Repeating it finishes what was cut off, and tries again.""",
@@ -110,14 +110,15 @@ def _retire(options: argparse.Namespace) -> int:
     lost = answer["lost"]
     assert isinstance(lost, list)
     models = [one.hex() for one in lost if isinstance(one, bytes)]
+    said: dict[str, object] = {**answer, "tenant": options.tenant, "lost": models}
     if options.json:
-        print(json.dumps({**answer, "tenant": options.tenant, "lost": models}))
+        print(json.dumps(said))
         return 0
-    print(f"{options.tenant}: key {answer['key_id']} destroyed, {_moment(answer['at'])}")
-    print(f"proof        {answer['tried']} blobs tried, none opens; entries `tenant-retire` and `tenant-retired`")
+    print(f"{options.tenant}: key {said['key_id']} destroyed, {_moment(answer['at'])}")
+    print(f"proof        {said['tried']} blobs tried, none opens; entries `tenant-retire` and `tenant-retired`")
     for model in models:
         print(f"lost         model {model}: a share was under that key alone")
-    print(f"not reached  {answer['backups']} backups that hold its shares; copies of the keystore made before")
+    print(f"not reached  {said['backups']} backups that hold its shares; copies of the keystore made before")
     return 0
 
 

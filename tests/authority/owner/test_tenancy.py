@@ -27,7 +27,7 @@ from anchorhold.authority.owner.tenant_table import TenantKey
 from anchorhold.authority.tls import TlsFiles
 from anchorhold.enclave.keys.source import Refused
 from anchorhold.publish.providers import OwnerShares, Subject
-from anchorhold.sim.owner_face import MODEL, OTHER_MODEL, PURPOSE, Authority, descriptor, measurements, owner_face
+from anchorhold.sim.owner_face import MODEL, OTHER_MODEL, PURPOSE, Authority, descriptor, owner_face
 
 KEEPINGS = ("dedicated", "shared")
 

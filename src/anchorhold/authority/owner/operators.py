@@ -12,8 +12,14 @@ from anchorhold.authority.guard import Face, Use
 from anchorhold.authority.guard.operators import Operator
 from anchorhold.authority.guard.roles import OPERATOR_PREFIX
 from anchorhold.authority.owner.authority import Owner
-from anchorhold.authority.owner.bodies import MAX_MODEL_BYTES, read_order, read_reseal, read_retire
-from anchorhold.authority.owner.bodies import read_tenant_reason, read_tenant_retire
+from anchorhold.authority.owner.bodies import (
+    MAX_MODEL_BYTES,
+    read_order,
+    read_reseal,
+    read_retire,
+    read_tenant_reason,
+    read_tenant_retire,
+)
 from anchorhold.authority.owner.desk_refused import DeskRefused
 from anchorhold.authority.owner.ending import EndOrder
 from anchorhold.authority.owner.rotation import RetireOrder
@@ -61,9 +67,9 @@ def _subject(owner: Owner, operation: str, body: bytes) -> str:
     """What an order is about, which approvers read and agree to: the act itself, and no other one like it.
 
     A backup is of all that the wrapping key wraps, for these recipients and no others; a floor is a model id's at one
-    version; a retirement is of one key, for a tenant's of that tenant, and names what may be lost; a reinstatement is of one subject, a shredding of
-    one tenant, and an order to seal anew is for one D and the enclaves of these measurements. Any other order is about
-    the D it names, in hex, or about all. Raises Malformed or DeskRefused for one of those that nobody can read, and
+    version; a retirement is of one key, a tenant's of that tenant's, and names what may be lost; a reinstatement is of
+    one subject, a shredding of one tenant, and an order to seal anew is for one D and the enclaves of these
+    measurements. Any other order is about the D it names, in hex, or about all. Raises Malformed or DeskRefused for one of those that nobody can read, and
     PolicyInvalid.
     """
     if operation == BACKUP:

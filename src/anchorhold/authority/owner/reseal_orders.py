@@ -54,7 +54,7 @@ def _check_rotated(owner: Owner, transaction: Transaction, model: ModelDigest) -
     tenant, live = keys[0].tenant, [one for one in keys if one.shredded is None]
     if not live:
         raise DeskRefused("tenant", f"the model is {tenant!r}'s, and its shares were shredded")
-    # The oldest: which of its shares is in use nobody here knows, and one may have been drawn by a boot that was cut off.
+    # The oldest: which of its shares is in use nobody here knows; a boot that was cut off may have drawn one.
     if live[0] == owner.tenant_keys.active(transaction.connection, tenant):
         raise DeskRefused("tenant", f"the model is {tenant!r}'s, all under the newest key: rotate that tenant's first")
 

@@ -39,7 +39,7 @@ class Retired:
 
 
 def rotate(owner: Owner, tenant: str, reason: str) -> TenantKey:
-    """The tenant's new key in force, of the same tag. What is under those before goes on opening. Raises DeskRefused."""
+    """The tenant's new key, of the same tag. What is under those before goes on opening. Raises DeskRefused."""
     checked_desk_reason(reason)
     with owner.state.transaction() as transaction:
         live = owner.tenant_keys.live(transaction.connection, tenant)

@@ -1,4 +1,4 @@
-"""A tenant's key at the desk: made by its tag; its keys are destroyed with all under them (docs/spec/tenancy.md 2 and 4).
+"""A tenant's key at the desk: made by its tag, and destroyed with what is under it (docs/spec/tenancy.md 2 and 4).
 
 Shredding is two entries. `tenant-shred` is the order, in one transaction with what it ends; `tenant-shredded` says what
 was tried afterwards: the handle is gone from the keystore, and none of the tenant's blobs opens. Whoever reads the
@@ -167,8 +167,8 @@ def _new_pool(owner: Owner) -> str:
 def end(
     owner: Owner, transaction: Transaction, keys: Sequence[TenantKey], entry: str, said: Mapping[str, canonical.Value]
 ) -> tuple[Ended, ...]:
-    """The order for keys of one tenant: those that open are forgotten, the others of a pool are under a new pool key, no
-    release for models that none of the tenant's keys opens any more; one entry for each. What ended before stays so.
+    """The order for keys of one tenant: those that open are forgotten, the others of a pool are under a new pool key,
+    no release for models that none of the tenant's keys opens any more; one entry for each. What ended stays so.
 
     Raises DeskRefused, and StateRefused for a row that cannot be right.
     """
@@ -241,8 +241,8 @@ def _moved(owner: Owner, connection: Connection, others: Sequence[TenantKey]) ->
 
 
 def destroyed(owner: Owner, ended: Sequence[Ended], entry: str) -> Shredded:
-    """Destroy the handles, once the order is on disk, and try it: they are gone, and no blob opens. Journaled, one entry
-    for each key. Raises RuntimeError where either is not so.
+    """Destroy the handles, once the order is on disk, and try it: they are gone, and no blob opens. One entry for each
+    key. Raises RuntimeError where either is not so.
     """
     # After the commit: a key that is gone while its row still counts would look like damage.
     for handle in dict.fromkeys(one.key.handle for one in ended):
