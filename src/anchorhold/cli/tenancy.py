@@ -64,10 +64,10 @@ def add_tenancy(commands: Subparsers) -> None:
         help="owner face: destroy a tenant's keys and so every share under it, for good, and prove it",
         **page(
             """Destroy a tenant's keys, older ones too. No model of that tenant opens here again, running enclaves end
-            with their lease, and the other tenants of a pool are moved to a new pool key first. Afterwards every blob of the tenant is
-            tried, and the journal says that none opened. What this cannot reach is counted: backups that hold the
-            shares, and leases that still run. Copies of a software keystore's file made before hold the key too.
-            Repeating it finishes what was cut off, and tries again.""",
+            with their lease, and the other tenants of a pool are moved to a new pool key first. Afterwards every blob
+            of the tenant is tried, and the journal says that none opened. What this cannot reach is counted: backups
+            that hold the shares, and leases that still run. Copies of a software keystore's file made before hold the
+            keys too. Repeating it finishes what was cut off, and tries again.""",
             example="anchorhold authority shred acme --reason 'contract ended'",
             codes=_CODES,
         ),

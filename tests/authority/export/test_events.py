@@ -48,15 +48,7 @@ def test_an_owner_s_denial_reads_as_denied_with_its_rule(journal: Journal) -> No
 
 def test_a_shredding_reads_as_a_deletion_and_a_tenant_s_key_as_made(journal: Journal) -> None:
     journal.entries.clear()
-    kinds = (
-        "tenant-key",
-        "tenant",
-        "tenant-rotate",
-        "tenant-shred",
-        "tenant-shredded",
-        "tenant-retire",
-        "tenant-retired",
-    )
+    made, ended = ("tenant-key", "tenant", "tenant-rotate"), ("tenant-shred", "tenant-shredded", "tenant-retire")
     for kind in (*made, *ended, "tenant-retired"):
         journal.add(kind, tenant="acme")
     assert [ocsf(event)["activity_id"] for event in events(journal)] == [1, 1, 1, 4, 4, 4, 4]

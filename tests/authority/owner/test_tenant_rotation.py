@@ -21,6 +21,7 @@ from anchorhold.authority.keystore import KeystoreBusy, open_keystore
 from anchorhold.authority.keystore.software import SoftwareKeystore
 from anchorhold.authority.owner.client import AdminFailed
 from anchorhold.authority.owner.tenant_rotation import MAX_LIVE
+from anchorhold.enclave.keys.source import SourceUnavailable
 from anchorhold.sim.owner_face import MODEL, OTHER_MODEL, Authority, descriptor, owner_face
 
 
@@ -156,10 +157,11 @@ def test_a_model_with_shares_under_keys_of_two_is_nobody_s(authority: Authority,
     rotate(authority)
     to = f"'{theirs}'" if whose == "other" else "NULL"
     write(authority, f"UPDATE shares SET tenant_key = {to} WHERE purpose_class = 'reseal'")
-    for act in (lambda: ordered(authority), lambda: share(authority, "acme"), lambda: authority.register()):
+    for act in (lambda: ordered(authority), lambda: share(authority, "acme"), authority.register):
         with pytest.raises(AdminFailed, match="unavailable"):
             act()
-    assert asked(authority, blob, secret) != "opened"
+    with pytest.raises(SourceUnavailable):
+        asked(authority, blob, secret)
 
 
 def test_what_only_that_key_opens_is_not_lost_unless_it_is_named(authority: Authority) -> None:

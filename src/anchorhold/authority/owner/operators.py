@@ -69,8 +69,8 @@ def _subject(owner: Owner, operation: str, body: bytes) -> str:
     A backup is of all that the wrapping key wraps, for these recipients and no others; a floor is a model id's at one
     version; a retirement is of one key, a tenant's of that tenant's, and names what may be lost; a reinstatement is of
     one subject, a shredding of one tenant, and an order to seal anew is for one D and the enclaves of these
-    measurements. Any other order is about the D it names, in hex, or about all. Raises Malformed or DeskRefused for one of those that nobody can read, and
-    PolicyInvalid.
+    measurements. Any other order is about the D it names, in hex, or about all. Raises Malformed or DeskRefused for one
+    of those that nobody can read, and PolicyInvalid.
     """
     if operation == BACKUP:
         order = read_backup(body)
