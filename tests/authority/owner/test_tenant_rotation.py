@@ -211,6 +211,24 @@ def test_a_key_ends_as_in_a_shredding_and_the_others_of_its_pool_stay(authority:
     assert asked(authority, theirs, second, model=OTHER_MODEL) == "opened"
 
 
+def test_a_model_is_its_tenant_s_as_long_as_one_of_its_keys_opens_it(authority: Authority) -> None:
+    first = key(authority, "acme")
+    secret, blob, _ = sealed(authority)
+    second = rotate(authority)
+    again(authority, secret)
+    rotate(authority)
+    retire(authority, second)
+    assert asked(authority, blob, secret) == "opened"
+    retire(authority, first, lose=True)
+    assert asked(authority, blob, secret) == "revoked"
+    authority.order("reinstate", model=MODEL, reason="mistake")
+    assert asked(authority, blob, secret) == "tenant"
+    with pytest.raises(AdminFailed, match="shredded with the key before"):
+        share(authority, "acme")
+    with pytest.raises(AdminFailed, match="that tenant and no other"):
+        authority.register()
+
+
 def busy(_: SoftwareKeystore, __: str) -> None:
     raise KeystoreBusy("no session came free")
 
