@@ -30,13 +30,15 @@ from anchorhold.enclave.keys.source import Refused, SourceUnavailable
 from anchorhold.enclave.model.engine import Engine, ModelRefused
 from anchorhold.enclave.model.sealed_files import OpenedModel, open_sealed, unlock
 from anchorhold.enclave.parent_ports import fetch_ahead, fetch_small
-from anchorhold.enclave.serve.recorder import Recorder
+from anchorhold.enclave.serve.recorder import SPARE, Recorder
 from anchorhold.enclave.serve.scribe import LogContradiction, LogUnavailable
 from anchorhold.enclave.serve.service import AdapterRefused, AdmissionGate, Lent
 from anchorhold.enclave.serve.transport import WindowError
 from anchorhold.enclave.sources import asked_purposes, key_sources
 
-REFUSED_S = 10.0  # before one that did not open is tried again: a tenant's retries cost the sources nothing
+REFUSED_S = 10.0  # before one that was refused is tried again: a tenant's retries cost the sources nothing
+AWAY_S = 2.0  # the same where a source, the log or the engine did not answer: retries do not crowd out renewals
+POLL_S = 0.05  # between two looks at a wipe: a waiting request holds no thread, of which the loop has few
 MAX_REFUSED = 256  # of those remembered at a time
 MAX_KNOWN = 4_096  # adapters of one boot whose request numbers are remembered
 OPENINGS = 2  # at a time
@@ -67,7 +69,7 @@ class _Entry:
     """Its first entry is in the transcript's queue, and its last is not."""
     why: str | None = None
     settled: threading.Event = field(default_factory=threading.Event)
-    """The opening is over, well or not: it makes nothing secret any more."""
+    """The opening makes nothing secret any more: it is over, or waits for the log alone."""
     wiped: threading.Event = field(default_factory=threading.Event)
 
 
@@ -97,7 +99,7 @@ class Adapters:
         self._booted, self._engine, self._recorder, self._stop = booted, engine, recorder, stop
         self._lock = threading.Lock()
         self._entries: dict[ModelDigest, _Entry] = {}
-        self._refused: dict[ModelDigest, float] = {}
+        self._refused: dict[ModelDigest, tuple[float, Code]] = {}
         self._numbers: dict[ModelDigest, dict[str, int]] = {}
         self._ended = False
         self._work = ThreadPoolExecutor(OPENINGS, thread_name_prefix="adapter")
@@ -145,30 +147,42 @@ class Adapters:
                     return found
             # Full, and what nobody uses makes room first; or it is on its way out, and may be opened anew after that.
             gone = found.wiped if isinstance(found, _Entry) else found
-            await asyncio.to_thread(gone.wait, WIPING_S)
+            while not gone.is_set():  # noqa: ASYNC110 - set by a thread, which has no loop
+                await asyncio.sleep(POLL_S)
 
     def _begin(self, adapter: ModelDigest) -> "_Entry | threading.Event":
         """A new entry, or what to wait for until there is room. Raises AdapterRefused. Under the lock."""
         now = boottime()
         if self._ended:
             raise AdapterRefused(Code.LEASE_ENDED)
-        if now < self._refused.get(adapter, now):
-            raise AdapterRefused(Code.ADAPTER)
+        until, code = self._refused.get(adapter, (now, Code.ADAPTER))
+        if now < until:
+            raise AdapterRefused(code)
         if adapter not in self._numbers and len(self._numbers) >= MAX_KNOWN:
             raise AdapterRefused(Code.BUSY)
         configuration = self._booted.configuration
         if len(self._entries) >= configuration.adapters:
             return self._make_room()
         sources = ((source.name, source.lease_ttl_ms / 1000) for source in configuration.sources)
-        entry = _Entry(adapter, Gate(sources, boottime, after=self._numbers.get(adapter, {}), logged=False))
-        entry.opening = asyncio.get_running_loop().run_in_executor(self._work, self._open, entry)
-        entry.opening.add_done_callback(_seen)
-        self._entries[adapter] = entry
+        return self._start(_Entry(adapter, Gate(sources, boottime, after=self._numbers.get(adapter, {}), logged=False)))
+
+    def _start(self, entry: _Entry) -> _Entry:
+        # The watcher first: nothing is opened that nobody would wipe.
         threading.Thread(target=self._watch, args=(entry,), name="adapter-watch", daemon=True).start()
+        self._entries[entry.digest] = entry
+        try:
+            entry.opening = asyncio.get_running_loop().run_in_executor(self._work, self._open, entry)
+        except BaseException:
+            entry.settled.set()
+            entry.gate.close()
+            raise
+        entry.opening.add_done_callback(_seen)
         return entry
 
     def _make_room(self) -> threading.Event:
-        idle = [one for one in self._entries.values() if one.users == 0 and one.settled.is_set()]
+        idle = [
+            one for one in self._entries.values() if one.users == 0 and one.opening is not None and one.opening.done()
+        ]
         if not idle:
             raise AdapterRefused(Code.BUSY)
         oldest = min(idle, key=lambda one: one.used_at)
@@ -195,8 +209,7 @@ class Adapters:
             )
             with self._lock:
                 entry.why = entry.why or NOT_OPENED
-                if code is Code.ADAPTER:
-                    self._remember(entry.digest)
+                self._remember(entry.digest, code)
             entry.gate.close()
             raise AdapterRefused(code) from None
         finally:
@@ -204,6 +217,7 @@ class Adapters:
 
     def _opened(self, entry: _Entry) -> None:
         # 1. Signed, of this digest, for this model, and of the configuration's sources: before any key is asked for.
+        self._require_wanted(entry)
         fetched = partial(self._fetched, entry)
         raw, bundle = fetched("manifest", MAX_MANIFEST), fetched("signature", MAX_BUNDLE)
         configuration = self._booted.configuration
@@ -212,6 +226,7 @@ class Adapters:
             actual = manifest.descriptor.base or "none"
             raise Mismatch("base of the adapter", expected=configuration.model, actual=actual, code="base")
         sources = key_sources(self._booted, manifest)
+        self._require_wanted(entry)  # a boot that has ended meanwhile writes no more
         self._record(entry, manifest, raw, bundle)
         # 2. Every share, then the leases are kept.
         keeper = entry.keeper = LeaseKeeper(
@@ -221,11 +236,17 @@ class Adapters:
             observe=partial(self._observe, entry),
         )
         shares = keeper.obtain()
-        keeper.start()
+        try:
+            keeper.start()
+        except BaseException:
+            for share in shares.values():
+                share.wipe()
+            raise
         # 3. The bodies. The key is wiped with the last of them.
         key = unlock(manifest, shares)
         entry.opened = open_sealed(manifest, key, partial(self._body, entry), lambda _: self._require(entry))
         self._engine.load_adapter(entry.digest, entry.opened.files)
+        entry.settled.set()
         # 4. What was released is in the log before a token is made with it.
         self._recorder.barrier(RECORDS_TIMEOUT_S)
         self._require(entry)
@@ -235,6 +256,12 @@ class Adapters:
 
     def _body(self, entry: _Entry, name: str) -> Iterator[bytes]:
         return fetch_ahead(self._booted.launch.window, _blob(entry.digest, name))
+
+    def _require_wanted(self, entry: _Entry) -> None:
+        """Before there is a lease."""
+        if entry.gate.state() is State.ENDED:
+            raise LeaseEnded("ended before it was opened")
+        self._stop.require()
 
     def _require(self, entry: _Entry) -> None:
         entry.gate.require()
@@ -256,14 +283,14 @@ class Adapters:
             keys=tuple(share.key for share in serving_shares(manifest, self._booted.configuration)),
         )
         with self._lock:
-            self._recorder.put(body, (raw, bundle))
+            self._recorder.put(body, (raw, bundle), spare=SPARE)
             entry.recorded = True
 
-    def _remember(self, adapter: ModelDigest) -> None:
+    def _remember(self, adapter: ModelDigest, code: Code) -> None:
         self._refused.pop(adapter, None)
         while len(self._refused) >= MAX_REFUSED:
             del self._refused[next(iter(self._refused))]
-        self._refused[adapter] = boottime() + REFUSED_S
+        self._refused[adapter] = boottime() + (REFUSED_S if code is Code.ADAPTER else AWAY_S), code
 
     # The end, on the watcher's thread
 
@@ -286,10 +313,10 @@ class Adapters:
         # 2. The transcript says so before the adapter can come again. After the boot's own end nothing follows.
         why = entry.gate.drain or entry.gate.end
         assert why is not None
-        wiped_ms = self._booted.clock.now_ms()
-        if entry.keeper is not None:
-            entry.keeper.join()  # what was being asked as it ended has its outcome, if it comes soon
         try:
+            wiped_ms = self._booted.clock.now_ms()  # in doubt there is no time, and the boot ends as this is raised
+            if entry.keeper is not None:
+                entry.keeper.join()  # what was being asked as it ended has its outcome, if it comes soon
             with self._lock:
                 recorded, entry.recorded = entry.recorded, False
                 if recorded and not self._ended:

@@ -5,8 +5,6 @@ import re
 from anchorhold.attestation.errors import EvidenceError
 
 CONFIGURATION = "config.json"
-ADAPTER_CONFIGURATION = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 INDEX = "model.safetensors.index.json"

@@ -160,15 +160,20 @@ class LeaseKeeper:
             self._gate.unavailable(source.name, number)
             self._observe(Denied(asked, error, final=False))
             raise
-        taken = self._gate.granted(
-            source.name,
-            number,
-            raw=released.lease,
-            sent_at=released.sent_at_boottime,
-            ttl_s=released.lease_ttl_ms / 1000,
-            lease=released.granted,
-        )
-        self._observe(Granted(asked, released, released.sent_at_boottime + released.lease_ttl_ms / 1000))
+        try:
+            taken = self._gate.granted(
+                source.name,
+                number,
+                raw=released.lease,
+                sent_at=released.sent_at_boottime,
+                ttl_s=released.lease_ttl_ms / 1000,
+                lease=released.granted,
+            )
+            self._observe(Granted(asked, released, released.sent_at_boottime + released.lease_ttl_ms / 1000))
+        except BaseException:
+            if released.share is not None:
+                released.share.wipe()
+            raise
         if not taken:
             if released.share is not None:
                 released.share.wipe()

@@ -261,7 +261,11 @@ def open_tensor(file: Buffer, place: Tensor, dtype: torch.dtype, device: torch.d
     opened = raw.view(_FILE_DTYPES[place.dtype]).view(place.shape)
     # Moved first and converted there: both at once would leave a converted copy in the host's freed memory.
     moved = opened.to(device=device)
-    tensor = moved.to(dtype=dtype)
+    try:
+        tensor = moved.to(dtype=dtype)
+    except RuntimeError:  # no memory for it: what is on the device already does not stay
+        zero_tensors([moved])
+        raise
     for spent, kept in ((opened, moved), (moved, tensor)):
         if spent is not kept:
             spent.zero_()

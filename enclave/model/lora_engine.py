@@ -13,7 +13,7 @@ wiped: what its products left in activations and cache.
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.sealed.adapter import TENSOR_PREFIX, Adapter, check_adapter_tensors, read_adapter
@@ -25,6 +25,8 @@ from anchorhold.enclave.model.load import open_header, open_tensor, require_writ
 # After load.py, which sets the library's offline switches.
 import torch  # isort: skip
 
+Rows: TypeAlias = Any
+"""Places along the packed dimension: a slice, or a tensor of them."""
 LIMIT = float(1 << 40)  # of any number that an adapter's addition leaves; real models keep below 2^17
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 
@@ -54,7 +56,7 @@ class Adapters:
         self._model = model
         self._loaded: dict[bytes, LoadedAdapter] = {}
         self._worn: dict[str, LoadedAdapter] = {}  # by the id the library knows a request by
-        self._rows: tuple[tuple[int, int, LoadedAdapter], ...] = ()  # of the step being made
+        self._rows: tuple[tuple[Rows, LoadedAdapter], ...] = ()  # of the step being made
         self._hooked: set[str] = set()
         self._loading, self._dropping = threading.Lock(), threading.Lock()
         self._closed = False
@@ -67,13 +69,15 @@ class Adapters:
             try:
                 self._require_free(name)
                 self._loaded[name] = self._open(files, opened)
-            except (EvidenceError, ModelRefused, RuntimeError) as error:
+            except BaseException as error:
                 zero_tensors(opened.values())
                 for buffer in files.values():
                     zero(buffer)
-                if isinstance(error, RuntimeError):  # memory of the device, or the device itself
+                if isinstance(error, RuntimeError | MemoryError):  # memory, of the device too, or the device itself
                     raise ModelRefused(f"the device did not take the adapter: {type(error).__name__}") from None
-                raise ModelRefused(str(error)) from error
+                if isinstance(error, EvidenceError):
+                    raise ModelRefused(str(error)) from error
+                raise
 
     def drop(self, name: bytes, end: Callable[[frozenset[str]], None]) -> None:
         """Zero an adapter, after `end` was told who wears it. Unknown names are ignored."""
@@ -118,7 +122,7 @@ class Adapters:
         prepare = processors.prepare_tensor_args
 
         def prepare_and_note(requests_in_batch: Sequence[Any], arg_storage: torch.Tensor) -> torch.Tensor:
-            self._rows = self._ranges(requests_in_batch) if self._worn else ()
+            self._rows = self._by_adapter(requests_in_batch) if self._worn else ()
             made: torch.Tensor = prepare(requests_in_batch, arg_storage)
             return made
 
@@ -130,17 +134,22 @@ class Adapters:
         if name in self._loaded:
             raise ModelRefused("the adapter is loaded already")
 
-    def _ranges(self, requests: Sequence[Any]) -> tuple[tuple[int, int, LoadedAdapter], ...]:
-        rows: list[tuple[int, int, LoadedAdapter]] = []
+    def _by_adapter(self, requests: Sequence[Any]) -> tuple[tuple[Rows, LoadedAdapter], ...]:
+        """The rows of each adapter, all of its requests together: one product an adapter, however they are mixed."""
+        rows: dict[LoadedAdapter, list[int]] = {}
         begin = 0
         for request in requests:
             end = begin + int(request.query_length)
             adapter = self._worn.get(request.state.request_id)
             if adapter is not None and not adapter.gone:
-                together = bool(rows) and rows[-1][1] == begin and rows[-1][2] is adapter
-                rows.append((rows.pop()[0] if together else begin, end, adapter))
+                rows.setdefault(adapter, []).extend(range(begin, end))
             begin = end
-        return tuple(rows)
+        return tuple((self._place(places), adapter) for adapter, places in rows.items())
+
+    def _place(self, places: list[int]) -> Rows:
+        if places[-1] - places[0] == len(places) - 1:
+            return slice(places[0], places[-1] + 1)
+        return torch.tensor(places, device=self._model.device)
 
     def _open(self, files: Mapping[str, Buffer], opened: dict[str, torch.Tensor]) -> LoadedAdapter:
         if set(files) != {ADAPTER_CONFIGURATION, ADAPTER_WEIGHTS}:
@@ -180,13 +189,15 @@ class Adapters:
 
     def _hook(self, name: str) -> Callable[[Any, tuple[torch.Tensor, ...], torch.Tensor], None]:
         def add(_: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            for begin, end, adapter in self._rows:
+            for rows, adapter in self._rows:
                 pair = adapter.pairs.get(name)
                 if pair is None:
                     continue
-                narrow = torch.nn.functional.linear(inputs[0][:, begin:end], pair[0])
-                mine = output[:, begin:end]
+                narrow = torch.nn.functional.linear(inputs[0][:, rows], pair[0])
+                mine = output[:, rows]  # the rows themselves where they are a slice, else a copy
                 mine.add_(torch.nn.functional.linear(narrow, pair[1]) * adapter.scale)
                 mine.nan_to_num_(nan=0.0, posinf=LIMIT, neginf=-LIMIT).clamp_(-LIMIT, LIMIT)
+                if not isinstance(rows, slice):
+                    output[:, rows] = mine
 
         return add

@@ -286,6 +286,7 @@ class _Answer:
         try:
             self._permitted()
         except NotPermitted as error:
+            self._gate = self._service.gate  # nothing is said with the adapter: the refusal is under the model's leases
             return Code(error.code)
         return None
 

@@ -19,6 +19,7 @@ from anchorhold.enclave.keys.keeper import Asked, Denied, Granted, KeeperEvent
 from anchorhold.enclave.serve.scribe import LogBehind, LogContradiction, LogUnavailable
 
 MAX_WAITING = 256  # events; a renewal makes two or three, so this is hours of a dead log
+SPARE = MAX_WAITING // 2  # of those, kept for what the boot cannot go on without: not for what tenants bring about
 RETRY_S = 1.0  # between two tries of an entry that the scribe had no room for
 Written = tuple[Body, tuple[bytes, ...]]
 Kept = tuple[KeyRequest | KeyRelease | KeyDeny | KeyLease | Revoke, tuple[bytes, ...]]
@@ -65,10 +66,18 @@ class Recorder:
         Raises LogUnavailable when the log has been away for too long.
         """
         for body, attachments in self._entries(event):
-            self.put(body if adapter is None else replace(body, adapter=adapter), attachments)
+            if adapter is None:
+                self.put(body, attachments)
+            else:
+                self.put(replace(body, adapter=adapter), attachments, spare=SPARE)
 
-    def put(self, body: Body, attachments: Sequence[bytes] = ()) -> None:
-        """One entry, in order with the others. Never blocks. Raises LogUnavailable."""
+    def put(self, body: Body, attachments: Sequence[bytes] = (), *, spare: int = 0) -> None:
+        """One entry, in order with the others; it leaves `spare` places for others. Never blocks.
+
+        Raises LogUnavailable.
+        """
+        if spare and self._waiting.qsize() >= MAX_WAITING - spare:
+            raise LogUnavailable(f"{MAX_WAITING - spare} entries wait for the log")
         try:
             self._waiting.put_nowait((body, tuple(attachments)))
         except queue.Full as error:

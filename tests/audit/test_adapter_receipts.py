@@ -184,6 +184,19 @@ def test_a_receipt_of_an_adapter_that_was_not_in_force_is_contradicted(
     assert [one.code for one in lines] == [Code.RECEIPT_REFUSED]
 
 
+def _r_before_a_shorter_renewal_came(boot: Adapted) -> None:
+    """Its answer was held back, and the lease before was in force meanwhile."""
+    open_and_keyed(boot)
+    boot.request("owner", 2, "lease")
+    got = boot.released("owner", 2, "lease")
+    lease = replace(verify_lease(got.lease, OWNER_KEY.public_key()), ttl_ms=10_000)
+    got = replace(got, lease=sign_lease(lease, OWNER_KEY))
+    boot.clock.forward(seconds=20)
+    boot.key_release(got, "lease")
+    boot.key_lease(got, ttl_ms=10_000, until_ms=boot.clock.ms() - 10_000)
+    boot.said(asserted=at(boot, -6, -4))
+
+
 def _r_waited_for_the_opening(boot: Adapted) -> None:
     """The first request, which caused it."""
     boot.ready()
@@ -236,6 +249,7 @@ def _r_cut_at_the_end(boot: Adapted) -> None:
 @pytest.mark.parametrize(
     "honest",
     [
+        _r_before_a_shorter_renewal_came,
         _r_waited_for_the_opening,
         _r_with_a_share_after_the_leases,
         _r_over_a_renewal_that_the_log_saw_late,

@@ -3,10 +3,11 @@
 import json
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from tests.authority.owner.adapted import ADAPTER, adapter_descriptor
+from tests.authority.owner.adapted import ADAPTER, adapter_descriptor, started
 from tests.cli.test_authority import TTL_MS, Stack, stack
 
 from anchorhold.attestation.channel.tenant import verify_credential
@@ -100,3 +101,92 @@ def test_an_order_about_an_adapter_spares_the_key_of_the_stack_s_own_model(
     assert not stack.disabled()
     assert stack.run("revoke", "--model", ADAPTER.hex(), "--key-arn", stack.key_arn, "--no-wait") == 0
     assert stack.disabled(), "named, it is ended"
+
+
+def test_a_report_about_an_adapter_has_its_uses_and_its_end_and_not_the_model_s(stack: Stack) -> None:
+    stack.owner.register(descriptor=adapter_descriptor(), alias="tone", ttl_ms=TTL_MS)
+    boot = started(stack.owner)
+    assert boot.says(ADAPTER) == "granted"
+    stack.serve_model()
+    open_adapter(stack)
+    stack.write(AdapterEnd(ADAPTER, "revoked", "owner", 7))
+    where, incident = ["--stack", str(stack.folder), "--json"], ["authority", "incident"]
+    assert main([*incident, "open", "--id", "INC-1", "--model", ADAPTER.hex(), *where]) == 0
+    out, kms = stack.folder / "report", stack.folder / "kms"
+    assert main([*incident, "report", "INC-1", "--out", str(out), "--kms-state", str(kms), *where]) == 1, "not silent"
+    report = json.loads((out / "report.json").read_text())
+    (used,) = [one for one in report["uses"] if one["authority"] == "owner"]
+    (granted,) = [one for one in stack.owner.whole_journal() if one.body.get("adapter") == ADAPTER]
+    assert (used["operation"], used["seq"]) == ("release lease", granted.seq)
+    (end,) = report["ends"]
+    assert {"adapter: revoked", 7} <= set(end.values())
+
+
+@pytest.mark.parametrize("named", [(), ("--key-arn",)])
+def test_an_adapter_is_not_sealed_anew_in_the_place_of_the_stack_s_model(
+    stack: Stack,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    named: tuple[str, ...],
+) -> None:
+    """Its end would have been that of the keys which the model needs."""
+    from anchorhold.cli import reseals
+
+    def never(*_: object) -> dict[str, object]:
+        raise AssertionError("the stack's model is another")
+
+    monkeypatch.setattr(reseals, "reseal_stack", never)
+    stack.owner.register(descriptor=adapter_descriptor(), alias="tone", ttl_ms=TTL_MS)
+    place = ["--stack", str(stack.folder), *named, *([stack.key_arn] if named else [])]
+    about = ["--model", ADAPTER.hex(), "--id", "INC-4"]
+    assert main(["authority", "incident", "open", *place, *about]) == 0
+    stack.owner.order("incident", incident="INC-4", step="silent", model=ADAPTER, key="", reason="it is", facts={})
+    capsys.readouterr()
+    out = tmp_path / "resealed"
+    assert main(["authority", "incident", "reencrypt", "INC-4", *place, "--out", str(out)]) == 1
+    assert "is not the stack's model" in capsys.readouterr().err
+    assert not stack.disabled()
+
+
+def test_the_key_of_the_stack_s_model_says_nothing_about_an_adapter(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was disabled for another reason, and the adapter's own key, wherever that is, was not."""
+    stack.owner.register()
+    stack.owner.register(descriptor=adapter_descriptor(), alias="tone", ttl_ms=TTL_MS)
+    assert stack.run("revoke", "--at", "kms", "--no-wait") == 0
+    assert stack.disabled()
+    about = ["--stack", str(stack.folder), "--json"]
+    assert main(["authority", "incident", "open", *about, "--id", "INC-5", "--model", ADAPTER.hex()]) == 0
+    capsys.readouterr()
+    kms = ["--kms-state", str(stack.folder / "kms"), "--kms-lease", "2"]
+    main(["authority", "incident", "contain", "INC-5", *about, *kms, "--no-wait"])
+    told = json.loads(capsys.readouterr().out)["authorities"]
+    assert [one["authority"] for one in told] == ["owner"]
+    assert (
+        main(
+            ["authority", "incident", "open", *about, "--id", "INC-6", "--model", ADAPTER.hex(), "--key", stack.key_arn]
+        )
+        == 0
+    )
+    capsys.readouterr()
+    main(["authority", "incident", "contain", "INC-6", *about, *kms, "--no-wait"])
+    told = json.loads(capsys.readouterr().out)["authorities"]
+    assert [one["authority"] for one in told] == ["owner", "kms"], "named at the opening, it is read"
+
+
+def test_a_reinstatement_that_cannot_name_both_authorities_is_told_to_neither(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack.owner.register(descriptor=adapter_descriptor(), alias="tone", ttl_ms=TTL_MS)
+    about = ["--model", ADAPTER.hex()]
+    assert stack.run("revoke", *about, "--at", "owner", "--no-wait") == 0
+    assert stack.run("reinstate", *about) == 2
+    assert "--at owner" in capsys.readouterr().err
+    assert stack.run("status") == 0
+    assert "REVOKED" in capsys.readouterr().out
+    assert stack.run("reinstate", *about, "--at", "owner") == 0
+    capsys.readouterr()
+    assert stack.run("status") == 0
+    assert "REVOKED" not in capsys.readouterr().out

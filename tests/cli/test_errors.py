@@ -228,3 +228,10 @@ def test_words_that_are_no_utf_8_are_refused_not_crashed_on(place: Path) -> None
     done = command(b"evidence", b"show", b"\xff\xfe")  # type: ignore[arg-type] # a path is bytes
     assert done.returncode == 2
     assert done.stderr.startswith("anchorhold: error: cannot read ")
+
+
+def test_run_as_a_module_it_says_the_same(place: Path) -> None:
+    words = [sys.executable, "-m", "anchorhold.cli.main", "model", "show", "absent"]
+    done = subprocess.run(words, cwd=place, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "anchorhold: error: 'absent' is not a folder\n"

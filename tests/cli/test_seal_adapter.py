@@ -94,9 +94,29 @@ def test_a_base_is_a_digest_or_a_sealed_model_and_no_adapter(desk: Path, capsys:
 def test_an_adapter_s_folder_is_no_model_and_a_model_s_no_adapter(desk: Path, capsys: Capture) -> None:
     make_tiny_model(desk / "plain")
     assert seal(desk, "--out", str(desk / "out")) == 1
-    assert "'adapter_config.json'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "'adapter_config.json'" in said
+    assert "--base MODEL" in said
     assert seal(desk, "--base", D, "--out", str(desk / "out"), folder="plain") == 1
     assert "not one of an adapter's" in capsys.readouterr().err
+    assert not (desk / "out").exists()
+
+
+def test_the_same_adapter_for_a_second_tenant_is_refused_with_the_reason(
+    stack: Stack, desk: Path, capsys: Capture
+) -> None:
+    for tenant in ("acme", "globex"):
+        assert stack.run("tenant-key", tenant, "--tag", "trial", "--reason", "a trial") == 0
+    assert seal(desk, "--base", D, "--into", str(desk / "adapters"), "--owner-tenant", "acme") == 0
+    for where, tenant, words in (
+        ("--into", "globex", "takes another id or version"),
+        ("--out", "globex", "expected that tenant, got 'globex'"),
+        ("--out", "nobody", "expected that tenant, got 'nobody'"),
+    ):
+        capsys.readouterr()
+        assert seal(desk, "--base", D, where, str(desk / "adapters" if where == "--into" else desk / "out"),
+                    "--owner-tenant", tenant) == 1  # fmt: skip
+        assert words in capsys.readouterr().err
     assert not (desk / "out").exists()
 
 

@@ -83,7 +83,9 @@ def test_ask_exits_1_where_the_enclave_refuses_the_adapter_or_its_receipt_names_
 ) -> None:
     link.refuses = Code.ADAPTER
     assert ask(pinned, *files, "--adapter", ADAPTER.hex()) == 1
-    assert "the enclave refused: adapter" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "the enclave refused: adapter" in said
+    assert "anchorhold explain adapter" in said
     link.refuses, link.says = None, lambda _: OTHER
     assert ask(pinned, *files, "--adapter", ADAPTER.hex()) == 1
     assert "receipt: adapter differs" in capsys.readouterr().err

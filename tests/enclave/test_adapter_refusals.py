@@ -100,3 +100,22 @@ def test_an_encoder_takes_no_adapter(tmp_path: Path, fitting: Path) -> None:
         engine.drop_adapter(A)
     finally:
         engine.close()
+
+
+def test_a_load_that_finds_no_memory_leaves_nothing(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = files_of(make_adapter(tiny, tmp_path, 1))
+
+    def none_left() -> None:
+        raise MemoryError
+
+    engine = TransformersEngine.load(read(tiny), SETTINGS)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr("anchorhold.enclave.model.lora_engine.settle", none_left)
+            with pytest.raises(ModelRefused):
+                engine.load_adapter(A, files)
+        assert not any(any(file) for file in files.values())
+    finally:
+        engine.close()

@@ -206,14 +206,18 @@ def test_a_spoilt_body_is_refused_after_the_key_and_nothing_of_it_stays(
     assert made.adapters._entries == {}
 
 
-def test_a_refusal_is_remembered_for_a_while_and_an_unreachable_source_is_not(
+def test_a_refusal_is_remembered_for_a_while_and_an_unreachable_source_for_less(
     made: Room, three: list[ModelDigest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "REFUSED_S", 2.0)
+    monkeypatch.setattr(module, "AWAY_S", 0.5)
     made.answer = _vanish
     assert refused(made, three[0]) is Code.BUSY
     until(lambda: made.adapters._entries == {})
     made.answer = _refuse
+    assert refused(made, three[0]) is Code.BUSY
+    assert len(made.asked[three[0]]) == 1, "not asked again at once"
+    time.sleep(module.AWAY_S)
     assert refused(made, three[0]) is Code.ADAPTER
     until(lambda: made.adapters._entries == {})
     assert [number for _, number in made.asked[three[0]]] == [1, 2]

@@ -82,13 +82,13 @@ def test_every_request_of_a_mixed_batch_is_answered_as_peft_answers_with_its_ada
     async def mixed(engine: TransformersEngine) -> list[list[int]]:
         for name, folder in adapters.items():
             await asyncio.to_thread(engine.load_adapter, name, files_of(folder))
-        note = engine._adapters._ranges
+        note = engine._adapters._by_adapter
 
         def noted(batch: Sequence[Any]) -> Any:
             steps.append(tuple(one.query_length for one in batch))
             return note(batch)
 
-        engine._adapters._ranges = noted  # type: ignore[method-assign,assignment]  # the real one, counted
+        engine._adapters._by_adapter = noted  # type: ignore[method-assign,assignment]  # the real one, counted
         return await tokens(engine, requests)
 
     answers = serve(read(tiny), mixed, SETTINGS)
@@ -227,7 +227,7 @@ def test_no_token_of_a_step_that_met_a_dropped_adapter_leaves(tiny: Path, adapte
     """The adapter is dropped between a step's preparation and its end, in every step anew; the last word is PEFT's."""
 
     async def race(engine: TransformersEngine) -> None:
-        note = engine._adapters._ranges
+        note = engine._adapters._by_adapter
         count = itertools.count()
 
         def drop_now(batch: Sequence[Any]) -> Any:
@@ -236,7 +236,7 @@ def test_no_token_of_a_step_that_met_a_dropped_adapter_leaves(tiny: Path, adapte
                 engine.drop_adapter(A)
             return rows
 
-        engine._adapters._ranges = drop_now  # type: ignore[method-assign,assignment]  # the real one, at the worst moment
+        engine._adapters._by_adapter = drop_now  # type: ignore[method-assign,assignment]  # the real one, at the worst moment
         for at in range(4):
             count = itertools.count()
             engine.load_adapter(A, files_of(adapters[A]))
@@ -282,7 +282,7 @@ def test_an_adapter_that_goes_while_the_prompt_is_made_is_not_answered_without(
             held.wait(5)
 
         engine._text.submit(hold)
-        engine._adapters._ranges = lambda _: pytest.fail("it reached the batch")  # type: ignore[method-assign,assignment]
+        engine._adapters._by_adapter = lambda _: pytest.fail("it reached the batch")  # type: ignore[method-assign,assignment]
         answer = asyncio.ensure_future(collect(engine.submit(ask(0, adapter=A))))
         await asyncio.to_thread(entered.wait, 5)
         await until(lambda: bool(engine._adapters._worn))

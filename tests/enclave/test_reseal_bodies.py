@@ -10,10 +10,14 @@ from tests.enclave.test_sealed_files import SHARES, fetch_from, make, manifest, 
 
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.sealed.manifest import Manifest, PurposeClass
+from anchorhold.attestation.sealed.signature import verify_manifest
 from anchorhold.enclave.keys.lease import LeaseEnded
 from anchorhold.enclave.keys.secret import Secret
 from anchorhold.enclave.model.reseal_bodies import reseal_bodies
 from anchorhold.enclave.model.sealed_files import open_sealed, unlock
+from anchorhold.publish.signing import load_root
+
+from .adapter_room import SHARE, plain_adapter, sealed_adapters
 
 __all__ = ["make", "manifest", "plain", "sealed", "signer"]
 
@@ -83,3 +87,19 @@ def test_a_lease_that_ends_stops_it_between_two_pieces(manifest: Manifest, seale
     assert len(kept.files) < len(manifest.bodies)
     assert old.wiped
     assert new.wiped
+
+
+def test_an_adapter_is_sealed_anew_as_a_model_is(tmp_path: Path) -> None:
+    kept, new, lora = Kept(), bytearray(secrets.token_bytes(32)), plain_adapter(tmp_path / "plain")
+    adapters = sealed_adapters(tmp_path)
+    digest = adapters.make(lora, "1")
+    folder = adapters.folder / digest.hex()
+    raw, bundle = (folder / "signed" / "manifest").read_bytes(), (folder / "signature").read_bytes()
+    manifest, _ = verify_manifest(raw, bundle, (load_root(adapters.signer),), digest)
+    old = unlock(manifest, {"owner": Secret(bytearray(SHARE))}, PurposeClass.RESEAL)
+    fetch = fetch_from(folder)
+    bodies = reseal_bodies(manifest, old, Secret(bytearray(new)), fetch=fetch, put=kept.put, may_go_on=lambda: None)
+    with open_sealed(replace(manifest, bodies=bodies), Secret(new), kept.fetch) as opened:
+        assert {name: bytes(view) for name, view in opened.files.items()} == {
+            one.name: one.read_bytes() for one in lora.iterdir()
+        }

@@ -13,6 +13,7 @@ import os
 import queue
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -73,13 +74,21 @@ def read_steps(subject: Subject) -> tuple[dict[str, Module], list[Step], list[st
     return modules, sorted(steps, key=lambda step: step.order), []
 
 
+def _left_out(folder: str, names: list[str]) -> set[str]:
+    """What is not copied; nor sockets, pipes and the like, which a stack leaves where it ran."""
+    plain = (stat.S_ISREG, stat.S_ISDIR, stat.S_ISLNK)
+    modes = {name: (Path(folder) / name).lstat().st_mode for name in names}
+    others = {name for name, mode in modes.items() if not any(is_kind(mode) for is_kind in plain)}
+    return others | set(shutil.ignore_patterns(*_NOT_COPIED)(folder, names))
+
+
 class Copy:
     """A scratch copy of the tree in which one module at a time is another."""
 
     def __init__(self, subject: Subject, under: Path) -> None:
         self.subject = subject
         self.root = under / subject.root.name
-        shutil.copytree(subject.root, self.root, symlinks=True, ignore=shutil.ignore_patterns(*_NOT_COPIED))
+        shutil.copytree(subject.root, self.root, symlinks=True, ignore=_left_out)
         shared = subject.root.parent / "shared"
         if shared.exists():
             (under / "shared").symlink_to(shared)

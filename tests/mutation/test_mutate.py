@@ -1,9 +1,10 @@
 """The script is worth what it notices: each kind of fault is planted in a small package of its own, and it says so."""
 
+import socket
 from pathlib import Path
 
 import pytest
-from tests.mutation.mutate import Subject, drawn, main, read_steps
+from tests.mutation.mutate import Copy, Subject, drawn, main, read_steps
 
 VERIFIER = '''"""Checks a number.
 
@@ -148,3 +149,13 @@ def test_a_sample_is_the_same_for_one_seed(capsys: pytest.CaptureFixture[str], t
 
 def test_the_verifier_s_own_list_and_code_agree() -> None:
     assert main(["--list"]) == 0
+
+
+def test_the_sockets_of_a_stack_that_ran_in_the_tree_are_no_part_of_the_copy(tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    (root / "st").mkdir(parents=True)
+    (root / "st" / "file").write_text("kept")
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(root / "st" / "hv.sock"))
+        made = Copy(Subject(root), tmp_path / "scratch")
+    assert sorted(path.name for path in (made.root / "st").iterdir()) == ["file"]

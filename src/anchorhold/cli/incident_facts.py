@@ -19,6 +19,7 @@ from anchorhold.authority.incident.silence import Silence, kms_silence, owner_si
 from anchorhold.authority.incident.uses import KMS, OWNER, KmsEvent, kms_events, kms_uses, owner_uses
 from anchorhold.authority.owner.client import JOURNAL_PAGE, AdminFailed
 from anchorhold.cli.deaths import Life, TranscriptUnreadable, lives, unverified_entries
+from anchorhold.cli.incident_file import IncidentFile
 from anchorhold.cli.journal_place import opened_place
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.target import Target, failed
@@ -61,18 +62,24 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All there is about one incident now."""
+    """All there is about one incident now. Without an owner authority `file` has the steps, and is nobody's word but
+    the operator's.
+    """
 
-    owner: Read
+    owner: Read | None
     kms: Read | None
     steps: tuple[Step, ...]
     model: ModelDigest
     key: str
     kms_lease_ms: int
+    file: str = ""
+    torn: bool = False
 
 
-def gather(target: Target, incident: str, source: KmsSource) -> Facts:
+def gather(target: Target, incident: str, source: KmsSource, file: IncidentFile | None = None) -> Facts:
     """Raises CommandError for an incident that nobody opened, a journal that does not hold, or an authority away."""
+    if file is not None:
+        return _asserted(target, source, file)
     status = _call(target, "status")
     key = status["journal_key"]
     now = status["now"]  # by its own clock, before its journal is asked for
@@ -92,6 +99,16 @@ def gather(target: Target, incident: str, source: KmsSource) -> Facts:
     steps = tuple(_step(one) for one in noted)
     read = _kms(source) if source.given else None
     return Facts(owner, read, steps, ModelDigest(model), str(compromised), _kms_lease(target, source))
+
+
+def _asserted(target: Target, source: KmsSource, file: IncidentFile) -> Facts:
+    said = file.lines()
+    steps = tuple(
+        Step(number, one.at, one.note.step, one.note.reason, one.note.facts) for number, one in enumerate(said.steps, 1)
+    )
+    first, read = said.steps[0].note, _kms(source) if source.given else None
+    lease = _kms_lease(target, source)
+    return Facts(None, read, steps, first.model, first.key, lease, file.path.name, said.torn)
 
 
 def opened(target: Target, incident: str) -> tuple[ModelDigest, str]:
@@ -126,18 +143,19 @@ def opened(target: Target, incident: str) -> tuple[ModelDigest, str]:
 
 def silences(target: Target, facts: Facts) -> tuple[Silence, ...]:
     """What each authority's journal proves."""
-    found = [owner_silence(facts.owner.entries, facts.model, facts.owner.until)]
-    if facts.kms is not None and target.key_arn:
-        events = kms_events(facts.kms.entries)
-        key = _arn(target, facts, events)
+    found = []
+    if facts.owner is not None:
+        found.append(owner_silence(facts.owner.entries, facts.model, facts.owner.until))
+    events = () if facts.kms is None else kms_events(facts.kms.entries)
+    if facts.kms is not None and (key := _arn(target, facts, events)):
         found.append(_kms_silence(facts, facts.kms, events, key))
     return tuple(found)
 
 
 def incident_of(target: Target, incident: str, facts: Facts) -> Incident:
     """Everything a report says."""
-    uses = list(owner_uses(facts.owner.entries, facts.model))
-    not_checked = list(NOT_CHECKED)
+    uses = [] if facts.owner is None else list(owner_uses(facts.owner.entries, facts.model))
+    not_checked = [*NOT_CHECKED, *_only_asserted(facts)]
     ends, boots = _transcript(target, facts.model)
     if ends is None:
         not_checked.append("the enclaves' own records of their end: no transcript was given")
@@ -145,7 +163,9 @@ def incident_of(target: Target, incident: str, facts: Facts) -> Incident:
         not_checked.append("the KMS's journal: none was given")
     else:
         events = kms_events(facts.kms.entries)
-        uses += kms_uses(events, _arn(target, facts, events), boots)
+        key = _arn(target, facts, events)
+        uses += kms_uses(events, key, boots)
+        not_checked += [] if key else ["the KMS's journal: no key of this share is named"]
     return Incident(
         incident=incident,
         model=facts.model.hex(),
@@ -155,23 +175,39 @@ def incident_of(target: Target, incident: str, facts: Facts) -> Incident:
         silences=silences(target, facts),
         ends=ends or (),
         uses=sorted(uses, key=lambda one: (one.t, one.authority, one.seq)),
-        heads=[facts.owner.head, *([] if facts.kms is None else [facts.kms.head])],
+        heads=[read.head for read in (facts.owner, facts.kms) if read is not None],
         not_checked=not_checked,
+        asserted=facts.file,
     )
 
 
-def last_lease_end(facts: Facts) -> Milliseconds:
-    """Of the leases that the owner signed for serving."""
-    return owner_silence(facts.owner.entries, facts.model, facts.owner.until).last_lease_end
+def until_silence_ms(target: Target, facts: Facts, source: KmsSource) -> int | None:
+    """How long the last lease for serving goes on: by the owner's journal, or where none is named by the KMS's. None
+    where waiting changes nothing: an export does not grow.
+    """
+    if facts.owner is None and source.state is None:
+        return None
+    told = silences(target, facts)
+    return told[0].last_lease_end - told[0].asked_at if told else None
+
+
+def _only_asserted(facts: Facts) -> list[str]:
+    if facts.owner is not None:
+        return []
+    torn = ["the last line of the incident file, which has no end"] if facts.torn else []
+    return ["the owner's journal: no owner authority is named", "the steps: asserted by the operator", *torn]
 
 
 def _arn(target: Target, facts: Facts, events: Sequence[KmsEvent]) -> str:
-    """The KMS key: the one named as compromised, the one of the first step that says, or the target's."""
+    """The KMS key: the one named as compromised, the one of the first step that says, or the target's for this D.
+
+    Empty where none is: that of a stack's own model says nothing about another D, or an adapter.
+    """
     if facts.key.startswith("arn:"):
         return facts.key
     said = next((str(one.facts["kms_key"]) for one in facts.steps if one.facts.get("kms_key")), "")
     known = {key for one in events for key in one.keys}
-    return said if said in known else target.key_arn
+    return said if said in known else target.about(facts.model).key_arn
 
 
 def _transcript(target: Target, model: ModelDigest) -> tuple[tuple[Ended, ...] | None, Mapping[str, str]]:

@@ -152,4 +152,5 @@ def _say(message: object, hint: str | None, code: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # The commands raise the errors of the module under its own name, which are not those of `__main__`.
+    sys.exit(importlib.import_module("anchorhold.cli.main").main())

@@ -28,7 +28,8 @@ def add_register(commands: Subparsers) -> None:
         **page(
             """Say what a model's share and leases are released to: measurements (PCR 0, 1, 2 and 16), purposes, lease
             length. A second call replaces the first; a revoked model stays revoked. An adapter is registered as a model
-            is, by its own manifest, which names its base; one that was sealed for a tenant is for that tenant.""",
+            is, by its own manifest, which names its base; what was sealed for a tenant takes --for-tenant with that
+            tenant and no other.""",
             example="""
                 anchorhold authority register --stack .cache/sim --alias chat --policy policy.json \\
                     --purpose customer-inference --ttl 600""",

@@ -64,11 +64,14 @@ def run_reinstate(options: argparse.Namespace) -> int:
     if (other := subject.named(options)) is not None:
         return subject.run(options, "reinstate", other)
     target = Target.of(options)
+    # Both are named before either is told, as for `revoke`.
+    owner = target.owner() if options.at in ("owner", "both") else None
+    kms = target.kms() if options.at in ("kms", "both") else None
     try:
-        if options.at in ("owner", "both"):
-            target.owner().call("reinstate", {"model": target.model, "reason": options.reason})
-        if options.at in ("kms", "both"):
-            _kms(target.kms(), "EnableKey", target.key_arn)
+        if owner is not None:
+            owner.call("reinstate", {"model": target.model, "reason": options.reason})
+        if kms is not None:
+            _kms(kms, "EnableKey", target.key_arn)
     except (AdminFailed, KmsFailed) as error:
         raise failed(f"reinstate: {error}", error.code) from error
     done = {"model": target.model.hex(), "at": options.at, "reinstated_ms": now_ms()}

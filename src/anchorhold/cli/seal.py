@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anchorhold.attestation.sealed.manifest import PurposeClass
+from anchorhold.attestation.sealed.names import ADAPTER_FILES
 from anchorhold.attestation.types import ModelDigest
-from anchorhold.cli.main import CommandError
+from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.progress import ProgressBar
 from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.target import read_stack, stack_group
 from anchorhold.cli.values import model_digest
+from anchorhold.publish.errors import FolderRefused
 from anchorhold.publish.providers import KmsShares, OwnerShares, ShareProvider, kms_client
 from anchorhold.publish.seal import Into, SealRequest, seal
 from anchorhold.publish.signing import load_signer
@@ -86,6 +88,10 @@ def run_seal(options: argparse.Namespace) -> dict[str, object]:
     bar = ProgressBar()
     try:
         sealed = seal(request, providers, load_signer(desk.signer), bar)
+    except FolderRefused as error:
+        if base is not None or error.name not in ADAPTER_FILES:
+            raise
+        raise CommandError(str(error), hint="an adapter is sealed with --base MODEL", code=REFUSED) from error
     finally:
         bar.end()
     return {

@@ -75,6 +75,10 @@ class Target:
         spared = self.key_of is not None and model.hex() != self.key_of
         return replace(self, model=model, key_arn="" if spared else self.key_arn)
 
+    def under(self, key_arn: str) -> "Target":
+        """The same with this KMS key, and its region where none was named."""
+        return replace(self, key_arn=key_arn, key_of=None, region=self.region or _region(key_arn))
+
     def owner(self) -> AdminClient:
         """The owner face. Raises CommandError when the target does not name it."""
         if self.owner_url is None or self.owner_ca is None or self.token_file is None:

@@ -22,6 +22,7 @@ class Refused(ClientError):
     def __init__(self, code: str, receipt: VerifiedReceipt) -> None:
         super().__init__(f"the enclave refused: {code}")
         self.code = code
+        self.hint = f"anchorhold explain {code}"
         self.receipt = receipt
 
 

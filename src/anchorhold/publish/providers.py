@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from anchorhold.attestation.canonical import decode_map, encode
+from anchorhold.attestation.canonical import decode, decode_map, encode
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.sealed.manifest import MAX_BLOB, PurposeClass, ShareKind, ShareRole, WrappedShare
 from anchorhold.attestation.sealed.shares import SHARE_BYTES, encryption_context, share_check
@@ -25,6 +25,7 @@ from anchorhold.attestation.types import ModelDigest
 from anchorhold.publish.errors import ProviderUnavailable, PublishError, ShareRefused
 
 MAX_ANSWER = 64 << 10  # bytes of an owner authority's answer; a share with its blob takes about 300
+MAX_WORDS = 400  # characters of its refusal that are shown
 TIMEOUT_S = 20.0
 
 
@@ -175,8 +176,20 @@ class OwnerShares:
         finally:
             connection.close()
         if answer.status != http.client.OK:
-            raise ShareRefused(f"source {self.source!r}: expected 200, got {answer.status}")
+            raise ShareRefused(f"source {self.source!r}: expected 200, got {answer.status}{_words(raw)}")
         return raw
+
+
+def _words(raw: bytes) -> str:
+    """What an owner authority says of its refusal; nothing where it is not in its form."""
+    try:
+        said = decode(raw, "answer", limit=MAX_ANSWER)
+    except EvidenceError:
+        return ""
+    members = said if isinstance(said, dict) else {}
+    told = [one for one in (members.get("code"), members.get("detail")) if isinstance(one, str) and one]
+    text = "".join(f": {one}" for one in told)[:MAX_WORDS]
+    return "".join(one if one.isprintable() else "?" for one in text)  # on its way to a terminal
 
 
 def kms_client(*, endpoint: str | None, region: str, ca: Path | None, credentials: Path | None) -> Any:

@@ -88,7 +88,11 @@ def seal(
     plain = encode_descriptor(descriptor)
     model = descriptor_digest(plain)
     out = request.out.folder / model.hex() if isinstance(request.out, Into) else request.out
-    _check_new(out)
+    if isinstance(request.out, Into) and out.exists():
+        raise PublishError(
+            f"{out} is there already: the digest is that of files, id, version and base, whoever it is for; "
+            "the same for another tenant, or sealed anew, takes another id or version"
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=".seal-"))
     try:

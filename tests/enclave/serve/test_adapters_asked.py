@@ -164,11 +164,12 @@ def test_what_the_room_refuses_is_told_and_an_adapter_counted(code: Code) -> Non
     assert enclave.engine.seen == []
 
 
-def test_a_lease_for_another_tenant_alone_serves_nobody_else() -> None:
+@pytest.mark.parametrize("padding", [Padding.BASIC, Padding.STRICT])
+def test_a_lease_for_another_tenant_alone_serves_nobody_else(padding: Padding) -> None:
     room = Room()
     enclave = made(room)
     room.loan = leased(enclave, tenants=("other",))
-    assert refusal(enclave).code == "tenant"
+    assert refusal(enclave, padding=padding).code == "tenant"
     assert enclave.service.refusals.snapshot()[REFUSED_TENANT] == 1
     assert enclave.engine.seen == []
     assert room.loan.released == 1

@@ -18,7 +18,7 @@ TABLE_ROWS = 500  # uses in the Markdown; the JSON has all
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step as the owner's journal has it."""
+    """One step as the owner's journal has it, or the operator's file: `seq` is the entry or the line."""
 
     seq: int
     t: Milliseconds
@@ -60,6 +60,8 @@ class Incident:
     uses: Sequence[Use]
     heads: Sequence[Head]
     not_checked: Sequence[str]
+    asserted: str = ""
+    """The file that the steps are from, where no owner's journal has them: the operator's own word."""
 
     @property
     def silent(self) -> bool:
@@ -91,7 +93,7 @@ def as_markdown(incident: Incident) -> str:
         "",
         "## What was done",
         "",
-        *_table(("owner entry", "when", "step", "reason"), [_step(one) for one in incident.steps]),
+        *_done(incident),
         "## Silence",
         "",
         *[f"- {one.authority}: {'proved' if one.proved else 'not proved'}: {one.why}." for one in incident.silences],
@@ -118,6 +120,14 @@ def as_markdown(incident: Incident) -> str:
         *[f"- {one}" for one in incident.not_checked],
     ]
     return "\n".join(lines) + "\n"
+
+
+def _done(incident: Incident) -> list[str]:
+    steps = [_step(one) for one in incident.steps]
+    if not incident.asserted:
+        return _table(("owner entry", "when", "step", "reason"), steps)
+    said = f"Asserted by the operator, in `{incident.asserted}`: nobody signed it. Uses and silence do not rest on it."
+    return [said, "", *_table(("line", "when", "step", "reason"), steps)]
 
 
 def _step(one: Step) -> tuple[str, ...]:

@@ -69,10 +69,13 @@ def fits(transaction: Transaction, proved: Proved, now: Milliseconds) -> Registe
     if last is not None and statement.request <= last:
         raise ReleaseRefused("replayed", f"request: expected over {last}, got {statement.request}", verified=True)
     for one in stand:
-        _stands(transaction, one, "model" if one is stand[-1] else "adapter")
+        if one.revoked_at is not None:
+            raise ReleaseRefused("revoked", f"the {_word(one)} is revoked", verified=True)
     for what, subject in ((Subject.IMAGE, proved.image.hex()), (Subject.BOOT, statement.boot_id.hex())):
         if transaction.standing.revoked_at(what, subject) is not None:
             raise ReleaseRefused("revoked", f"the {what.value} {subject} is revoked", verified=True)
+    for one in stand:
+        _at_floor(transaction, one)
     if statement.adapter is not None and statement.ask is Ask.SHARE:
         raise ReleaseRefused("ask", "a new share is for an enclave that seals the adapter anew", verified=True)
     return model
@@ -101,10 +104,12 @@ def _last_request(transaction: Transaction, statement: Release, boot: Boot | Non
     return None if boot is None else boot.last_request
 
 
-def _stands(transaction: Transaction, model: RegisteredModel, what: str) -> None:
-    """Neither revoked nor under its floor. Raises ReleaseRefused."""
-    if model.revoked_at is not None:
-        raise ReleaseRefused("revoked", f"the {what} is revoked", verified=True)
+def _word(model: RegisteredModel) -> str:
+    return "model" if model.base is None else "adapter"
+
+
+def _at_floor(transaction: Transaction, model: RegisteredModel) -> None:
+    """Raises ReleaseRefused."""
     floor = transaction.standing.floor(model.model_id)
     if floor is not None and not reaches(model.version, floor.version):
         detail = f"version of {model.model_id}: expected at least {floor.version}, got {model.version}"
