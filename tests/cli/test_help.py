@@ -72,6 +72,7 @@ JSON_COMMANDS = {
     "authority xks key rotate", "authority xks key list", "authority xks credential add",
     "authority xks credential retire", "authority xks credential list",
     "authority rotate", "authority retire", "authority tenant-key", "authority tenant-keys", "authority shred",
+    "authority tenant-rotate", "authority tenant-retire",
     "authority reseal order", "authority reseal end",
     "authority incident open", "authority incident contain",
     "authority incident reencrypt", "authority incident report", "model reseal", "model adopt", "model sign",

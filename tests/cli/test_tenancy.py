@@ -34,10 +34,34 @@ def test_a_tenant_s_key_is_made_listed_and_shredded_from_the_command_line(stack:
     assert f"ended        model {OTHER_MODEL.hex()}" in told
     assert stack.run("tenant-keys") == 0
     rows = capsys.readouterr().out.splitlines()
-    assert rows[1].split()[4] != "-"
-    assert rows[2].split()[4] == "-"
+    assert (rows[1].split()[4], rows[2].split()[4:6]) == ("ended", ["in-force", "-"])
     assert stack.run("shred", "nobody", "--reason", "x") == 1
     assert "'nobody' has no key" in capsys.readouterr().err
+
+
+def test_a_tenant_s_key_is_rotated_and_retired_from_the_command_line(stack: Stack, capsys: Capture) -> None:
+    assert stack.run("tenant-key", "acme", "--tag", "low", "--reason", "contract 17") == 0
+    stack.owner.order("shares", model=OTHER_MODEL, model_id="tiny", version="1", purpose_class="serve", tenant="acme")
+    capsys.readouterr()
+    assert stack.run("tenant-rotate", "acme", "--reason", "yearly", "--json") == 0
+    new = json.loads(capsys.readouterr().out)
+    assert stack.run("tenant-rotate", "acme", "--reason", "again") == 0
+    assert capsys.readouterr().out.startswith("acme: shared key tenant-")
+    assert stack.run("tenant-keys", "--json") == 0
+    first, second, third = json.loads(capsys.readouterr().out)
+    assert (second["key_id"], [one["state"] for one in (first, second, third)]) == (
+        new["key_id"],
+        ["older", "older", "in-force"],
+    )
+    old = ("--key", first["key_id"], "--reason", "old")
+    assert stack.run("tenant-retire", "acme", *old) == 1
+    assert "lost for good" in capsys.readouterr().err
+    assert stack.run("tenant-retire", "acme", *old, "--lose-model", OTHER_MODEL.hex()) == 0
+    told = capsys.readouterr().out
+    assert f"lost         model {OTHER_MODEL.hex()}" in told
+    assert "1 blobs tried, none opens" in told
+    assert stack.run("tenant-retire", "acme", "--key", new["key_id"], "--reason", "old", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["lost"] == []
 
 
 def test_a_model_is_sealed_for_a_tenant_only_where_the_owner_is_a_source(tmp_path: Path, capsys: Capture) -> None:

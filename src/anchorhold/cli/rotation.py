@@ -35,16 +35,26 @@ def add_rotation(commands: Subparsers) -> None:
             codes=_CODES,
         ),
     )
-    retire.add_argument("--key", required=True, metavar="ID", help="as `authority status --json` names it")
-    retire.add_argument(
-        "--lose-model", action="append", default=[], metavar="D", help="may lose its shares under this key; repeatable"
-    )
-    retire.add_argument("--lose", action="store_true", help="every model may lose its shares under this key")
+    add_retire_options(retire, "authority status --json")
     for parser, run in ((rotate, _rotate), (retire, _retire)):
         parser.add_argument("--reason", required=True, metavar="TEXT", help="for the journal, at most 128 bytes")
         parser.add_argument("--json", action="store_true", help="print JSON")
         add_target_options(parser)
         parser.set_defaults(run=run)
+
+
+def add_retire_options(parser: argparse.ArgumentParser, named_by: str) -> None:
+    """Which key, and what may be lost with it."""
+    parser.add_argument("--key", required=True, metavar="ID", help=f"as `{named_by}` names it")
+    parser.add_argument(
+        "--lose-model", action="append", default=[], metavar="D", help="may lose its shares under this key; repeatable"
+    )
+    parser.add_argument("--lose", action="store_true", help="every model may lose its shares under this key")
+
+
+def lose_of(options: argparse.Namespace) -> canonical.Value:
+    """What those options say for the order's `lose`. Raises CommandError."""
+    return options.lose or [_digest(one) for one in options.lose_model] or False
 
 
 def _rotate(options: argparse.Namespace) -> int:
@@ -58,8 +68,7 @@ def _rotate(options: argparse.Namespace) -> int:
 
 
 def _retire(options: argparse.Namespace) -> int:
-    lose: canonical.Value = options.lose or [_digest(one) for one in options.lose_model] or False
-    fields: dict[str, canonical.Value] = {"key_id": options.key, "reason": options.reason, "lose": lose}
+    fields: dict[str, canonical.Value] = {"key_id": options.key, "reason": options.reason, "lose": lose_of(options)}
     try:
         answer = Target.of(options, model=False).owner().call("retire", fields)
     except AdminFailed as error:

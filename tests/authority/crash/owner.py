@@ -31,7 +31,7 @@ from anchorhold.sim.pki import SimulatedPki
 _FIELD = {
     "register": "model", "release": "lease_id", "share": "version", "revoke": "reason", "reinstate": "reason",
     "tenant": "tenant", "guard-policy": "new", "guard-ticket": "ticket", "guard-kill": "reason", "guard-propose": "id",
-    "tenant-key": "key_id", "tenant-shredded": "key_id",
+    "tenant-key": "key_id", "tenant-rotate": "key_id", "tenant-shredded": "key_id",
 }  # fmt: skip
 PRINCIPAL = "enclave:" + IMAGE[0].hex()
 

@@ -1,4 +1,4 @@
-"""Tenants' keys under load: made, used and shredded, and what must be true of each afterwards."""
+"""Tenants' keys under load: made, rotated, used and shredded, and what must be true of each afterwards."""
 
 import secrets
 from dataclasses import dataclass, field, replace
@@ -40,6 +40,10 @@ class TenantLoad:
         self.answers.add(Told("tenant-key", key_id))
         mine.append(tenant)
         self._share(tenant)
+        if chance // 4 % 2 == 0:
+            rotated = str(self.authority.order("tenant-rotate", tenant=tenant, reason="load")["key_id"])
+            self.answers.add(Told("tenant-rotate", rotated))
+            self._share(tenant)
 
     def check_live(self) -> None:
         """Every key that was answered is there, as it was answered, and those in force are whole. Raises Lost."""

@@ -48,9 +48,10 @@ def test_an_owner_s_denial_reads_as_denied_with_its_rule(journal: Journal) -> No
 
 def test_a_shredding_reads_as_a_deletion_and_a_tenant_s_key_as_made(journal: Journal) -> None:
     journal.entries.clear()
-    for kind in ("tenant-key", "tenant", "tenant-shred", "tenant-shredded"):
+    made, ended = ("tenant-key", "tenant", "tenant-rotate"), ("tenant-shred", "tenant-shredded", "tenant-retire")
+    for kind in (*made, *ended, "tenant-retired"):
         journal.add(kind, tenant="acme")
-    assert [ocsf(event)["activity_id"] for event in events(journal)] == [1, 1, 4, 4]
+    assert [ocsf(event)["activity_id"] for event in events(journal)] == [1, 1, 1, 4, 4, 4, 4]
 
 
 def test_every_ocsf_record_has_what_its_class_requires(journal: Journal) -> None:

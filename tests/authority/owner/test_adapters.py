@@ -257,7 +257,7 @@ def test_a_new_share_is_drawn_for_no_adapter_beside_its_model(authority: Authori
     assert boot.says(ADAPTER, reason="reseal") == "purpose", "the order is for the adapter sealed by itself"
 
 
-def test_nobody_s_adapter_is_sealed_anew_as_a_model_is_and_a_tenant_s_is_not(authority: Authority) -> None:
+def test_an_adapter_is_sealed_anew_as_a_model_is_and_a_tenant_s_once_its_key_was_rotated(authority: Authority) -> None:
     register(authority)
     share(authority)
     boot = Boot(authority, authority.enclave())
@@ -271,8 +271,11 @@ def test_nobody_s_adapter_is_sealed_anew_as_a_model_is_and_a_tenant_s_is_not(aut
     tenant_key(authority, "acme")
     share(authority, SECOND, tenant="acme")
     register(authority, "second", tenants=["acme"])
-    with pytest.raises(AdminFailed, match="not sealed anew"):
+    with pytest.raises(AdminFailed, match="rotate that tenant's first"):
         authority.order("reseal", model=SECOND, **order)
+    authority.order("tenant-rotate", tenant="acme", reason="yearly")
+    authority.order("reseal", model=SECOND, **order)
+    assert Boot(authority, authority.enclave()).says(model=SECOND, reason="reseal", ask=Ask.SHARE) == "granted"
 
 
 def tenant_key(authority: Authority, tenant: str) -> None:

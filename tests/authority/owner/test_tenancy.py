@@ -27,7 +27,7 @@ from anchorhold.authority.owner.tenant_table import TenantKey
 from anchorhold.authority.tls import TlsFiles
 from anchorhold.enclave.keys.source import Refused
 from anchorhold.publish.providers import OwnerShares, Subject
-from anchorhold.sim.owner_face import MODEL, OTHER_MODEL, PURPOSE, Authority, descriptor, measurements, owner_face
+from anchorhold.sim.owner_face import MODEL, OTHER_MODEL, PURPOSE, Authority, descriptor, owner_face
 
 KEEPINGS = ("dedicated", "shared")
 
@@ -96,8 +96,8 @@ def test_a_tenants_model_opens_for_that_tenant_alone(authority: Authority, keepi
     assert asked(authority, blob, secret) == "opened"
     (status,) = tenants(authority)
     assert status | {"made": 0} == {
-        "tenant": "acme", "tag": "standard", "keeping": keeping, "key_id": mine, "made": 0, "shredded": None,
-        "shares": 1, "backups": 0,
+        "tenant": "acme", "tag": "standard", "keeping": keeping, "key_id": mine, "state": "in-force",
+        "made": 0, "shredded": None, "shares": 1, "backups": 0,
     }  # fmt: skip
     assert entries(authority, "share")[0].body["tenant"] == "acme"
     assert not any(name in entry.body for entry in authority.journal() for name in ("wrapped", "blob"))
@@ -149,18 +149,6 @@ def test_shares_of_one_model_are_under_one_key(authority: Authority) -> None:
         share(authority, "stranger", b"\x01" * 48)
     with pytest.raises(AdminFailed, match="a key already"):
         key(authority, "acme")
-
-
-def test_a_tenant_s_model_is_not_ordered_to_be_sealed_anew(authority: Authority) -> None:
-    """A model sealed anew is under other keys than before, and a tenant has one: nobody would take what came out."""
-    key(authority, "acme")
-    share(authority, "acme")
-    authority.register(tenants=["acme"])
-    authority.register(descriptor=descriptor("other"))
-    until = authority.clock.ms() + 60_000
-    with pytest.raises(AdminFailed, match="not sealed anew"):
-        authority.order("reseal", model=MODEL, measurements=[measurements()], expires=until, reason="incident")
-    authority.order("reseal", model=OTHER_MODEL, measurements=[measurements()], expires=until, reason="incident")
 
 
 def test_the_policy_s_tags_decide_who_has_a_key_of_its_own(authority: Authority) -> None:

@@ -107,7 +107,7 @@ def restore(
 
     restored = Restored(cast("dict[str, bytes]", seeds), wrapped, _facts(header, body), ended, floors)
     public = make(state_dir, identity, anchors, now=now, keystore=keystore, restored=restored)
-    return Restoration(public, header.made, len(shares), revoked, tuple(sorted(one.tenant for one in tenants)))
+    return Restoration(public, header.made, len(shares), revoked, tuple(sorted({one.tenant for one in tenants})))
 
 
 def _revoked(value: canonical.Value) -> Revoked:

@@ -23,7 +23,7 @@ _ALERT_TYPES = frozenset(  # somebody should look at each, whatever it says
 _ABOUT = {"adapter": "Anchorhold::Adapter", "model": "Anchorhold::Model"}  # the adapter's key first, where it is one's
 _READS = ("Decrypt", "Describe", "Get", "List", "Verify", "Lease")
 _CREATES = ("Create", "Generate", "Import", "Register", "Share", "Tenant", "Issue")
-_DELETES = ("Delete", "Schedule", "Revoke", "Retire", "Disable", "Kill", "Shred", "TenantShred")
+_DELETES = ("Delete", "Schedule", "Revoke", "Retire", "Disable", "Kill", "Shred", "TenantShred", "TenantRetire")
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,13 +36,17 @@ KMS_READ = (
 OWNER_USE = ("owner:Key", "owner:Lease", "owner:NewShare")
 OWNER_ADMINISTER = (
     "owner:Register", "owner:Share", "owner:Reinstate", "owner:Tenant", "owner:Backup", "owner:Floor", "owner:Reseal",
-    "owner:Rotate", "owner:Retire", "owner:LowerFloor", "owner:TenantKey", "owner:Shred",
+    "owner:Rotate", "owner:Retire", "owner:LowerFloor", "owner:TenantKey", "owner:TenantRotate",
+    "owner:TenantRetire", "owner:Shred",
 )  # fmt: skip
 OWNER_OTHER = (
     "owner:Revoke", "owner:Heartbeat", "owner:HeartbeatKept", "owner:Status", "owner:Journal", "owner:ResealEnd",
     "owner:Incident",
 )  # fmt: skip
-OWNER_GRAVE = ("owner:Reinstate", "owner:Reseal", "owner:Retire", "owner:Backup", "owner:LowerFloor", "owner:Shred")
+OWNER_GRAVE = (
+    "owner:Reinstate", "owner:Reseal", "owner:Retire", "owner:Backup", "owner:LowerFloor", "owner:TenantRetire",
+    "owner:Shred",
+)  # fmt: skip
 """What opens something again, takes every share out, or destroys a key: with approvers, their quorum's alone."""
 
 

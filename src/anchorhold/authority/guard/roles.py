@@ -33,6 +33,8 @@ _ADMINISTER = frozenset(
         "owner:Reinstate",
         "owner:Tenant",
         "owner:TenantKey",
+        "owner:TenantRotate",
+        "owner:TenantRetire",
         "owner:Shred",
         "owner:Backup",
         "owner:Floor",

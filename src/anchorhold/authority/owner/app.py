@@ -26,7 +26,17 @@ from anchorhold.authority.escrow.sealed import BackupRefused
 from anchorhold.authority.journal import listed
 from anchorhold.authority.keystore import KeystoreError
 from anchorhold.authority.keystore.secret_file import Ask
-from anchorhold.authority.owner import desk, ending, heartbeat, incidents, operators, reseal_orders, rotation, tenants
+from anchorhold.authority.owner import (
+    desk,
+    ending,
+    heartbeat,
+    incidents,
+    operators,
+    reseal_orders,
+    rotation,
+    tenant_rotation,
+    tenants,
+)
 from anchorhold.authority.owner.authority import Owner, load_owner
 from anchorhold.authority.owner.bodies import (
     MAX_BODY_BYTES,
@@ -43,9 +53,10 @@ from anchorhold.authority.owner.bodies import (
     read_reseal_end,
     read_retire,
     read_share,
-    read_shred,
     read_tenant,
     read_tenant_key,
+    read_tenant_reason,
+    read_tenant_retire,
 )
 from anchorhold.authority.owner.desk_refused import DeskRefused
 from anchorhold.authority.owner.ending import EndOrder
@@ -83,6 +94,8 @@ def make_app(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None
         "/v1/admin/heartbeat-kept": ("owner:HeartbeatKept", _heartbeat),
         "/v1/admin/tenants": ("owner:Tenant", _tenant),
         "/v1/admin/tenant-keys": ("owner:TenantKey", _tenant_key),
+        "/v1/admin/tenant-rotate": ("owner:TenantRotate", _tenant_rotate),
+        "/v1/admin/tenant-retire": (operators.TENANT_RETIRE, _tenant_retire),
         "/v1/admin/shred": (operators.SHRED, _shred),
         "/v1/admin/status": ("owner:Status", _status),
         "/v1/admin/journal": ("owner:Journal", _journal),
@@ -229,10 +242,28 @@ def _tenant_key(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
     return {"key_id": key.key_id, "keeping": key.keeping.value}
 
 
-def _shred(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
-    done = tenants.shred(owner, *read_shred(body))
+def _tenant_rotate(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    key = tenant_rotation.rotate(owner, *read_tenant_reason(body))
+    return {"key_id": key.key_id, "keeping": key.keeping.value}
+
+
+def _tenant_retire(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    done = tenant_rotation.retire(owner, read_tenant_retire(body))
     return {
-        "key_id": done.key.key_id,
+        "key_id": done.ended.keys[0].key_id,
+        "at": done.ended.at,
+        **listed("lost", done.lost),
+        "shares": done.ended.shares,
+        "tried": done.ended.tried,
+        "backups": done.ended.backups,
+    }
+
+
+def _shred(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
+    done = tenants.shred(owner, *read_tenant_reason(body))
+    return {
+        "key_id": done.keys[-1].key_id,
+        "keys": [one.key_id for one in done.keys],
         "at": done.at,
         **listed("models", done.models),
         "shares": done.shares,

@@ -17,6 +17,7 @@ from anchorhold.authority.owner.reseal_table import ResealOrder
 from anchorhold.authority.owner.rotation import RetireOrder
 from anchorhold.authority.owner.standing import Subject
 from anchorhold.authority.owner.state import RegisteredModel
+from anchorhold.authority.owner.tenant_rotation import TenantRetire
 from anchorhold.authority.owner.tenant_table import Keeping
 from anchorhold.authority.owner.tenants import KeyOrder
 
@@ -128,7 +129,16 @@ def read_reason(raw: bytes) -> str:
 
 def read_retire(raw: bytes) -> RetireOrder:
     """{key_id, reason, lose: true, false, or [D]}. Raises Malformed."""
-    fields = _map(raw, {"key_id": str, "reason": str, "lose": (bool, list)})
+    return _retire(_map(raw, {"key_id": str, "reason": str, "lose": (bool, list)}))
+
+
+def read_tenant_retire(raw: bytes) -> TenantRetire:
+    """{tenant, key_id, reason, lose: true, false, or [D]}. Raises Malformed."""
+    fields = _map(raw, {"tenant": str, "key_id": str, "reason": str, "lose": (bool, list)})
+    return TenantRetire(cast("str", fields["tenant"]), _retire(fields))
+
+
+def _retire(fields: dict[str, canonical.Value]) -> RetireOrder:
     lose = fields["lose"]
     if isinstance(lose, list):
         if not 1 <= len(lose) <= MAX_LOSE or not all(isinstance(one, bytes) for one in lose):
@@ -187,8 +197,8 @@ def read_tenant_key(raw: bytes) -> KeyOrder:
     return KeyOrder(tenant, tag, None if keeping is None else Keeping(keeping), reason)
 
 
-def read_shred(raw: bytes) -> tuple[str, str]:
-    """{tenant, reason}. Raises Malformed."""
+def read_tenant_reason(raw: bytes) -> tuple[str, str]:
+    """{tenant, reason}, of a rotation or a shredding. Raises Malformed."""
     fields = _map(raw, {"tenant": str, "reason": str})
     return cast("str", fields["tenant"]), cast("str", fields["reason"])
 

@@ -23,7 +23,7 @@ from anchorhold.authority.owner.reseal_table import ResealOrder
 from anchorhold.authority.owner.standing import Subject
 from anchorhold.authority.owner.state import RegisteredModel, Transaction
 from anchorhold.authority.owner.tenant_table import TenantKey
-from anchorhold.authority.owner.tenant_table import shown as shown_key
+from anchorhold.authority.owner.tenant_table import shown as shown_keys
 
 MAX_MEASURED = 49_152  # bytes of an entry that names measurements: who ordered it must fit beside them
 PURPOSE_CLASSES = ("serve", "evaluate", "reseal")  # DESIGN 12.7
@@ -125,7 +125,7 @@ def share(owner: Owner, order: ShareOrder) -> tuple[bytes, bytes, str]:
 
 
 def _tenant_key(owner: Owner, transaction: Transaction, order: ShareOrder) -> TenantKey | None:
-    """The key this share is to be under: that of all the model's shares. Raises DeskRefused."""
+    """The key this share is to be under: the one in force of the model's tenant. Raises DeskRefused."""
     connection = transaction.connection
     has = tenant_of(owner, connection, order.model)
     if has is not None and has.tenant != order.tenant:
@@ -139,7 +139,7 @@ def _tenant_key(owner: Owner, transaction: Transaction, order: ShareOrder) -> Te
     key = owner.tenant_keys.active(connection, order.tenant)
     if key is None:
         raise DeskRefused("tenant", f"{order.tenant!r:.80} has no key: make one first")
-    if has is not None and has.key_id != key.key_id:
+    if has is not None and has.shredded is not None:
         raise DeskRefused("tenant", "the model's shares were shredded with the key before this one")
     known = transaction.model(order.model)
     if known is not None and known.tenants != (key.tenant,):
@@ -230,7 +230,7 @@ def status(owner: Owner) -> dict[str, canonical.Value]:
         entries = owner.journal.count(transaction.connection)
         wrapping = owner.wrapping.all(transaction.connection)
         counts = owner.shares.counts(transaction.connection)
-        tenants = [shown_key(key, counts.get(key.key_id, 0)) for key in owner.tenant_keys.all(transaction.connection)]
+        tenants = shown_keys(owner.tenant_keys.all(transaction.connection), counts)
     identity = owner.identity
     return {
         "name": identity.name,

@@ -1,6 +1,6 @@
 """Shares that this authority keeps, wrapped and opened under whichever key is theirs: the owner's, or a tenant's.
 
-A model whose shares are a tenant's is that tenant's: none of its shares is ever under another key, and it is
+A model whose shares are a tenant's is that tenant's: none of its shares is ever under a key of anybody else, and it is
 registered for that tenant alone (docs/spec/tenancy.md 3).
 """
 
@@ -18,17 +18,27 @@ from anchorhold.authority.place import StateRefused
 
 
 def tenant_of(owner: Owner, connection: Connection, model: ModelDigest) -> TenantKey | None:
-    """The key that the shares of this model are under, shredded or not; None where they are under the owner's.
+    """Whose this model is: its tenant's newest key that shares of it are under, an ended one only where all of them
+    are; None where they are under the owner's.
 
-    Raises StateRefused where its row is gone: a model whose tenant nobody knows is not everybody's.
+    Raises StateRefused where the row of one is gone: a model whose tenant nobody knows is not everybody's. And where
+    its shares are under keys of two tenants, or a tenant's and the owner's.
     """
-    key_id = owner.shares.tenant_key(connection, model)
-    if key_id is None:
-        return None
-    key = owner.tenant_keys.of(connection, key_id)
-    if key is None:
-        raise StateRefused(f"shares are under {key_id}, which is no tenant's key here")
-    return key
+    keys = keys_of(owner, connection, model)
+    live = [one for one in keys if one.shredded is None]
+    return next(reversed(live or keys), None)
+
+
+def keys_of(owner: Owner, connection: Connection, model: ModelDigest) -> tuple[TenantKey, ...]:
+    """The keys of its tenant that shares of this model are under, the oldest first. Raises what `tenant_of` does."""
+    ids = owner.shares.tenant_keys(connection, model)
+    if not ids - {None}:
+        return ()
+    found = [None if one is None else owner.tenant_keys.of(connection, one) for one in ids]
+    keys = [one for one in found if one is not None]
+    if len(keys) < len(ids) or len({one.tenant for one in keys}) > 1:
+        raise StateRefused(f"shares of {model.hex()[:16]} are under keys that are not one tenant's here")
+    return tuple(sorted(keys, key=lambda one: (one.made, one.key_id)))
 
 
 def keep_share(

@@ -9,7 +9,7 @@ from anchorhold.attestation.binding import Release
 from anchorhold.attestation.channel.seal import seal
 from anchorhold.authority.owner.authority import Owner
 from anchorhold.authority.owner.kept import keep_share, tenant_of
-from anchorhold.authority.owner.keys import SHARE_BYTES
+from anchorhold.authority.owner.keys import SHARE_BYTES, BlobRefused
 from anchorhold.authority.owner.state import RegisteredModel, Transaction
 
 
@@ -27,12 +27,15 @@ def draw(
 ) -> Drawn:
     """One share nobody had before, under the current key or its tenant's, for every class the model has. Journaled.
 
-    Raises EvidenceError or ValueError for a key that is no hybrid key, BlobRefused where the tenant's key is gone.
+    Raises EvidenceError or ValueError for a key that is no hybrid key, BlobRefused where the tenant has no key.
     """
     share = secrets.token_bytes(SHARE_BYTES)
     sealed = seal(share, release_key, info=info)
     connection = transaction.connection
-    key = tenant_of(owner, connection, model.model)
+    whose = tenant_of(owner, connection, model.model)
+    key = None if whose is None else owner.tenant_keys.active(connection, whose.tenant)
+    if whose is not None and key is None:
+        raise BlobRefused(f"the keys of {whose.tenant!r} were shredded")  # never the owner's in its place
     key_id = owner.wrapping.current(connection) if key is None else key.key_id
     classes = owner.shares.classes(connection, model.model)
     wrapped = {one: keep_share(owner, connection, share, model.model, one, key).wrapped for one in classes}

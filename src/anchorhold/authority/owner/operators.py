@@ -12,13 +12,21 @@ from anchorhold.authority.guard import Face, Use
 from anchorhold.authority.guard.operators import Operator
 from anchorhold.authority.guard.roles import OPERATOR_PREFIX
 from anchorhold.authority.owner.authority import Owner
-from anchorhold.authority.owner.bodies import MAX_MODEL_BYTES, read_order, read_reseal, read_retire, read_shred
+from anchorhold.authority.owner.bodies import (
+    MAX_MODEL_BYTES,
+    read_order,
+    read_reseal,
+    read_retire,
+    read_tenant_reason,
+    read_tenant_retire,
+)
 from anchorhold.authority.owner.desk_refused import DeskRefused
 from anchorhold.authority.owner.ending import EndOrder
 from anchorhold.authority.owner.rotation import RetireOrder
 
 BACKUP, LOWER_FLOOR, SHRED = "owner:Backup", "owner:LowerFloor", "owner:Shred"
 RETIRE, REINSTATE, RESEAL = "owner:Retire", "owner:Reinstate", "owner:Reseal"
+TENANT_RETIRE = "owner:TenantRetire"
 BY_QUORUM = frozenset({LOWER_FLOOR})
 """Orders that no policy lets pass without an approval."""
 NAMED_HEX = 32  # digits of a recipient's id that approvers read: 128 bits, which nobody finds a second key for
@@ -59,10 +67,10 @@ def _subject(owner: Owner, operation: str, body: bytes) -> str:
     """What an order is about, which approvers read and agree to: the act itself, and no other one like it.
 
     A backup is of all that the wrapping key wraps, for these recipients and no others; a floor is a model id's at one
-    version; a retirement is of one key and names what may be lost; a reinstatement is of one subject, a shredding of
-    one tenant, and an order to seal anew is for one D and the enclaves of these measurements. Any other order is about
-    the D it names, in hex, or about all. Raises Malformed or DeskRefused for one of those that nobody can read, and
-    PolicyInvalid.
+    version; a retirement is of one key, a tenant's of that tenant's, and names what may be lost; a reinstatement is of
+    one subject, a shredding of one tenant, and an order to seal anew is for one D and the enclaves of these
+    measurements. Any other order is about the D it names, in hex, or about all. Raises Malformed or DeskRefused for one
+    of those that nobody can read, and PolicyInvalid.
     """
     if operation == BACKUP:
         order = read_backup(body)
@@ -74,7 +82,10 @@ def _subject(owner: Owner, operation: str, body: bytes) -> str:
         given = read_order(body)
         return f"{given.what.value} {given.subject}" if isinstance(given, EndOrder) else given.model.hex()
     if operation == SHRED:
-        return f"tenant {read_shred(body)[0]:.{MAX_NAMED}}"
+        return f"tenant {read_tenant_reason(body)[0]:.{MAX_NAMED}}"
+    if operation == TENANT_RETIRE:
+        ended = read_tenant_retire(body)
+        return f"tenant {ended.tenant:.{MAX_NAMED}} {_retired(ended.order)}"
     if operation == RESEAL:
         reseal = read_reseal(body)
         return f"{reseal.model.hex()} {service_policy(owner.platforms, reseal.measurements).digest.hex()}"

@@ -14,9 +14,9 @@ from anchorhold.attestation.types import ModelDigest
 from anchorhold.authority.owner.authority import Owner
 from anchorhold.authority.owner.desk import checked_desk_reason, checked_measured
 from anchorhold.authority.owner.desk_refused import DeskRefused
-from anchorhold.authority.owner.kept import tenant_of
+from anchorhold.authority.owner.kept import keys_of
 from anchorhold.authority.owner.reseal_table import ResealOrder
-from anchorhold.authority.owner.state import RegisteredModel
+from anchorhold.authority.owner.state import RegisteredModel, Transaction
 
 MAX_LIFE_MS = 7 * 86_400_000  # of an order: the largest model takes hours, and a forgotten one is a standing hole
 
@@ -32,9 +32,7 @@ def order(owner: Owner, given: ResealOrder) -> None:
         now = owner.clock()
         if transaction.model(given.model) is None:
             raise DeskRefused("model", "the model is not registered")
-        if (key := tenant_of(owner, transaction.connection, given.model)) is not None:
-            # A model sealed anew is under other keys than before (lifecycle.md 3.5), and a tenant has one.
-            raise DeskRefused("tenant", f"the model is {key.tenant!r}'s: a tenant's model is not sealed anew yet")
+        _check_rotated(owner, transaction, given.model)
         if not now < given.expires <= now + MAX_LIFE_MS:
             raise DeskRefused("expires", f"expected after {now} and by {now + MAX_LIFE_MS}, got {given.expires}")
         transaction.reseals.put(given, now)
@@ -46,6 +44,19 @@ def order(owner: Owner, given: ResealOrder) -> None:
             "reason": given.reason,
         }
         owner.journal.append(transaction.connection, now, "reseal-order", checked_measured(body))
+
+
+def _check_rotated(owner: Owner, transaction: Transaction, model: ModelDigest) -> None:
+    """A model sealed anew is under other keys than before (lifecycle.md 3.5). Raises DeskRefused."""
+    keys = keys_of(owner, transaction.connection, model)
+    if not keys:
+        return
+    tenant, live = keys[0].tenant, [one for one in keys if one.shredded is None]
+    if not live:
+        raise DeskRefused("tenant", f"the model is {tenant!r}'s, and its shares were shredded")
+    # The oldest: which of its shares is in use nobody here knows; a boot that was cut off may have drawn one.
+    if live[0] == owner.tenant_keys.active(transaction.connection, tenant):
+        raise DeskRefused("tenant", f"the model is {tenant!r}'s, all under the newest key: rotate that tenant's first")
 
 
 def withdraw(owner: Owner, model: ModelDigest, reason: str) -> None:

@@ -70,7 +70,7 @@ def retire(owner: Owner, order: RetireOrder) -> tuple[ModelDigest, ...]:
             own = [one for one in owner.shares.all(transaction.connection) if one.tenant_key is None]
             kept = _divided(owner, own, key_id, others)
             lost = kept.lost()
-            _check_may_be_lost(lost, order)
+            check_may_be_lost(lost, order)
             for one in kept.under:
                 owner.shares.drop(transaction.connection, one.blob)
             owner.wrapping.retire(transaction.connection, key_id, owner.clock())
@@ -88,7 +88,7 @@ def retire(owner: Owner, order: RetireOrder) -> tuple[ModelDigest, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Divided:
+class Divided:
     """Shares that end with a key, and the shares themselves that another active key opens, by model and class."""
 
     under: Mapping[KeptShare, bytes | None] = field(repr=False)
@@ -103,7 +103,7 @@ class _Divided:
         return share is not None and any(same(share, other) for other in others)
 
 
-def _divided(owner: Owner, shares: Sequence[KeptShare], key_id: str, others: Sequence[str]) -> _Divided:
+def _divided(owner: Owner, shares: Sequence[KeptShare], key_id: str, others: Sequence[str]) -> Divided:
     gone = not owner.keystore.has(key_id)
     under: dict[KeptShare, bytes | None] = {}
     elsewhere: dict[tuple[ModelDigest, str], list[bytes]] = {}
@@ -116,7 +116,7 @@ def _divided(owner: Owner, shares: Sequence[KeptShare], key_id: str, others: Seq
         # Under a key that is gone is what no other opens: it can be kept for nothing but to stop every backup.
         if share is not None or gone:
             under[one] = share
-    return _Divided(under, elsewhere)
+    return Divided(under, elsewhere)
 
 
 def _opened(owner: Owner, kept: KeptShare, keys: Sequence[str]) -> bytes | None:
@@ -126,7 +126,8 @@ def _opened(owner: Owner, kept: KeptShare, keys: Sequence[str]) -> bytes | None:
         return None
 
 
-def _check_may_be_lost(lost: Sequence[ModelDigest], order: RetireOrder) -> None:
+def check_may_be_lost(lost: Sequence[ModelDigest], order: RetireOrder) -> None:
+    """Raises DeskRefused where the order does not name them all."""
     if order.lose is True:
         return
     kept = [one for one in lost if order.lose is False or one not in order.lose]

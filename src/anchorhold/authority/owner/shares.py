@@ -80,10 +80,10 @@ class Shares:
         wanted = sql.select(column, sql.func.count()).where(column.is_not(None)).group_by(column)
         return {row[0]: row[1] for row in connection.execute(wanted)}
 
-    def tenant_key(self, connection: Connection, model: ModelDigest) -> str | None:
-        """The tenant's key that this model's shares are under: all of them, or none."""
-        wanted = sql.select(self._table.c.tenant_key).where(self._table.c.model == model).limit(1)
-        return connection.execute(wanted).scalar()
+    def tenant_keys(self, connection: Connection, model: ModelDigest) -> frozenset[str | None]:
+        """The tenants' keys that this model's shares are under; None among them: the owner's."""
+        wanted = sql.select(self._table.c.tenant_key).where(self._table.c.model == model).distinct()
+        return frozenset(connection.execute(wanted).scalars())
 
     def drop(self, connection: Connection, blob: Sha384) -> None:
         """A share that opens nowhere any more."""

@@ -1,9 +1,10 @@
-"""The keys of tenants: one in force for each, kept as a key of the store or wrapped under a key that tenants share.
+"""The keys of tenants: the newest of each is in force, kept as a key of the store or wrapped under a key they share.
 
 `dedicated`: a handle of its own in the keystore. `shared`: 32 bytes that are kept here alone, wrapped under a *pool
 key* of the keystore, which ends with any tenant in it (docs/spec/tenancy.md 2 and 4).
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -23,9 +24,17 @@ class Keeping(Enum):
     SHARED = "shared"
 
 
+class KeyState(Enum):
+    """What a key is for: new shares, what is under it already, or nothing any more."""
+
+    IN_FORCE = "in-force"
+    OLDER = "older"
+    ENDED = "ended"
+
+
 @dataclass(frozen=True, slots=True)
 class TenantKey:
-    """One key. `pool` and `wrapped` None: it is dedicated, and `key_id` is its handle. `shredded` None: in force."""
+    """One key. `pool` and `wrapped` None: it is dedicated, and `key_id` is its handle. `shredded` None: it opens."""
 
     key_id: str
     tenant: str
@@ -35,7 +44,7 @@ class TenantKey:
     made: Milliseconds
     shredded: Milliseconds | None = None
     backups: int = 0
-    """Made while it was in force: their recipients hold what is under it."""
+    """Made while it opened, or the tenant's keys before it: their recipients may hold what is under it."""
 
     @property
     def keeping(self) -> Keeping:
@@ -77,7 +86,7 @@ class TenantKeys:
         return tuple(_key(dict(row)) for row in rows)
 
     def of(self, connection: Connection, key_id: str) -> TenantKey | None:
-        """That key, shredded or not."""
+        """That key, ended or not."""
         row = connection.execute(sql.select(self._table).where(self._table.c.key_id == key_id)).mappings().first()
         return None if row is None else _key(dict(row))
 
@@ -87,22 +96,20 @@ class TenantKeys:
         wanted = sql.select(table).where(table.c.tenant == tenant).order_by(table.c.made, table.c.key_id)
         return tuple(_key(dict(row)) for row in connection.execute(wanted).mappings())
 
-    def last(self, connection: Connection, tenant: str) -> TenantKey | None:
-        """The key in force, or else the one shredded last."""
-        own = self.own(connection, tenant)
-        return next((one for one in own if one.shredded is None), own[-1] if own else None)
+    def live(self, connection: Connection, tenant: str) -> tuple[TenantKey, ...]:
+        """Every key of this tenant that still opens, the oldest first."""
+        return tuple(one for one in self.own(connection, tenant) if one.shredded is None)
 
     def active(self, connection: Connection, tenant: str) -> TenantKey | None:
-        """The key in force."""
-        key = self.last(connection, tenant)
-        return None if key is None or key.shredded is not None else key
+        """The key in force: the newest that opens."""
+        return next(reversed(self.live(connection, tenant)), None)
 
     def sharing(self, connection: Connection) -> tuple[TenantKey, ...]:
-        """Keys in force under pool keys: one pool key at a time, unless the keystore lost one."""
+        """Keys under pool keys that open: one pool key at a time, unless the keystore lost one."""
         return tuple(one for one in self.all(connection) if one.shredded is None and one.pool is not None)
 
     def add(self, connection: Connection, key: TenantKey) -> None:
-        """Whether the tenant has one already is the caller's to know."""
+        """Whether the tenant may have another, and that `made` is after those before, is the caller's to know."""
         connection.execute(
             sql.insert(self._table).values(
                 key_id=key.key_id,
@@ -124,8 +131,12 @@ class TenantKeys:
         """Forget a wrapped key; which handle must go stays here, for whoever repeats the order."""
         self._put(connection, key_id, wrapped=None, shredded=now)
 
+    def put_backups(self, connection: Connection, key_id: str, backups: int) -> None:
+        """What is or comes under this key is in that many backups already."""
+        self._put(connection, key_id, backups=backups)
+
     def count_backup(self, connection: Connection) -> None:
-        """Every key in force is in one more backup."""
+        """What every key that opens has under it is in one more backup."""
         table = self._table
         connection.execute(sql.update(table).where(table.c.shredded.is_(None)).values(backups=table.c.backups + 1))
 
@@ -133,13 +144,20 @@ class TenantKeys:
         connection.execute(sql.update(self._table).where(self._table.c.key_id == key_id).values(**values))
 
 
-def shown(key: TenantKey, shares: int) -> dict[str, canonical.Value]:
-    """What `status` says of a key. Nothing secret."""
+def shown(keys: Sequence[TenantKey], shares: Mapping[str, int]) -> list[dict[str, canonical.Value]]:
+    """What `status` says of all keys, each tenant's the oldest first. Nothing secret."""
+    in_force = {key.tenant: key.key_id for key in keys if key.shredded is None}  # the last one of each
+    return [_shown(key, in_force.get(key.tenant), shares.get(key.key_id, 0)) for key in keys]
+
+
+def _shown(key: TenantKey, in_force: str | None, shares: int) -> dict[str, canonical.Value]:
+    live = KeyState.IN_FORCE if key.key_id == in_force else KeyState.OLDER
     return {
         "tenant": key.tenant,
         "tag": key.tag,
         "keeping": key.keeping.value,
         "key_id": key.key_id,
+        "state": (live if key.shredded is None else KeyState.ENDED).value,
         "made": key.made,
         "shredded": key.shredded,
         "shares": shares,
