@@ -3,6 +3,8 @@
 Whatever is read writes the same bytes again, and no statement is of two kinds.
 """
 
+from dataclasses import replace
+
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.fuzz import seeds as kept
 
@@ -23,7 +25,7 @@ from anchorhold.attestation.purpose import Grant, Purpose
 from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, Sha384, StatementDigest
 
 MAX_LEN = 8_192
-TOKENS = (b"genesis", b"release", b"serve", b"boot_id", b"\xf6", b"\x58\x30", b"sources", b"owner", b"kms")
+TOKENS = (b"genesis", b"release", b"serve", b"boot_id", b"\xf6", b"\x58\x30", b"sources", b"owner", b"kms", b"adapter")
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 _DIGEST = StatementDigest(Sha384(b"g" * 48))
 _MODEL = ModelDigest(b"d" * 48)
@@ -61,8 +63,13 @@ def seeds() -> list[bytes]:
         10_000,
         Milliseconds(1 << 40),
     )
-    signed = sign_lease(lease, KEY)
-    return [*kept.statements(), encode_configuration(configuration), signed, parse_sign1(signed, "seed").payload]
+    adapted = replace(lease, adapter=ModelDigest(b"a" * 48))
+    signed = [sign_lease(one, KEY) for one in (lease, adapted)]
+    asked = [decode_statement(one, Release) for one in kept.statements() if b"grelease" in one]
+    statements = [encode_statement(replace(one, adapter=adapted.adapter)) for one in asked]
+    configurations = [encode_configuration(replace(configuration, adapters=most)) for most in (0, 4)]
+    payloads = [parse_sign1(one, "seed").payload for one in signed]
+    return [*kept.statements(), *statements, *configurations, *signed, *payloads]
 
 
 def one_input(data: bytes) -> None:

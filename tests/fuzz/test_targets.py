@@ -21,7 +21,7 @@ def target(name: str) -> ModuleType:
 
 def test_the_targets_are_those_of_the_readers() -> None:
     channel = ("channel_answer", "channel_proxy", "channel_request", "channel_window")
-    readers = ("cbor", *channel, "document", "image", "policy", "release", "signed", "statements", "tls")
+    readers = ("adapter", "cbor", *channel, "document", "image", "policy", "release", "signed", "statements", "tls")
     assert [f"fuzz_{name}" for name in readers] == TARGETS
 
 
