@@ -66,6 +66,7 @@ BODIES = (
     ),
     encode_infer(Complete("once", Sampling(1), "chat", b"p")),
     encode_infer(Embed(("one", "two"), "chat")),
+    encode_infer(Complete("once", Sampling(1), "chat", adapter=ModelDigest(b"a" * 48))),
 )
 _AGAIN: tuple[tuple[Callable[[bytes], object], Callable[..., bytes]], ...] = (
     (decode_header, encode_header),
@@ -158,7 +159,7 @@ def _exchange(choices: Choices, *, good: bool) -> None:
 
 
 def _inside(choices: Choices) -> bytes:
-    kind = choices.byte() % 4
+    kind = choices.byte() % (len(BODIES) + 1)
     body = edited(BODIES[kind - 1], choices, 2) if kind else bytes.fromhex(VECTOR["body"])
     slots = tuple(Sha384(choices.chunk(48).ljust(48, b"\0")) for _ in range(choices.byte() % 10)) or SLOTS
     proof = (CREDENTIAL, choices.chunk(64).ljust(64, b"\0")) if choices.byte() % 2 else (None, None)
