@@ -27,7 +27,7 @@ from anchorhold.enclave.keys.gate import Gate
 from anchorhold.enclave.keys.keeper import KeeperEvent, LeaseKeeper
 from anchorhold.enclave.keys.lease import LeaseEnded, State
 from anchorhold.enclave.keys.source import Refused, SourceUnavailable
-from anchorhold.enclave.model.engine import Engine, ModelRefused
+from anchorhold.enclave.model.engine import AdapterHost, ModelRefused
 from anchorhold.enclave.model.sealed_files import OpenedModel, open_sealed, unlock
 from anchorhold.enclave.parent_ports import fetch_ahead, fetch_small
 from anchorhold.enclave.serve.recorder import SPARE, Recorder
@@ -95,7 +95,7 @@ def _nothing(_entry: _Entry) -> None:
 class Adapters:
     """The room where adapters are; `lend` on the serving loop, all else from any thread."""
 
-    def __init__(self, booted: Booted, engine: Engine, recorder: Recorder, stop: Stop) -> None:
+    def __init__(self, booted: Booted, engine: AdapterHost, recorder: Recorder, stop: Stop) -> None:
         self._booted, self._engine, self._recorder, self._stop = booted, engine, recorder, stop
         self._lock = threading.Lock()
         self._entries: dict[ModelDigest, _Entry] = {}

@@ -26,8 +26,8 @@ from anchorhold.enclave.keys.clock import ClockDoubt, PublicModule
 from anchorhold.enclave.keys.gate import Gate
 from anchorhold.enclave.keys.keeper import LeaseKeeper
 from anchorhold.enclave.keys.lease import Cause, Event
-from anchorhold.enclave.model.any_engine import load_engine
-from anchorhold.enclave.model.engine import Engine
+from anchorhold.enclave.model.any_engine import AnyEngine, load_engine
+from anchorhold.enclave.model.engine import AdapterHost, Engine
 from anchorhold.enclave.model.sealed_files import OpenedModel, open_sealed, unlock
 from anchorhold.enclave.parent_ports import fetch_ahead
 from anchorhold.enclave.phases import Phase, Step
@@ -129,12 +129,12 @@ class Life:
             ending = asyncio.run(self._serve(service, wipes))
         return self._end(ending)
 
-    def _engine(self, opened: OpenedModel) -> Engine:
+    def _engine(self, opened: OpenedModel) -> AnyEngine:
         wanted = self.booted.configuration.engine
         settings = EngineSettings(wanted.dtype, wanted.cache_tokens, wanted.max_requests, wanted.threads)
         return load_engine(opened.files, settings, may_step=self.gate.require)
 
-    def _adapters(self, engine: Engine) -> Adapters | None:
+    def _adapters(self, engine: AdapterHost) -> Adapters | None:
         return Adapters(self.booted, engine, self.recorder, self.gate) if self.booted.configuration.adapters else None
 
     def _service(self, engine: Engine, adapters: Adapters | None) -> Service:

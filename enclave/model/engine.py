@@ -13,6 +13,7 @@ from anchorhold.attestation.configuration import EngineSettings
 __all__ = [
     "MAX_CONTENT_BYTES",
     "MAX_MESSAGES",
+    "AdapterHost",
     "Buffer",
     "ChatMessage",
     "EmbeddingChunk",
@@ -173,6 +174,16 @@ class Engine(Protocol):
     def stats(self) -> EngineStats:
         """Now."""
 
+    def wipe(self) -> None:
+        """End every stream, zero weights and cache, stop. For good; safe to call again and from any thread."""
+
+    def close(self) -> None:
+        """The same: an engine that has stopped holds nothing."""
+
+
+class AdapterHost(Protocol):
+    """What the room for adapters needs of an engine. Its wipe ends them too."""
+
     def load_adapter(self, name: bytes, files: Mapping[str, Buffer]) -> None:
         """Keep and later wipe these buffers: a LoRA adapter that requests may name. Streams run on meanwhile.
 
@@ -184,12 +195,6 @@ class Engine(Protocol):
 
         From any thread. Unknown names are ignored.
         """
-
-    def wipe(self) -> None:
-        """End every stream, zero weights and cache, stop. For good; safe to call again and from any thread."""
-
-    def close(self) -> None:
-        """The same: an engine that has stopped holds nothing."""
 
 
 def check_inputs(request: EmbeddingRequest) -> None:
