@@ -148,9 +148,9 @@ def test_an_adapter_that_was_sealed_without_a_look_opens_if_it_is_in_order(adapt
 @pytest.mark.parametrize(
     ("spoil", "code"),
     [
-        (lambda files: with_setting(files, "adapter_config.json", auto_mapping={"base": "evil.Model"}), "adapter"),
+        (lambda files: with_setting(files, "adapter_config.json", auto_mapping={"base": "evil.Model"}), "adapter-settings"),
         (lambda files: with_setting(files, "adapter_config.json", auto_map={"AutoModel": "evil.Model"}), "code"),
-        (lambda files: with_setting(files, "adapter_config.json", modules_to_save=["lm_head"]), "adapter"),
+        (lambda files: with_setting(files, "adapter_config.json", modules_to_save=["lm_head"]), "adapter-settings"),
         (lambda files: with_setting(files, "adapter_config.json", r=4), "adapter-shape"),
         (lambda files: with_setting(files, "adapter_config.json", target_modules=["q_proj"]), "adapter-tensor"),
         (lambda files: files | {ADAPTER_WEIGHTS: files[ADAPTER_WEIGHTS].replace(b"v_proj.lora_A", b"v_proj.lora_C")},
