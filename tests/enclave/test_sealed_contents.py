@@ -19,7 +19,7 @@ from anchorhold.attestation.sealed.manifest import (
     decode_manifest,
     encode_manifest,
 )
-from anchorhold.attestation.sealed.names import ADAPTER_WEIGHTS, NotAllowed
+from anchorhold.attestation.sealed.names import ADAPTER_CONFIGURATION, ADAPTER_WEIGHTS, NotAllowed
 from anchorhold.attestation.sealed.shares import file_key, key_commitment, model_key, share_check
 from anchorhold.attestation.sealed.tensors import header_size, index_digest
 from anchorhold.attestation.types import ModelDigest, Sha384
@@ -148,11 +148,11 @@ def test_an_adapter_that_was_sealed_without_a_look_opens_if_it_is_in_order(adapt
 @pytest.mark.parametrize(
     ("spoil", "code"),
     [
-        (lambda files: with_setting(files, "adapter_config.json", auto_mapping={"base": "evil.Model"}), "adapter-settings"),
-        (lambda files: with_setting(files, "adapter_config.json", auto_map={"AutoModel": "evil.Model"}), "code"),
-        (lambda files: with_setting(files, "adapter_config.json", modules_to_save=["lm_head"]), "adapter-settings"),
-        (lambda files: with_setting(files, "adapter_config.json", r=4), "adapter-shape"),
-        (lambda files: with_setting(files, "adapter_config.json", target_modules=["q_proj"]), "adapter-tensor"),
+        (lambda files: with_setting(files, ADAPTER_CONFIGURATION, auto_mapping={"base": "evil"}), "adapter-settings"),
+        (lambda files: with_setting(files, ADAPTER_CONFIGURATION, auto_map={"AutoModel": "evil.Model"}), "code"),
+        (lambda files: with_setting(files, ADAPTER_CONFIGURATION, modules_to_save=["lm_head"]), "adapter-settings"),
+        (lambda files: with_setting(files, ADAPTER_CONFIGURATION, r=4), "adapter-shape"),
+        (lambda files: with_setting(files, ADAPTER_CONFIGURATION, target_modules=["q_proj"]), "adapter-tensor"),
         (lambda files: files | {ADAPTER_WEIGHTS: files[ADAPTER_WEIGHTS].replace(b"v_proj.lora_A", b"v_proj.lora_C")},
          "adapter-tensor"),
     ],
