@@ -16,12 +16,13 @@ from functools import partial
 from typing import Protocol
 
 from anchorhold.attestation.channel.codes import Code
-from anchorhold.attestation.errors import EvidenceError, Mismatch
-from anchorhold.attestation.sealed.manifest import Manifest
+from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.sealed.deployed import check_deployed
+from anchorhold.attestation.sealed.manifest import Manifest, WrappedShare
 from anchorhold.attestation.sealed.signature import MAX_BUNDLE, verify_manifest
 from anchorhold.attestation.transcript import bodies
 from anchorhold.attestation.types import ModelDigest
-from anchorhold.enclave.boot import MAX_MANIFEST, Booted, boottime, serving_shares
+from anchorhold.enclave.boot import MAX_MANIFEST, Booted, boottime
 from anchorhold.enclave.keys.clock import ClockDoubt
 from anchorhold.enclave.keys.gate import Gate
 from anchorhold.enclave.keys.keeper import KeeperEvent, LeaseKeeper
@@ -222,12 +223,10 @@ class Adapters:
         raw, bundle = fetched("manifest", MAX_MANIFEST), fetched("signature", MAX_BUNDLE)
         configuration = self._booted.configuration
         manifest, _signed_by = verify_manifest(raw, bundle, configuration.signers, entry.digest)
-        if manifest.descriptor.base != configuration.model:
-            actual = manifest.descriptor.base or "none"
-            raise Mismatch("base of the adapter", expected=configuration.model, actual=actual, code="base")
+        wrapped = check_deployed(manifest, configuration)
         sources = key_sources(self._booted, manifest)
         self._require_wanted(entry)  # a boot that has ended meanwhile writes no more
-        self._record(entry, manifest, raw, bundle)
+        self._record(entry, manifest, wrapped, raw, bundle)
         # 2. Every share, then the leases are kept.
         keeper = entry.keeper = LeaseKeeper(
             sources,
@@ -273,14 +272,16 @@ class Adapters:
             if entry.recorded:
                 self._recorder.observe(event, adapter=entry.digest)
 
-    def _record(self, entry: _Entry, manifest: Manifest, raw: bytes, bundle: bytes) -> None:
+    def _record(
+        self, entry: _Entry, manifest: Manifest, wrapped: tuple[WrappedShare, ...], raw: bytes, bundle: bytes
+    ) -> None:
         body = bodies.Adapter(
             adapter=entry.digest,
             model=self._booted.configuration.model,
             model_id=manifest.descriptor.model_id,
             manifest=hashlib.sha256(raw).digest(),
             signature=hashlib.sha256(bundle).digest(),
-            keys=tuple(share.key for share in serving_shares(manifest, self._booted.configuration)),
+            keys=tuple(share.key for share in wrapped),
         )
         with self._lock:
             self._recorder.put(body, (raw, bundle), spare=SPARE)

@@ -13,6 +13,7 @@ from anchorhold.attestation import canonical
 from anchorhold.attestation.configuration import Source
 from anchorhold.attestation.errors import EvidenceError, Malformed
 from anchorhold.attestation.purpose import MAX_TENANTS, Purpose, checked_text, decode_purposes, tenant_tag
+from anchorhold.attestation.sealed.deployed import check_deployed
 from anchorhold.attestation.sealed.manifest import Manifest, PurposeClass, ShareRole, WrappedShare
 from anchorhold.attestation.sealed.shares import encryption_context, verify_share
 from anchorhold.attestation.types import BootId
@@ -32,7 +33,7 @@ def key_sources(booted: Booted, adapter: Manifest | None = None) -> tuple[KeySou
     """One source for each of the configuration, in its order: of the model's key, or of this adapter's.
 
     An adapter's shares are under keys of its own, a tenant's for example: the signed manifest says which.
-    Raises Malformed.
+    Raises Malformed or Mismatch.
     """
     context = SourceContext(
         nsm=booted.nsm,
@@ -47,23 +48,9 @@ def key_sources(booted: Booted, adapter: Manifest | None = None) -> tuple[KeySou
     )
     if adapter is None:
         return tuple(_source(booted, booted.manifest, one, context) for one in booted.configuration.sources)
-    own = (_under_own_key(adapter, one) for one in booted.configuration.sources)
+    keys = {share.source: share.key for share in check_deployed(adapter, booted.configuration)}
+    own = (replace(one, key=keys[one.name]) for one in booted.configuration.sources)
     return tuple(_source(booted, adapter, one, context) for one in own)
-
-
-def _under_own_key(adapter: Manifest, source: Source) -> Source:
-    """The configured source with the key that this adapter's share is under. Raises Malformed.
-
-    A KMS key is one of the account and region that the configuration names: no manifest chooses others.
-    """
-    shares = adapter.wrapped(ShareRole.SHARE, PurposeClass.SERVE)
-    key = next((one.key for one in shares if one.source == source.name), None)
-    if key is None:
-        raise Malformed(f"adapter: no share of source {source.name!r}")
-    place = source.key.rpartition("/")[0]
-    if source.kind == "kms" and key.rpartition("/")[0] != place:
-        raise Malformed(f"adapter: source {source.name!r}: expected a key of {place!r}, got {key!r:.300}")
-    return replace(source, key=key)
 
 
 def _source(booted: Booted, sealed: Manifest, source: Source, context: SourceContext) -> KeySource:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from anchorhold.attestation.channel.receipt import Receipt
 from anchorhold.attestation.errors import EvidenceError, Mismatch
-from anchorhold.attestation.sealed.manifest import PurposeClass, ShareRole
+from anchorhold.attestation.sealed.deployed import check_deployed
 from anchorhold.attestation.sealed.signature import verify_manifest
 from anchorhold.attestation.transcript.bodies import (
     Adapter,
@@ -25,7 +25,6 @@ from anchorhold.attestation.transcript.leave import Attested, Leave
 from anchorhold.attestation.transcript.report import Code
 from anchorhold.attestation.types import ModelDigest, Sha384
 
-PLACE = 5  # parts of a KMS key's ARN before its name: arn, partition, service, region, account
 KeyEntry = KeyRequest | KeyRelease | KeyDeny | KeyLease | Revoke
 """The entries that can be about an adapter's key."""
 
@@ -190,17 +189,9 @@ class Adapters:
             # 3.
             adapter = ModelDigest(Sha384(body.adapter))
             manifest, _ = verify_manifest(raw, bundle, configuration.signers, adapter)
-            shares = manifest.wrapped(ShareRole.SHARE, PurposeClass.SERVE)
-            _same("base of the adapter", configuration.model, manifest.descriptor.base)
+            shares = check_deployed(manifest, configuration)
             _same("model id", manifest.descriptor.model_id, body.model_id)
             _same("keys", tuple(one.key for one in shares), body.keys)
-            # 4.
-            sources = {one.name: one for one in configuration.sources}
-            _same("sources", sorted(sources), sorted(one.source for one in shares))
-            for share in shares:
-                if sources[share.source].kind == "kms":
-                    wanted = sources[share.source].key.split(":")[:PLACE]
-                    _same(f"place of the key of {share.source!r}", wanted, share.key.split(":")[:PLACE])
         except EvidenceError as error:
             raise Contradiction(Code.ADAPTER_DIFFERS, f"adapter {body.adapter.hex()[:16]}: {error}") from error
 

@@ -324,11 +324,3 @@ def _ed25519(text: str) -> bytes:
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"expected an Ed25519 public key, 64 hex digits, got {text!r:.80}") from error
     return raw
-
-
-def _read(path: Path, limit: int) -> bytes:
-    with path.open("rb") as file:
-        raw = file.read(limit + 1)
-    if len(raw) > limit:
-        raise CommandError(f"{str(path)!r}: expected at most {limit} bytes")
-    return raw

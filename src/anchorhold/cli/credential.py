@@ -12,6 +12,7 @@ from anchorhold.attestation.channel.client import TenantKey
 from anchorhold.attestation.channel.tenant import MAX_CREDENTIAL_BYTES, TenantCredential, unverified_credential
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.types import ModelDigest
+from anchorhold.cli.limited import read_limited
 from anchorhold.cli.main import REFUSED, CommandError
 
 MAX_KEY_BYTES = 4_096  # an Ed25519 key in PEM takes 119
@@ -47,7 +48,7 @@ def tenant_of(options: argparse.Namespace, adapters: Iterable[ModelDigest]) -> T
     if options.credential is None or options.credential_key is None:
         missing = "--credential" if options.credential is None else "--credential-key"
         raise CommandError(f"{missing}: missing: a credential and its key are given together")
-    raw, key = _read(options.credential, MAX_CREDENTIAL_BYTES), _key(options.credential_key)
+    raw, key = read_limited(options.credential, MAX_CREDENTIAL_BYTES), _key(options.credential_key)
     said = _said(options.credential, raw)
     if key.public_key().public_bytes_raw() != said.key:
         raise CommandError(
@@ -70,18 +71,10 @@ def _said(path: Path, raw: bytes) -> TenantCredential:
 
 def _key(path: Path) -> Ed25519PrivateKey:
     try:
-        key = load_pem_private_key(_read(path, MAX_KEY_BYTES), None)
+        key = load_pem_private_key(read_limited(path, MAX_KEY_BYTES), None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: it has a passphrase
         words = "expected a private key in PEM, without a passphrase"
         raise CommandError(f"--credential-key: {str(path)!r}: {words}", hint=_MAKE_KEY) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise CommandError(f"--credential-key: {str(path)!r}: expected an Ed25519 key", hint=_MAKE_KEY)
     return key
-
-
-def _read(path: Path, limit: int) -> bytes:
-    with path.open("rb") as file:
-        raw = file.read(limit + 1)
-    if len(raw) > limit:
-        raise CommandError(f"{str(path)!r}: expected at most {limit} bytes")
-    return raw

@@ -11,6 +11,7 @@ from anchorhold.attestation.policy import MAX_POLICY_JSON, policy_from_json
 from anchorhold.attestation.sealed.descriptor import descriptor_digest, encode_descriptor
 from anchorhold.attestation.sealed.manifest import MAX_MANIFEST, UnverifiedManifest, decode_manifest
 from anchorhold.authority.owner.client import AdminFailed
+from anchorhold.cli.limited import read_limited
 from anchorhold.cli.main import REFUSED, CommandError
 from anchorhold.cli.page import page
 from anchorhold.cli.subparsers import Subparsers
@@ -99,7 +100,7 @@ def _of_stack(target: Target) -> list[canonical.Value]:
 
 def read_measurements(path: Path) -> list[canonical.Value]:
     """The measurement sets of a policy file, as the authority's bodies have them. Raises CommandError."""
-    raw = _read(path, MAX_POLICY_JSON)
+    raw = read_limited(path, MAX_POLICY_JSON)
     try:
         policy = policy_from_json(raw)
     except EvidenceError as error:
@@ -114,14 +115,6 @@ def read_manifest(path: Path | None) -> UnverifiedManifest:
             "no manifest is named", hint="--manifest DIR/signed/manifest of the sealed model, or --stack"
         )
     try:
-        return decode_manifest(_read(path, MAX_MANIFEST))
+        return decode_manifest(read_limited(path, MAX_MANIFEST))
     except EvidenceError as error:
         raise CommandError(f"{str(path)!r}: {error}", code=REFUSED) from error
-
-
-def _read(path: Path, limit: int) -> bytes:
-    with path.open("rb") as file:
-        raw = file.read(limit + 1)
-    if len(raw) > limit:
-        raise CommandError(f"{str(path)!r}: expected at most {limit} bytes")
-    return raw
