@@ -23,7 +23,7 @@ from anchorhold.enclave.nsm.socket import open_inherited
 from anchorhold.enclave.phases import PhaseError, Phases, Step
 from anchorhold.enclave.resealing import Resealing
 from anchorhold.enclave.serve.egress import Ledger
-from anchorhold.enclave.serve.scribe import LogContradiction, LogUnavailable
+from anchorhold.enclave.serve.log_errors import LogContradiction, LogUnavailable
 from anchorhold.enclave.serve.transport import UnixWindow, VsockWindow, Window
 
 EXIT_REFUSED = 4  # before SERVING: something did not hold, and nothing was served

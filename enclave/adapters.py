@@ -31,8 +31,8 @@ from anchorhold.enclave.keys.source import Refused, SourceUnavailable
 from anchorhold.enclave.model.engine import AdapterHost, ModelRefused
 from anchorhold.enclave.model.sealed_files import OpenedModel, open_sealed, unlock
 from anchorhold.enclave.parent_ports import fetch_ahead, fetch_small
+from anchorhold.enclave.serve.log_errors import LogContradiction, LogUnavailable
 from anchorhold.enclave.serve.recorder import SPARE, Recorder
-from anchorhold.enclave.serve.scribe import LogContradiction, LogUnavailable
 from anchorhold.enclave.serve.service import AdapterRefused, AdmissionGate, Lent
 from anchorhold.enclave.serve.transport import WindowError
 from anchorhold.enclave.sources import asked_purposes, key_sources

@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import itertools
 import os
-import queue
 import resource
 import secrets
 import sys
@@ -33,11 +32,11 @@ from anchorhold.enclave.parent_ports import fetch_ahead
 from anchorhold.enclave.phases import Phase, Step
 from anchorhold.enclave.refusal import offer_refusal
 from anchorhold.enclave.serve.epochs import Epochs, Identity
+from anchorhold.enclave.serve.log_errors import LogContradiction, LogUnavailable
 from anchorhold.enclave.serve.quota import Quotas
 from anchorhold.enclave.serve.recorder import Recorder
 from anchorhold.enclave.serve.refusals import Refusals
 from anchorhold.enclave.serve.replay import ReplayMemory
-from anchorhold.enclave.serve.scribe import LogContradiction, LogUnavailable
 from anchorhold.enclave.serve.server import Offer, Server
 from anchorhold.enclave.serve.service import NAMESPACE_SECRET, Service
 from anchorhold.enclave.sources import asked_purposes, key_sources
@@ -47,7 +46,6 @@ DRAIN_POLL_S = 0.05
 RENEW_LOG_AFTER = 3  # as the key leases: a third of the log lease
 RETRY_LOG_S = 1.0
 _PR_GET_DUMPABLE = 3  # linux/prctl.h
-FLUSH_S = 1.0  # for what waits in the recorder: the last record's five seconds are its own
 CLOSE_DRAIN_S = 10.0  # an ordered end lets streams finish for so long
 EXIT_ENDED = 3  # the lease is over, for whatever reason but an ordered close
 
@@ -94,7 +92,6 @@ class Life:
         except Exception as error:
             wiped_ms = self._now_ms()
             self.backstop.wiped()
-            self._flush_recorder()
             offer_refusal(self.booted.scribe, error, wiped_ms=wiped_ms, lease_ttl_ms=self._longest_ttl)
             raise
         finally:
@@ -265,7 +262,6 @@ class Life:
         booted.phases.take(Step.DRAINED if booted.phases.now is Phase.DRAINING else Step.LEASE_ENDED)
         egress = dict(booted.ledger.snapshot())
         wiped = ("weights", "kv-cache", "channel-keys")
-        self._flush_recorder()
         if ordered:
             with contextlib.suppress(LogUnavailable, LogContradiction):
                 booted.scribe.flush()
@@ -284,11 +280,6 @@ class Life:
         ending = Ending(cause, self.gate.drain, self._last_lease, self.gate.last_pass)
         death = self._death(ending, wiped_ms, dict(self.booted.ledger.snapshot()))
         self.booted.scribe.offer_death(death, within_s=within_s)
-
-    def _flush_recorder(self) -> None:
-        """The keeper's last events come before the record that nothing follows, unless the log is away."""
-        with contextlib.suppress(LogUnavailable, LogContradiction, queue.Full):
-            self.recorder.barrier(FLUSH_S)
 
     @property
     def _longest_ttl(self) -> int:

@@ -30,8 +30,8 @@ from anchorhold.enclave.parent_ports import fetch_ahead, store
 from anchorhold.enclave.phases import Step
 from anchorhold.enclave.refusal import offer_refusal
 from anchorhold.enclave.serve.egress import EgressClass
+from anchorhold.enclave.serve.log_errors import LogContradiction, LogUnavailable
 from anchorhold.enclave.serve.recorder import Recorder
-from anchorhold.enclave.serve.scribe import LogContradiction, LogUnavailable
 from anchorhold.enclave.sources import asked_purposes, key_sources
 
 RECORDS_TIMEOUT_S = 30.0  # for the log to take the records of the boot
@@ -71,8 +71,6 @@ class Resealing:
         except Exception as error:
             wiped_ms = self._now_ms()
             self.backstop.wiped()
-            with contextlib.suppress(LogUnavailable, LogContradiction):
-                self.recorder.barrier(1.0)
             offer_refusal(self.booted.scribe, error, wiped_ms=wiped_ms, lease_ttl_ms=self._longest_ttl)
             raise
         finally:
@@ -142,7 +140,6 @@ class Resealing:
         booted.phases.take(Step.DRAINED)
         self.gate.close()
         with contextlib.suppress(LogUnavailable, LogContradiction):
-            self.recorder.barrier(1.0)
             booted.scribe.write(Close(RESEALED, {}, dict(booted.ledger.snapshot()), WIPED))
         self.recorder.close()
         booted.scribe.close()

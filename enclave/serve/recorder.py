@@ -1,12 +1,11 @@
 """Turns what the lease keeper sees into transcript entries, in order, without ever holding the keeper up.
 
-A log that cannot be reached delays the entries (the scribe sends them first when it is back, and the log lease ends the
+The scribe gives each its place at once: whatever is signed later, a batch or the last record too, stands behind it. A
+log that cannot be reached delays the entries (the scribe sends them first when it is back, and the log lease ends the
 service if it stays away); a log that lies, and whatever else stops an entry for good, closes the gate at once.
 """
 
-import contextlib
 import hashlib
-import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,25 +15,27 @@ from anchorhold.attestation.lease import lease_id
 from anchorhold.attestation.transcript.bodies import Body, KeyDeny, KeyLease, KeyRelease, KeyRequest, Revoke
 from anchorhold.attestation.types import ModelDigest
 from anchorhold.enclave.keys.keeper import Asked, Denied, Granted, KeeperEvent
-from anchorhold.enclave.serve.scribe import LogBehind, LogContradiction, LogUnavailable
+from anchorhold.enclave.serve.log_errors import EntryUnmade, LogBehind, LogContradiction, LogUnavailable
+from anchorhold.enclave.serve.scribe import MAX_POSTED
 
-MAX_WAITING = 256  # events; a renewal makes two or three, so this is hours of a dead log
-SPARE = MAX_WAITING // 2  # of those, kept for what the boot cannot go on without: not for what tenants bring about
+SPARE = MAX_POSTED // 2  # kept for what the boot cannot go on without: not for what tenants bring about
 RETRY_S = 1.0  # between two tries of an entry that the scribe had no room for
-Written = tuple[Body, tuple[bytes, ...]]
 Kept = tuple[KeyRequest | KeyRelease | KeyDeny | KeyLease | Revoke, tuple[bytes, ...]]
 """An entry on the keeping of keys: each may be about an adapter."""
 
 
 class Writer(Protocol):
-    """The one thing a recorder wants of the scribe."""
+    """What a recorder wants of the scribe."""
 
-    def write(self, body: Body, attachments: Sequence[bytes] = ()) -> object:
-        """Raises LogBehind, LogUnavailable, LogContradiction."""
+    def post(self, body: Body, attachments: Sequence[bytes] = (), *, spare: int = 0) -> None:
+        """See Scribe. Never blocks. Raises LogUnavailable."""
+
+    def push(self, timeout_s: float | None = None) -> None:
+        """See Scribe. Raises LogBehind, EntryUnmade, LogUnavailable, LogContradiction."""
 
 
 class Recorder:
-    """One thread that writes. `observe` is the keeper's; `barrier` waits until all before it is in the log."""
+    """`observe` is the keeper's; `barrier` waits until all before it is in the log. One thread sends, and retries."""
 
     def __init__(
         self,
@@ -55,8 +56,7 @@ class Recorder:
         self._on_fault = on_fault
         self._retry_s = retry_s
         self._closed = threading.Event()
-        self._waiting: queue.Queue[Written | threading.Event | None] = queue.Queue(MAX_WAITING)
-        self._failure: LogUnavailable | LogContradiction | None = None
+        self._posted = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
@@ -76,57 +76,37 @@ class Recorder:
 
         Raises LogUnavailable.
         """
-        if spare and self._waiting.qsize() >= MAX_WAITING - spare:
-            raise LogUnavailable(f"{MAX_WAITING - spare} entries wait for the log")
-        try:
-            self._waiting.put_nowait((body, tuple(attachments)))
-        except queue.Full as error:
-            raise LogUnavailable(f"{MAX_WAITING} entries wait for the log") from error
+        self._scribe.post(body, attachments, spare=spare)
+        self._posted.set()
 
     def barrier(self, timeout_s: float) -> None:
         """Until everything put so far is in the log. Raises LogUnavailable, LogContradiction."""
-        reached = threading.Event()
-        try:
-            self._waiting.put(reached, timeout=timeout_s)
-        except queue.Full as error:
-            raise LogUnavailable(f"{MAX_WAITING} entries wait for the log") from error
-        if not reached.wait(timeout_s):
-            raise LogUnavailable(f"the log did not take the records within {timeout_s:.0f} s")
-        if self._failure is not None:
-            raise self._failure
+        self._scribe.push(timeout_s)
 
     def close(self) -> None:
-        """No more entries; what waits is written or lost with the process."""
+        """Nothing is sent any more but with the scribe's own."""
         self._closed.set()
-        with contextlib.suppress(queue.Full):
-            self._waiting.put_nowait(None)
+        self._posted.set()
 
     def _run(self) -> None:
-        while (item := self._waiting.get()) is not None:
-            if isinstance(item, threading.Event):
-                item.set()
-                continue
-            try:
-                self._write(item)
-            except LogUnavailable as error:
-                self._failure = error  # signed and kept by the scribe: it goes first with the next entry
-            except LogContradiction as error:
-                self._failure = error
-                self._on_fault(error.code)
-            except Exception as error:  # noqa: BLE001 - of whatever kind: no lease goes on that the transcript cannot show
-                self._failure = LogUnavailable(f"an entry could not be made: {type(error).__name__}")
-                self._on_fault(type(error).__name__)
-                return
-
-    def _write(self, item: Written) -> None:
         while True:
+            self._posted.wait()
+            self._posted.clear()
+            if self._closed.is_set():
+                return
             try:
-                self._scribe.write(*item)
+                self._scribe.push()
             except LogBehind:
-                if self._closed.wait(self._retry_s):
-                    raise
-            else:
-                self._failure = None
+                self._closed.wait(self._retry_s)
+                self._posted.set()
+            except (EntryUnmade, LogContradiction) as error:
+                self._on_fault(error.code)
+                return
+            except LogUnavailable:
+                pass  # all is signed and kept by the scribe: it goes first with the next entry
+            except Exception as error:  # noqa: BLE001 - of whatever kind: no lease goes on that the transcript cannot show
+                if not self._closed.is_set():
+                    self._on_fault(type(error).__name__)
                 return
 
     def _entries(self, event: KeeperEvent) -> list[Kept]:

@@ -27,37 +27,15 @@ from anchorhold.attestation.transcript.entry import Entry, SignedRecord, Signing
 from anchorhold.attestation.transcript.tree import leaf_hash, verify_consistency, verify_inclusion
 from anchorhold.attestation.types import Milliseconds, StatementDigest
 from anchorhold.enclave.keys.clock import ClockDoubt
+from anchorhold.enclave.serve.log_errors import BootEnded, EntryUnmade, LogBehind, LogContradiction, LogUnavailable
 
 BATCH_INTERVAL_S = 1.0  # facts: a batch is one second or 256 receipts, whichever comes first
+MAX_POSTED = 256  # entries not signed yet; a renewal makes two or three, so this is hours of a dead log
 MAX_UNSENT = 64  # records signed and not yet in the log; a longer silence ends the log lease anyway
 MAX_LEAVES_WAITING = 4_096  # receipts; sixteen batches
 DEATH_OFFER_S = 5.0  # DESIGN 5: a death record is offered for at most so long
 
 T = TypeVar("T")
-
-
-class LogUnavailable(Exception):
-    """The log did not answer, or could not keep the record. The record waits and goes first next time."""
-
-    code = "log-unavailable"
-
-
-class LogBehind(LogUnavailable):
-    """Too many records wait for the log: this entry was not even signed, and is its caller's to offer again."""
-
-    code = "log-behind"
-
-
-class BootEnded(LogUnavailable):
-    """The last record of this boot is signed: nothing follows it."""
-
-    code = "boot-ended"
-
-
-class LogContradiction(Exception):
-    """The log's answer does not hold: it lies, or somebody does in its name. For ever: this boot writes no more."""
-
-    code = "log-contradiction"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +90,8 @@ class Scribe:
         self._failure: LogContradiction | None = None
         self._on_contradiction: Callable[[str], None] = lambda _code: None
         self._ended = False
-        self._leaves_lock = threading.Lock()
+        self._lock = threading.Lock()
+        self._posted: deque[tuple[Body, tuple[bytes, ...]]] = deque()
         self._leaves: list[tuple[int, ReceiptLeaf]] = []
         self._timer: threading.Timer | None = None
 
@@ -147,6 +126,29 @@ class Scribe:
         """
         return self._submit(lambda: self._renew(heartbeat, ttl_ms)).result()
 
+    # For whoever must not wait
+
+    def post(self, body: Body, attachments: Sequence[bytes] = (), *, spare: int = 0) -> None:
+        """An entry that stands before all that is signed from now on; `push` sends it. Never blocks.
+
+        So no batch, log lease or last record overtakes it, however slow the log. It leaves `spare` places for others.
+        Raises LogUnavailable when too many wait.
+        """
+        with self._lock:
+            if len(self._posted) >= MAX_POSTED - spare:
+                raise LogUnavailable(f"{MAX_POSTED - spare} entries wait for the log")
+            self._posted.append((body, tuple(attachments)))
+
+    def push(self, timeout_s: float | None = None) -> None:
+        """Everything posted so far is signed and in the log.
+
+        Raises LogBehind, EntryUnmade, LogUnavailable (also after `timeout_s`; it goes on then), LogContradiction.
+        """
+        try:
+            self._submit(self._push).result(timeout_s)
+        except FutureTimeout as error:
+            raise LogUnavailable(f"the log did not take what waits within {timeout_s:g} s") from error
+
     # For asyncio
 
     async def awrite(self, body: Body, attachments: Sequence[bytes] = ()) -> Included:
@@ -166,7 +168,7 @@ class Scribe:
         """
         leaf = ReceiptLeaf(commitment, tag)
         self.check()
-        with self._leaves_lock:
+        with self._lock:
             if len(self._leaves) >= MAX_LEAVES_WAITING:
                 raise LogUnavailable(f"{MAX_LEAVES_WAITING} receipts wait for the log")
             self._leaves.append((self._clock(), leaf))
@@ -196,7 +198,7 @@ class Scribe:
 
     def close(self) -> None:
         """No more entries. What is still unsent is lost, and the auditor sees that the boot has no end."""
-        with self._leaves_lock:
+        with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -225,7 +227,27 @@ class Scribe:
         assert included is not None  # the entry just queued was among them
         return included
 
+    def _push(self) -> None:
+        self.check()
+        self._sign_posted()
+        self._send_all()
+
+    def _sign_posted(self) -> None:
+        """What was posted, in its order; what cannot be made stays the first, so that nothing takes its place."""
+        while self._posted:
+            try:
+                self._queue(*self._posted[0])
+            except (LogUnavailable, LogContradiction):
+                raise
+            except Exception as error:
+                raise EntryUnmade(f"an entry could not be made: {type(error).__name__}") from error
+            self._posted.popleft()
+
     def _enqueue(self, body: Body, attachments: Sequence[bytes]) -> _Unsent:
+        self._sign_posted()
+        return self._queue(body, attachments)
+
+    def _queue(self, body: Body, attachments: Sequence[bytes]) -> _Unsent:
         self.check()
         if self._ended:
             raise BootEnded("the last record of this boot is signed")
@@ -289,7 +311,7 @@ class Scribe:
 
     def _renew(self, heartbeat: Callable[[int], Heartbeat], ttl_ms: int) -> LogLeaseGrant:
         self.check()
-        self._send_all()  # what waits goes first, so that tries during a silence do not pile up heartbeats
+        self._push()  # what waits goes first, so that tries during a silence do not pile up heartbeats
         made_at = self._context.boottime()
         beat = self._enqueue(heartbeat(self._seen.size if self._seen is not None else 0), ())
         included = self._send_all()
@@ -306,19 +328,19 @@ class Scribe:
             digest = hashlib.sha256(raw).digest()
             self._enqueue(Batch(batch_root(leaves), len(leaves), digest, chunk[0][0], chunk[-1][0]), (raw,))
             # Only now: an entry that could not be made leaves its receipts waiting.
-            with self._leaves_lock:
+            with self._lock:
                 del self._leaves[: len(chunk)]
-        self._send_all()
+        self._push()
 
     def _waiting(self) -> list[tuple[int, ReceiptLeaf]]:
-        with self._leaves_lock:
+        with self._lock:
             return self._leaves[:MAX_BATCH]
 
     def _flush_quietly(self) -> None:
         try:
             self._flush()
         except LogUnavailable:
-            with self._leaves_lock:
+            with self._lock:
                 if self._timer is None:
                     self._start_timer()
         except LogContradiction:
@@ -326,7 +348,11 @@ class Scribe:
 
     def _last(self, death: Death) -> Included:
         with suppress(LogUnavailable, LogContradiction):
-            self._flush()
+            try:
+                self._flush()
+            except EntryUnmade:
+                self._posted.clear()  # the boot ends for this; the leases before still cover what was said
+                self._flush()
         if self._failure is None:
             return self._write(death, ())
         # A log that was caught is still offered the record: if it keeps it, the auditor reads why the boot ended.
@@ -352,7 +378,7 @@ class Scribe:
         self._timer.start()
 
     def _on_timer(self) -> None:
-        with self._leaves_lock:
+        with self._lock:
             self._timer = None
         with suppress(RuntimeError):  # the scribe was closed meanwhile
             self._thread.submit(self._flush_quietly)

@@ -37,6 +37,8 @@ from anchorhold.sim.loopback import MODEL, loopback_configuration
 from anchorhold.wire import frames
 from anchorhold.wire.messages import Kind, Port, pack_fields
 
+from .log_bench import Bench
+
 SHARE = b"o" * 32
 PURPOSE = Purpose("customer-chat")
 T = TypeVar("T")
@@ -171,7 +173,7 @@ class Room:
     main: Gate
     engine: Engine
     parent: FolderParent
-    bodies: list[Body]
+    log: Bench
     recorder: Recorder
     asked: dict[ModelDigest, list[tuple[Ask, int]]] = field(default_factory=dict)
     answer: Callable[[Ask], None] = lambda _ask: None
@@ -179,19 +181,12 @@ class Room:
 
     def types(self) -> list[str]:
         """Of the entries so far, in order."""
+        return [body.TYPE for body in self.bodies()]
+
+    def bodies(self) -> list[Body]:
+        """The entries so far behind the genesis."""
         self.recorder.barrier(5.0)
-        return [body.TYPE for body in self.bodies]
-
-
-class ListWriter:
-    """Where the log would be."""
-
-    def __init__(self, bodies: list[Body]) -> None:
-        self._bodies = bodies
-
-    def write(self, body: Body, attachments: Sequence[bytes] = ()) -> None:
-        del attachments
-        self._bodies.append(body)
+        return self.log.bodies()[1:]
 
 
 @contextlib.contextmanager
@@ -204,9 +199,9 @@ def room(sealed: Sealed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: 
     configuration = replace(configuration, sources=owner, signers=(load_root(sealed.signer),))
     main = Gate([("owner", 3600.0)], boottime)
     main.granted("owner", main.ask("owner"), raw=b"lease", sent_at=boottime(), ttl_s=3600.0)
-    bodies: list[Body] = []
+    log = Bench(tmp_path / "log").start()
     recorder = Recorder(
-        ListWriter(bodies),
+        log.scribe,
         model=MODEL,
         purpose_class="serve",
         now_ms=lambda: 1_000,
@@ -220,9 +215,7 @@ def room(sealed: Sealed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: 
         clock=SimpleNamespace(now_ms=lambda: Milliseconds(1_000)),
     )
     engine = Engine()
-    made = Room(
-        Adapters(cast("Any", booted), cast("Any", engine), recorder, main), main, engine, parent, bodies, recorder
-    )
+    made = Room(Adapters(cast("Any", booted), cast("Any", engine), recorder, main), main, engine, parent, log, recorder)
 
     def sources(_booted: object, adapter: Any) -> tuple[ScriptedSource, ...]:
         told = made.asked.setdefault(adapter.digest, [])
@@ -238,6 +231,7 @@ def room(sealed: Sealed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: 
         main.close()
         made.adapters.close()
         recorder.close()
+        log.scribe.close()
         parent.close()
 
 

@@ -17,7 +17,7 @@ from anchorhold.enclave import adapters as module
 from anchorhold.enclave.keys.lease import Event, LeaseEnded
 from anchorhold.enclave.keys.source import Refused, SourceUnavailable
 from anchorhold.enclave.model.engine import ModelRefused
-from anchorhold.enclave.serve.scribe import LogUnavailable
+from anchorhold.enclave.serve.log_errors import LogUnavailable
 from anchorhold.enclave.serve.service import AdapterRefused
 from anchorhold.sim.loopback import MODEL
 
@@ -65,7 +65,7 @@ def test_the_first_request_opens_it_and_the_next_ones_find_it_open(made: Room, t
     assert made.engine.loads == [three[0]]
     assert set(made.engine.loaded[three[0]]) == ADAPTER_FILES
     assert made.types() == OPENED
-    opened, asked, released = made.bodies[:3]
+    opened, asked, released = made.bodies()[:3]
     assert isinstance(opened, Adapter)
     assert (opened.adapter, opened.model, opened.keys) == (three[0], MODEL, ("tenant-key",))
     assert isinstance(asked, KeyRequest)
@@ -101,7 +101,7 @@ def test_an_end_of_its_lease_wipes_it_and_the_boot_goes_on(made: Room, three: li
     assert not any(any(bytes(view)) for view in files.values())
     assert three[0] in made.engine.dropped
     assert made.types() == [*OPENED, "adapter-end"]
-    end = made.bodies[-1]
+    end = made.bodies()[-1]
     assert isinstance(end, AdapterEnd)
     assert (end.adapter, end.reason, end.source) == (three[0], Event.REFUSED.value, "owner")
     made.main.require()
@@ -139,7 +139,7 @@ def test_what_nobody_uses_makes_room_and_numbers_go_on_when_it_comes_again(
     run(lambda: use(three[0]))
     assert set(made.engine.loaded) == {three[2], three[0]}
     assert [number for _, number in made.asked[three[0]]] == [1, 2]
-    ends = [body for body in made.bodies if isinstance(body, AdapterEnd)]
+    ends = [body for body in made.bodies() if isinstance(body, AdapterEnd)]
     assert [(one.adapter, one.reason) for one in ends] == [(three[0], "idle"), (three[1], "idle")]
     assert made.types()[:8] == [*OPENED, *OPENED]
 
@@ -200,7 +200,7 @@ def test_a_spoilt_body_is_refused_after_the_key_and_nothing_of_it_stays(
     assert refused(made, adapter) is Code.ADAPTER
     assert made.engine.loads == []
     until(lambda: "adapter-end" in made.types())
-    end = made.bodies[-1]
+    end = made.bodies()[-1]
     assert isinstance(end, AdapterEnd)
     assert end.reason == "not-opened"
     assert made.adapters._entries == {}

@@ -1,86 +1,137 @@
-"""The recorder between keeper and scribe: a log that is away loses no entry, and a recorder that breaks says so."""
+"""The recorder over a real scribe and log: nothing overtakes an entry, a log that is away loses none."""
 
-import contextlib
-import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from anchorhold.attestation.transcript.bodies import Anomaly, Body
+from anchorhold.attestation.transcript.bodies import Anomaly, Batch, Body, Death, Heartbeat, LogLease
 from anchorhold.attestation.types import ModelDigest
-from anchorhold.enclave.serve.recorder import MAX_WAITING, Recorder
-from anchorhold.enclave.serve.scribe import LogBehind, LogContradiction, LogUnavailable
+from anchorhold.enclave.serve.log_errors import EntryUnmade, LogContradiction, LogUnavailable
+from anchorhold.enclave.serve.recorder import SPARE, Recorder
+from anchorhold.enclave.serve.scribe import MAX_POSTED, MAX_UNSENT
 
-FIRST, SECOND = Anomaly("first", "", ""), Anomaly("second", "", "")
+from .adapter_room import until
+from .log_bench import GENESIS, Bench
 
-
-class Script:
-    """The writing side of a scribe: raises what it is told to, in turn, and keeps what it took."""
-
-    def __init__(self, *faults: Exception) -> None:
-        self.faults = queue.SimpleQueue[Exception]()
-        for fault in faults:
-            self.faults.put(fault)
-        self.taken: list[Body] = []
-        self.hold = threading.Event()
-        self.hold.set()
-
-    def write(self, body: Body, attachments: Sequence[bytes] = ()) -> None:
-        self.hold.wait()
-        try:
-            raise self.faults.get_nowait()
-        except queue.Empty:
-            self.taken.append(body)
+FIRST, SECOND, THIRD = Anomaly("first", "", ""), Anomaly("second", "", ""), Anomaly("third", "", "")
+DEATH = Death("refused", "owner", 5, 6, 2_000, b"l" * 16)
 
 
-def recorder(script: Script, told: list[str]) -> Recorder:
-    return Recorder(
-        script,
-        model=ModelDigest(b"m" * 48),
-        purpose_class="serve",
-        now_ms=lambda: 1_000,
-        boottime=lambda: 1.0,
-        on_fault=told.append,
-        retry_s=0.01,
-    )
+class Recording:
+    """A boot's log and its recorder."""
+
+    def __init__(self, state: Path) -> None:
+        self.log = Bench(state).start()
+        self.told: list[str] = []
+        self.made = Recorder(
+            self.log.scribe,
+            model=ModelDigest(b"m" * 48),
+            purpose_class="serve",
+            now_ms=lambda: 1_000,
+            boottime=lambda: 1.0,
+            on_fault=self.told.append,
+            retry_s=0.01,
+        )
+
+    def bodies(self) -> list[Body]:
+        """Behind the genesis."""
+        return self.log.bodies()[1:]
+
+    def held(self, *entries: Body) -> None:
+        """Entries that are put while the log takes its time over the first of them."""
+        sent = len(self.log.link.sent)
+        self.log.link.free.clear()
+        self.made.put(entries[0])
+        until(lambda: len(self.log.link.sent) > sent)
+        for one in entries[1:]:
+            self.made.put(one)
 
 
-def test_an_entry_the_scribe_could_not_sign_is_tried_again_and_keeps_its_place() -> None:
-    script = Script(LogBehind("full"), LogBehind("full"))
-    made = recorder(script, [])
-    made.put(FIRST)
-    made.put(SECOND)
-    made.barrier(5)
-    assert script.taken == [FIRST, SECOND]
+@pytest.fixture
+def boot(tmp_path: Path) -> Iterator[Recording]:
+    boot = Recording(tmp_path / "log")
+    yield boot
+    boot.log.link.free.set()
+    boot.made.close()
+    boot.log.scribe.close()
 
 
-@pytest.mark.parametrize(
-    ("fault", "code"), [(LogContradiction("lies"), "log-contradiction"), (ValueError("our own mistake"), "ValueError")]
-)
-def test_whatever_stops_an_entry_for_good_is_a_fault(fault: Exception, code: str) -> None:
+def receipt(boot: Recording) -> None:
+    boot.log.scribe.receipt(b"c" * 48, b"t" * 16)
+    boot.log.scribe.flush()
+
+
+def heartbeat(boot: Recording) -> None:
+    boot.log.scribe.renew(lambda size: Heartbeat(size, {}, {}, dumpable=False, core_limit=0), 60_000)
+
+
+def death(boot: Recording) -> None:
+    assert boot.log.scribe.offer_death(DEATH) is not None
+
+
+@pytest.mark.parametrize(("later", "types"), [(receipt, [Batch]), (heartbeat, [Heartbeat, LogLease]), (death, [Death])])
+def test_nothing_overtakes_what_waits_for_a_slow_log(
+    boot: Recording, later: Callable[[Recording], None], types: list[type]
+) -> None:
+    """An answer under a renewed lease would stand before the renewal, and an honest boot contradict itself."""
+    boot.held(FIRST, SECOND, THIRD)
+    signing = threading.Thread(target=later, args=(boot,))
+    signing.start()
+    boot.log.link.free.set()
+    signing.join(30)
+    bodies = boot.bodies()
+    assert bodies[:3] == [FIRST, SECOND, THIRD]
+    assert [type(one) for one in bodies[3:]] == types
+
+
+def test_an_entry_the_scribe_could_not_sign_is_tried_again_and_keeps_its_place(boot: Recording) -> None:
+    boot.log.link.down = True
+    for _ in range(MAX_UNSENT):
+        with pytest.raises(LogUnavailable):
+            boot.log.scribe.write(FIRST)
+    boot.made.put(SECOND)
+    boot.made.put(THIRD)
+    with pytest.raises(LogUnavailable):
+        boot.made.barrier(5)
+    boot.log.link.down = False
+    until(lambda: boot.bodies() == [*[FIRST] * MAX_UNSENT, SECOND, THIRD])
+    assert boot.told == []
+
+
+def test_a_log_that_lies_is_a_fault(boot: Recording) -> None:
+    boot.log.link.spoil = lambda reply: reply[:-1]
+    boot.made.put(FIRST)
+    until(lambda: boot.told == ["log-contradiction"])
+    with pytest.raises(LogContradiction):
+        boot.made.barrier(5)
+
+
+def test_an_entry_that_cannot_be_made_is_a_fault_and_only_the_last_record_follows(boot: Recording) -> None:
     """A recorder whose thread died unseen would let leases go on that no transcript shows."""
-    told: list[str] = []
-    script = Script(fault, fault)
-    made = recorder(script, told)
-    made.put(FIRST)
-    made.put(SECOND)
-    with pytest.raises(LogUnavailable if code == "ValueError" else LogContradiction):
-        made.barrier(0.5)
-    assert set(told) == {code}
-    assert script.taken == []
+    boot.made.put(FIRST)
+    boot.made.barrier(5)
+    boot.made.put(GENESIS)
+    boot.made.put(SECOND)
+    until(lambda: boot.told == ["entry-unmade"])
+    with pytest.raises(EntryUnmade):
+        boot.made.barrier(5)
+    with pytest.raises(EntryUnmade):
+        heartbeat(boot)
+    boot.log.scribe.receipt(b"c" * 48, b"t" * 16)
+    death(boot)
+    assert [type(one) for one in boot.bodies()] == [Anomaly, Batch, Death]
 
 
-def test_a_full_recorder_refuses_and_closes_without_waiting() -> None:
-    script = Script()
-    script.hold.clear()
-    made = recorder(script, [])
-    with contextlib.suppress(LogUnavailable):
-        for _ in range(MAX_WAITING + 1):  # the writing thread may hold one of them
-            made.put(FIRST)
+def test_a_full_recorder_refuses_and_closes_without_waiting(boot: Recording) -> None:
+    boot.held(FIRST, *[SECOND] * (MAX_POSTED - SPARE))
     with pytest.raises(LogUnavailable):
-        made.put(SECOND)
+        boot.made.put(THIRD, spare=SPARE)
+    for _ in range(SPARE):
+        boot.made.put(SECOND)
     with pytest.raises(LogUnavailable):
-        made.barrier(0.05)
-    made.close()
-    script.hold.set()
+        boot.made.put(THIRD)
+    with pytest.raises(LogUnavailable, match=r"within 0\.05 s"):
+        boot.made.barrier(0.05)
+    boot.made.close()

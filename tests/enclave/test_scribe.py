@@ -8,87 +8,21 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 
 from anchorhold.attestation.transcript import tree
 from anchorhold.attestation.transcript.append import AppendReply, AppendRequest
 from anchorhold.attestation.transcript.batch import ReceiptLeaf, batch_root, decode_leaves
-from anchorhold.attestation.transcript.bodies import Anomaly, Batch, Body, Close, Death, Genesis, Heartbeat, LogLease
+from anchorhold.attestation.transcript.bodies import Anomaly, Batch, Close, Death, Genesis, Heartbeat, LogLease
 from anchorhold.attestation.transcript.checkpoint import Checkpoint, sign_checkpoint
-from anchorhold.attestation.transcript.entry import SigningKeys, VerifyingKeys, parse_record
-from anchorhold.attestation.types import Sha384, StatementDigest
-from anchorhold.enclave.serve.scribe import (
-    MAX_UNSENT,
-    BootEnded,
-    LogBehind,
-    LogContradiction,
-    LogUnavailable,
-    Scribe,
-    ScribeContext,
-)
+from anchorhold.attestation.transcript.entry import parse_record
+from anchorhold.enclave.serve.log_errors import BootEnded, LogBehind, LogContradiction, LogUnavailable
+from anchorhold.enclave.serve.scribe import MAX_UNSENT
 from anchorhold.log.files import cas_path
-from anchorhold.log.server import append
-from anchorhold.log.store import Store, init_state
 
-BOOT = StatementDigest(Sha384(b"\x11" * 48))
-GENESIS = Genesis(b"d" * 32, b"s" * 32, b"c" * 32, b"", "0.1.0", None)
+from .log_bench import BOOT, GENESIS, LOG_KEY, Bench
+
 ODD = Anomaly("parent-timeout", "", "")
 DEATH = Death("refused", "owner", 5, 6, 2_000, b"l" * 16)
-LOG_KEY = Ed25519PrivateKey.generate()
-
-
-class Link:
-    """The parent between scribe and log: honest until `spoil` is set."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.sent: list[bytes] = []
-        self.down = False
-        self.spoil: Callable[[bytes], bytes] | None = None
-        self.rewritten_since: int | None = None
-
-    def __call__(self, raw: bytes) -> bytes:
-        self.sent.append(raw)
-        if self.down:
-            raise OSError("nobody listens")
-        wanted = AppendRequest.decode(raw)
-        if self.rewritten_since is not None:
-            wanted = replace(wanted, since=self.rewritten_since)
-        reply = append(self.store, wanted).encode()
-        return reply if self.spoil is None else self.spoil(reply)
-
-
-class Bench:
-    """One boot on one log."""
-
-    def __init__(self, state: Path) -> None:
-        self.state = state
-        vkey = init_state(state, "log.example/1", LOG_KEY)
-        self.store = Store(state)
-        self.link = Link(self.store)
-        self.now = 1_000
-        self.keys = SigningKeys(Ed25519PrivateKey.generate(), MLDSA65PrivateKey.generate())
-        context = ScribeContext(self.keys, self.link, vkey, lambda: self.now, lambda: self.now / 1000)
-        self.scribe = Scribe(context)
-
-    def start(self) -> "Bench":
-        self.scribe.open_checkpoint(self.store.checkpoint)
-        self.scribe.genesis(BOOT, GENESIS, ())
-        return self
-
-    def bodies(self) -> list[Body]:
-        """What the log holds, chain and signatures checked."""
-        keys = VerifyingKeys(self.keys.ed25519.public_key(), self.keys.mldsa65.public_key())
-        bundle = self.store.bundle(0, self.store.size)
-        assert bundle is not None
-        found, head = [], b""
-        for number, raw in enumerate(tree.decode_bundle(bundle, self.store.size)):
-            record = parse_record(raw)
-            entry = record.verify(keys)
-            assert (entry.seq, entry.prev, entry.boot) == (number, head, BOOT)
-            head = record.head
-            found.append(entry.body)
-        return found
 
 
 @pytest.fixture
