@@ -179,16 +179,7 @@ class Authority:
         return self.client(self.token).call(path, body)
 
     def register(self, **changes: canonical.Value) -> None:
-        body: dict[str, canonical.Value] = {
-            "descriptor": descriptor(),
-            "alias": "tiny",
-            "measurements": [measurements()],
-            "purposes": [PURPOSE],
-            "tenants": [],
-            "purpose_class": "serve",
-            "ttl_ms": TTL_MS,
-        }
-        self.order("models", **(body | changes))
+        self.order("models", **(registration() | changes))
 
     def share(self, model: ModelDigest = MODEL, purpose_class: str = "serve") -> tuple[bytes, bytes]:
         made = self.order("shares", model=model, model_id="tiny", version="1", purpose_class=purpose_class)
@@ -250,6 +241,19 @@ def measurements() -> dict[str, canonical.Value]:
     """What the toy enclave measures to, register 16 included."""
     configured = hashlib.sha384(bytes(48) + CONFIGURED).digest()
     return {**{str(index): value for index, value in IMAGE.items()}, "16": configured}
+
+
+def registration() -> dict[str, canonical.Value]:
+    """The body of an order that registers the model for these enclaves and anybody's requests."""
+    return {
+        "descriptor": descriptor(),
+        "alias": "tiny",
+        "measurements": [measurements()],
+        "purposes": [PURPOSE],
+        "tenants": [],
+        "purpose_class": "serve",
+        "ttl_ms": TTL_MS,
+    }
 
 
 @contextmanager

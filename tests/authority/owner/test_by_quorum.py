@@ -1,9 +1,12 @@
 """What gives back what was taken away, or takes every share out, waits for the quorum of the policy in force."""
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.authority.guard.conftest import ANN, BEN, hex_of
 
 from anchorhold.attestation import canonical
@@ -17,7 +20,16 @@ from anchorhold.authority.owner.client import AdminFailed
 from anchorhold.authority.owner.state import SCHEMA, State
 from anchorhold.authority.tls import TlsFiles
 from anchorhold.cli.main import main
-from anchorhold.sim.owner_face import MODEL, MODEL_ID, Authority, measurements, owner_face
+from anchorhold.sim.owner_face import (
+    MODEL,
+    MODEL_ID,
+    PURPOSE,
+    TTL_MS,
+    Authority,
+    measurements,
+    owner_face,
+    registration,
+)
 
 PEOPLE = Approving({"ann": hex_of(ANN), "ben": hex_of(BEN)}, 2)
 
@@ -26,12 +38,16 @@ PEOPLE = Approving({"ann": hex_of(ANN), "ben": hex_of(BEN)}, 2)
 def authority(tmp_path: Path) -> Iterator[Authority]:
     """An authority whose policy is what `init` writes with two approvers, who must both agree."""
     with owner_face(tmp_path) as running:
-        state = State.load(running.state_dir / DATABASE)
-        with state.connection() as connection:
-            read = read_policy(owner_policy(PEOPLE))
-            Memory(SCHEMA, connection).put_policy(read.digest, read.raw, running.clock.ms())
-        state.close()
+        adopt(running, owner_policy(PEOPLE))
         yield running
+
+
+def adopt(running: Authority, policy: str) -> None:
+    state = State.load(running.state_dir / DATABASE)
+    with state.connection() as connection:
+        read = read_policy(policy)
+        Memory(SCHEMA, connection).put_policy(read.digest, read.raw, running.clock.ms())
+    state.close()
 
 
 def refused(authority: Authority, act: str, **body: canonical.Value) -> str:
@@ -225,3 +241,76 @@ def test_a_model_is_reinstated_by_the_quorum(authority: Authority) -> None:
     assert refused(authority, "reinstate", model=MODEL, reason="checked") == "guard-approval"
     assert agreed(authority)["key"] == MODEL.hex()
     authority.order("reinstate", model=MODEL, reason="checked")
+
+
+KEY = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+D = MODEL.hex()
+LATER = 4_000_000_000_000  # ms; in 2096
+CREDENTIAL: dict[str, canonical.Value] = {
+    "tenant": "acme",
+    "key": KEY,
+    "model": MODEL,
+    "purposes": [PURPOSE],
+    "adapters": [],
+    "not_after": LATER,
+}
+TENANT_KEY: dict[str, canonical.Value] = {"tenant": "acme", "tag": "low", "keeping": None, "reason": "contract"}
+OTHERS: dict[str, tuple[dict[str, canonical.Value], str, dict[str, canonical.Value]]] = {
+    "models": (
+        registration(),
+        rf"{D} [0-9a-f]{{96}} serve {TTL_MS} ms for {PURPOSE} to anybody",
+        {
+            "measurements": [measurements() | {"0": b"\x66" * 48}],
+            "purposes": ["evaluation"],
+            "tenants": ["eve"],
+            "purpose_class": "evaluate",
+            "ttl_ms": TTL_MS + 1,
+        },
+    ),
+    "tenants": (
+        CREDENTIAL,
+        rf"{D} tenant acme [0-9a-f]{{32}} for {PURPOSE} until {LATER}",
+        {
+            "tenant": "eve",
+            "key": b"e" * 32,
+            "purposes": ["evaluation"],
+            "adapters": [b"\xae" * 48],
+            "not_after": LATER + 1,
+            "quota": {"requests": 1, "seconds": 60},
+        },
+    ),
+    "tenant-keys": (TENANT_KEY, "tenant acme low as tagged", {"tenant": "eve", "tag": "high", "keeping": "dedicated"}),
+    "floor": (
+        {"model_id": MODEL_ID, "version": "2", "reason": "CVE-1"},
+        f"{MODEL_ID} 2",
+        {"model_id": "other", "version": "3"},
+    ),
+}
+
+
+def everything_by_quorum() -> str:
+    policy = json.loads(owner_policy(PEOPLE))
+    for one in policy["allow"]:
+        one["approval"] = one["name"] != "enclaves"
+    return json.dumps(policy)
+
+
+@pytest.mark.parametrize("path", OTHERS)
+def test_where_a_policy_asks_for_it_voices_for_an_order_are_for_that_very_act(authority: Authority, path: str) -> None:
+    """A registration says which enclaves get the shares: approvers of one set would let in any other."""
+    body, subject, changes = OTHERS[path]
+    adopt(authority, everything_by_quorum())
+    assert refused(authority, path, **body) == "guard-approval"
+    assert re.fullmatch(subject, agreed(authority)["key"])
+    for name, value in changes.items():
+        assert refused(authority, path, **(body | {name: value})) == "guard-approval", name
+    authority.order(path, **body)
+
+
+def test_a_list_too_long_to_read_is_its_digest(authority: Authority) -> None:
+    adopt(authority, everything_by_quorum())
+    tenants: list[canonical.Value] = [f"{'tenant-' * 8}{number:02}" for number in range(64)]
+    assert refused(authority, "models", **(registration() | {"tenants": tenants})) == "guard-approval"
+    assert re.fullmatch(rf"{D} [0-9a-f]{{96}} serve .* to sha384:[0-9a-f]{{96}}", agreed(authority)["key"])
+    assert refused(authority, "models", **(registration() | {"tenants": tenants[1:]})) == "guard-approval"
+    authority.order("models", **(registration() | {"tenants": tenants}))

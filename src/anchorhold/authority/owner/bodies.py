@@ -210,6 +210,9 @@ def read_tenant(raw: bytes) -> TenantCredential:
     fields = canonical.decode_map(raw, "body", limit=MAX_BODY_BYTES, fields=shape, optional={"quota": dict})
     pair: canonical.Fields = {"requests": int, "seconds": int}
     quota = canonical.check_map(fields["quota"], "quota", pair) if "quota" in fields else None
+    for name, kind in (("purposes", str), ("adapters", bytes)):
+        if not all(isinstance(one, kind) for one in cast("list[object]", fields[name])):
+            raise Malformed(f"{name}: expected {'names' if kind is str else 'digests D'}")
     # `issue_credential` checks every field again as it signs; here only the types are settled.
     return TenantCredential(
         tenant=cast("str", fields["tenant"]),
