@@ -11,18 +11,14 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from anchorhold.attestation.channel.client import TenantKey
 from anchorhold.attestation.transcript.bodies import Adapter, AdapterEnd, KeyLease, KeyRelease
 from anchorhold.attestation.types import ModelDigest
 from anchorhold.cli.deaths import unverified_entries
 from anchorhold.client.errors import LeaseEnded, Refused
-from anchorhold.client.sdk import Answer, Client, Settings
+from anchorhold.client.sdk import Answer
 from anchorhold.publish.tiny import make_tiny_adapter
 from anchorhold.sim.deploy import Settings as StackSettings
 from anchorhold.sim.stack import down, enclave_pids
@@ -30,38 +26,22 @@ from anchorhold.sim.stack import down, enclave_pids
 from .cell import Base, wait_until
 from .conftest import TINY, Running, bring_up
 from .scan import Marker, Scanner
+from .tenants import ASKED, PURPOSE, Holder, ask, issue, ordered
 
 pytestmark = pytest.mark.slow
 LEASE_MS, LEASE_S = 4_000, 4
-PURPOSE = "customer-inference"
 PIECE = 192  # bytes of a window of the weights
-ASKED = "hello"
 
 
-@dataclass
-class Tenant:
+@dataclass(kw_only=True)
+class Tenant(Holder):
     """One tenant of a running stack, with one adapter."""
 
-    name: str
     adapter: ModelDigest
-    folder: Path
-    key: Ed25519PrivateKey
-
-    @property
-    def credential(self) -> Path:
-        return self.folder / f"{self.name}.credential"
-
-    @property
-    def pem(self) -> Path:
-        return self.folder / f"{self.name}.pem"
 
     @property
     def plain(self) -> Path:
         return self.folder / f"{self.name}-plain"
-
-    @property
-    def tenant_key(self) -> TenantKey:
-        return TenantKey(self.credential.read_bytes(), self.key)
 
     def markers(self) -> list[Marker]:
         """Windows of its weights."""
@@ -83,14 +63,6 @@ def running() -> Iterator[Running]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def ordered(running: Running, *arguments: str) -> dict[str, Any]:
-    """A command about this stack that must go well."""
-    done = running.cli(*arguments, "--stack", str(running.state), "--json", timeout=180.0)
-    assert done.returncode == 0, done.stderr
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said
-
-
 def onboard(running: Running, name: str, *, keyed: bool = True) -> Tenant:
     """A tenant's key, adapter, registration and credential."""
     folder = running.state.parent
@@ -103,28 +75,13 @@ def onboard(running: Running, name: str, *, keyed: bool = True) -> Tenant:
     sealing = ("--base", str(running.state / "model"), "--into", str(adapters), "--id", f"{name}-lora", *owned)
     sealed = ordered(running, "model", "seal", str(plain), *sealing)
     adapter = ModelDigest(bytes.fromhex(sealed["model"]))
-    tenant = Tenant(name, adapter, folder, Ed25519PrivateKey.generate())
+    tenant = Tenant(name, folder, adapter=adapter)
     manifest = adapters / adapter.hex() / "signed/manifest"
     for_whom = ("--for-tenant", name) if keyed else ()
     registering = ("--alias", f"{name}-lora", "--manifest", str(manifest), "--purpose", PURPOSE, "--ttl", str(LEASE_S))
     ordered(running, "authority", "register", *registering, *for_whom)
     issue(running, tenant, adapter)
     return tenant
-
-
-def issue(running: Running, tenant: Tenant, *adapters: ModelDigest) -> None:
-    """A credential that lists these."""
-    pem = tenant.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    tenant.pem.write_bytes(pem)
-    public = tenant.key.public_key().public_bytes_raw().hex()
-    listed = [word for one in adapters for word in ("--adapter", one.hex())]
-    issuing = ("--tenant", tenant.name, "--key", public, "--purpose", PURPOSE, *listed)
-    ordered(running, "authority", "tenant", *issuing, "--out", str(tenant.credential))
-
-
-def ask(running: Running, tenant: Tenant, adapter: ModelDigest | None, *, max_tokens: int = 12) -> Answer:
-    with Client(running.trust, tenant=tenant.tenant_key) as client:
-        return client.ask(ASKED, Settings(reason=PURPOSE, adapter=adapter, max_tokens=max_tokens))
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +131,7 @@ def test_the_command_shows_which_adapter_answered(running: Running, acme: Tenant
 
 
 def test_nobody_else_uses_it_whatever_a_credential_lists(running: Running, acme: Tenant, other: Tenant) -> None:
-    thief = Tenant("thief", acme.adapter, acme.folder, Ed25519PrivateKey.generate())
+    thief = Holder("thief", acme.folder)
     listed = ("--tenant", "thief", "--key", "00" * 32, "--purpose", PURPOSE, "--adapter", acme.adapter.hex())
     refused = running.cli(
         "authority", "tenant", *listed, "--out", str(thief.credential), "--stack", str(running.state), "--json"

@@ -21,7 +21,7 @@ from anchorhold.authority.incident.report import as_json, as_markdown
 from anchorhold.authority.incident.silence import Silence, proved
 from anchorhold.authority.incident.uses import KMS
 from anchorhold.authority.kms.client import KmsFailed
-from anchorhold.authority.owner.client import AdminFailed
+from anchorhold.authority.owner.client import AdminFailed, retire_key
 from anchorhold.authority.owner.incidents import Note
 from anchorhold.cli.incident_facts import Facts, KmsSource, gather, incident_of, silences, until_silence_ms
 from anchorhold.cli.incident_file import IncidentFile
@@ -178,7 +178,8 @@ def _reencrypt(options: argparse.Namespace) -> int:
     if kept := set(old.values()) & set(new.values()):
         raise CommandError(
             f"{str(options.out)!r} has keys that the stack's model has: {', '.join(sorted(kept))}; nothing was ended",
-            hint="was it adopted already? Old keys are ended by `authority retire`, and at the KMS by hand",
+            hint="was it adopted already? Old keys are ended by `authority retire` (a tenant's: `tenant-retire`), "
+            "and at the KMS by hand",
             code=REFUSED,
         )
     ended = _end_old_keys(target, old, reason)
@@ -290,7 +291,7 @@ def _end_old_keys(target: Target, old: Mapping[str, str], reason: str) -> dict[s
             ended[f"end_{name}"] = _kms(target, "ScheduleKeyDeletion", members)
             continue
         try:
-            target.owner().call("retire", {"key_id": key, "reason": reason, "lose": [target.model]})
+            retire_key(target.owner(), key, reason, lose=target.model)
             ended[f"end_{name}"] = "retired"
         except AdminFailed as error:
             ended[f"end_{name}"] = str(error)[:256]
@@ -306,7 +307,7 @@ def _steps_by_hand(model: ModelDigest, *, owner: bool) -> list[str]:
     if not owner:
         return [line for line in map(_without_owner, _steps_by_hand(model, owner=True)) if line]
     return [
-        "anchorhold authority rotate --reason ID; CreateKey at the KMS, with nobody allowed to decrypt",
+        "anchorhold authority rotate | tenant-rotate --reason ID; CreateKey at the KMS, with nobody allowed to decrypt",
         "resealing configuration: the deployment's, with purpose_class and purposes `reseal`, and new keys",
         "new KMS key: GenerateDataKey for enclaves with these registers 0, 1, 2 and 16, Encrypt for the enclave",
         "old KMS key: Decrypt for the same registers alone, then EnableKey",
@@ -314,7 +315,7 @@ def _steps_by_hand(model: ModelDigest, *, owner: bool) -> list[str]:
         "start parent (with `resealed`) and enclave with that configuration; wait for its close record `resealed`",
         "DisableKey and ScheduleKeyDeletion for the old KMS key; anchorhold authority reseal end",
         "anchorhold model sign DIR --before OLD --signer S --root PEM --transcript LOG --trust TRUST",
-        "deploy it; anchorhold authority retire --key OLD --lose-model D; anchorhold authority reinstate",
+        "deploy; anchorhold authority retire | tenant-retire --key OLD --lose-model D; anchorhold authority reinstate",
     ]
 
 

@@ -35,7 +35,8 @@ def add_reseals(commands: Subparsers, runs: Runs) -> None:
         **page(
             """Seal the model of a running simulated stack anew: new keys at both custodians, new shares, a new model
             key, new bodies, made in an enclave of its own that serves nobody. No plaintext is ever outside of it. D
-            stays, what serves goes on, and the old keys stay as they were: end them once the new model serves.""",
+            stays, what serves goes on, and the old keys stay as they were: end them once the new model serves. At the
+            owner the new key is the newest wrapping key, or the newest key of the tenant whose model it is.""",
             example="anchorhold model reseal --stack .cache/sim --out resealed --reason 'incident 7'",
             codes=_CODES,
         ),

@@ -40,7 +40,8 @@ def add_tenancy(commands: Subparsers) -> None:
         **page(
             """Make a tenant's new key, of the same tag, kept as the one before unless the policy now asks for one of
             its own. Shares made from now on are under it. The tenant's models may be ordered to be sealed anew under it
-            (`authority reseal order`), and then the older key ended (`authority tenant-retire`).""",
+            (`authority reseal order`; a simulated stack's by `model reseal`), and then the older key ended
+            (`authority tenant-retire`).""",
             example="anchorhold authority tenant-rotate acme --reason yearly",
             codes=_CODES,
         ),

@@ -5,7 +5,8 @@ same interfaces: the custodians are told over their own APIs, and nothing here i
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ from anchorhold.attestation.sealed.manifest import ShareKind, UnverifiedManifest
 from anchorhold.attestation.types import ModelDigest
 from anchorhold.authority.kms.setup import CREDENTIALS
 from anchorhold.authority.owner.authority import TOKEN_FILE
-from anchorhold.authority.owner.client import AdminClient, AdminFailed
+from anchorhold.authority.owner.client import AdminClient, AdminFailed, tenant_of
 from anchorhold.authority.owner.setup import PublicIdentity, read_public
+from anchorhold.authority.owner.tenant_table import KeyState
 from anchorhold.authority.tls import TlsFiles
 from anchorhold.publish.providers import kms_client
 from anchorhold.sim.processes import StackError
@@ -167,26 +169,39 @@ class OwnerDesk:
         self.token = (face.state / TOKEN_FILE).read_text().strip()
         self._client = AdminClient(face.url, face.ca, self.token)
 
-    def register(self, descriptor: bytes, alias: str, measurements: Mapping[int, bytes], lease_ms: int) -> None:
-        """Shares of this model and leases go to enclaves with these registers, for the purposes of the stack."""
+    def register(
+        self, descriptor: bytes, alias: str, measurements: Mapping[int, bytes], lease_ms: int, *, key: str = ""
+    ) -> None:
+        """Shares of this model and leases go to enclaves with these registers, for the purposes of the stack.
+
+        `key`: the one its shares are under. Where it is a tenant's, the model is for that tenant alone.
+        """
+        tenant = tenant_of(self._tenant_keys(), key)
         fields: dict[str, Value] = {
             "descriptor": descriptor,
             "alias": alias,
             "measurements": [{str(index): value for index, value in measurements.items()}],
             "purposes": list(PURPOSES),
-            "tenants": [],
+            "tenants": [] if tenant is None else [tenant],
             "purpose_class": "serve",
             "ttl_ms": lease_ms,
         }
         self._call("models", fields)
 
-    def current_key(self) -> str:
-        """The wrapping key of new shares."""
-        return str(self._call("status", {})["key_id"])
+    def newer_key(self, key: str, reason: str) -> str:
+        """The key that new shares are under where those of now are under `key`: its tenant's, or else the owner's.
 
-    def rotate(self, reason: str) -> str:
-        """A new wrapping key; its id."""
-        return str(self._call("rotate", {"reason": reason})["key_id"])
+        Where that is `key` itself it is rotated, so given again it is the same.
+        """
+        keys = self._tenant_keys()
+        tenant = tenant_of(keys, key)
+        if tenant is None:
+            current = str(self._call("status", {})["key_id"])
+            return current if current != key else str(self._call("rotate", {"reason": reason})["key_id"])
+        newest = [one["key_id"] for one in keys if (one["tenant"], one["state"]) == (tenant, KeyState.IN_FORCE.value)]
+        if newest not in ([], [key]):
+            return newest[0]
+        return str(self._call("tenant-rotate", {"tenant": tenant, "reason": reason})["key_id"])
 
     def order_reseal(self, model: ModelDigest, measurements: Mapping[int, bytes], expires: int, reason: str) -> None:
         """An enclave with these registers may have the share for class `reseal`."""
@@ -198,10 +213,20 @@ class OwnerDesk:
         self._call("reseal-end", {"model": model, "reason": reason})
 
     def _call(self, act: str, fields: Mapping[str, Value]) -> dict[str, Value]:
-        try:
+        with _refusals():
             return self._client.call(act, fields)
-        except AdminFailed as error:
-            raise StackError(f"owner authority: {error}") from error
+
+    def _tenant_keys(self) -> tuple[dict[str, str], ...]:
+        with _refusals():
+            return self._client.tenant_keys()
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except AdminFailed as error:
+        raise StackError(f"owner authority: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ def reseal(asked: Resealing) -> Resealed:
     asked.say("new keys")
     running = decode_configuration((state / "deployment.cbor").read_bytes())
     old = {one.name: one.key for one in running.sources}
-    new = _keys(work / KEYS_FILE, desks, running, asked.reason)
+    new = new_keys(work / KEYS_FILE, running, kms=desks.kms, owner=desks.owner, reason=asked.reason)
     raw = reseal_configuration(running, new)
     (work / CONFIGURATION_FILE).write_bytes(raw)
     measurements = desks.measurements | {16: pcr16(configuration_digest(raw))}
@@ -148,18 +148,20 @@ class _Desks:
                 self.owner.end_reseal(running.model, reason)
 
 
-def _keys(path: Path, desks: _Desks, running: Configuration, reason: str) -> dict[str, str]:
+def new_keys(
+    path: Path, running: Configuration, *, kms: KmsDesk | None, owner: OwnerDesk | None, reason: str
+) -> dict[str, str]:
+    """By source. What a run before made is in `path`; the owner's is asked for again, for it may be in force no more:
+    the enclave would refuse another's share.
+    """
     known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     for source in running.sources:
-        if source.name in known:
-            continue
-        if source.kind == "kms":
-            assert desks.kms is not None
-            known[source.name] = desks.kms.create_key()
-        else:
-            assert desks.owner is not None
-            current = desks.owner.current_key()
-            known[source.name] = desks.owner.rotate(reason) if current == source.key else current
+        if source.kind != "kms":
+            assert owner is not None
+            known[source.name] = owner.newer_key(source.key, reason)
+        elif source.name not in known:
+            assert kms is not None
+            known[source.name] = kms.create_key()
         save(path, dict(known))
     return known
 

@@ -216,9 +216,9 @@ class Stack:
     def _policies(self, parts: Parts, descriptor: bytes, deployed: Deployment) -> None:
         if parts.kms is not None:
             KmsDesk(parts.kms.face).release_to(parts.kms.key, deployed.measurements)
-        if parts.owner is not None:
-            desk, lease_ms = OwnerDesk(parts.owner.face), self.options.settings.lease_ms
-            desk.register(descriptor, parts.model_id, deployed.measurements, lease_ms)
+        if (owner := parts.owner) is not None:
+            desk, lease_ms = OwnerDesk(owner.face), self.options.settings.lease_ms
+            desk.register(descriptor, parts.model_id, deployed.measurements, lease_ms, key=owner.key)
 
     def _authorities(self, root: Path) -> tuple[Face | None, OwnerHalf | None]:
         anchor = anchor_from_pem("simulated", root.read_bytes())

@@ -19,7 +19,7 @@ from anchorhold.authority.escrow.restore import restore
 from anchorhold.authority.guard.defaults import Approving
 from anchorhold.authority.keystore import KeystoreBusy, open_keystore
 from anchorhold.authority.keystore.software import SoftwareKeystore
-from anchorhold.authority.owner.client import AdminFailed
+from anchorhold.authority.owner.client import AdminFailed, retire_key
 from anchorhold.authority.owner.tenant_rotation import MAX_LIVE
 from anchorhold.enclave.keys.source import SourceUnavailable
 from anchorhold.sim.owner_face import MODEL, OTHER_MODEL, Authority, descriptor, owner_face
@@ -343,3 +343,17 @@ def test_where_approvers_are_named_ending_a_key_takes_their_quorum_for_that_very
             assert held.value.code == "guard-approval"
             assert authority.journal()[-1].body["key"] == f"tenant acme {first}{words}"
         assert not entries(authority, "tenant-retire")
+
+
+def test_an_older_key_is_ended_by_the_order_for_whoever_s_it_is(authority: Authority) -> None:
+    """As an incident ends what a model was under before."""
+    first, house = key(authority, "acme"), str(authority.order("status")["key_id"])
+    sealed(authority)
+    rotate(authority)
+    authority.order("rotate", reason="yearly")
+    for one in (first, house):
+        retire_key(authority.client(authority.token), one, "incident", lose=MODEL)
+    assert [one.body["key_id"] for one in entries(authority, "tenant-retire")] == [first]
+    assert [one.body["key_id"] for one in entries(authority, "retire")] == [house]
+    with pytest.raises(AdminFailed, match="in force"):
+        retire_key(authority.client(authority.token), next(reversed(states(authority))), "x", lose=MODEL)  # type: ignore[arg-type]  # names of keys

@@ -2,13 +2,14 @@
 
 import http.client
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from anchorhold.attestation import canonical
 from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.types import ModelDigest
 
 TIMEOUT_SECONDS = 15.0
 JOURNAL_PAGE = 512  # entries in one answer: 32 MiB at most
@@ -72,6 +73,14 @@ class AdminClient:
             raise AdminFailed("answer", f"journal: expected {expected} entries from {first} on, got {len(page)}")
         return page, count
 
+    def tenant_keys(self) -> tuple[dict[str, str], ...]:
+        """Every key of every tenant: `tenant`, `key_id`, and `state` as `status` says it. Raises AdminFailed."""
+        listed = self.call("status", {}).get("tenants")
+        if not isinstance(listed, list):
+            raise AdminFailed("answer", "status: expected the keys of tenants")
+        rows = (one for one in listed if isinstance(one, dict))
+        return tuple({name: str(row.get(name)) for name in ("tenant", "key_id", "state")} for row in rows)
+
     def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         """One POST with the token. Raises AdminFailed when nobody answers."""
         parts = urlsplit(self.url)
@@ -95,3 +104,21 @@ class AdminClient:
                 connection.close()
         except (OSError, http.client.HTTPException) as error:
             raise AdminFailed("unreachable", f"{self.url}: {error}") from error
+
+
+def tenant_of(keys: Iterable[Mapping[str, str]], key_id: str) -> str | None:
+    """Whose key of `tenant_keys` that is; None for one that is no tenant's."""
+    return next((one["tenant"] for one in keys if one["key_id"] == key_id), None)
+
+
+def retire_key(client: AdminClient, key_id: str, reason: str, *, lose: ModelDigest) -> None:
+    """The end of an older key, a tenant's or a wrapping key, which may cost this model its shares under it.
+
+    Raises AdminFailed.
+    """
+    order: dict[str, canonical.Value] = {"key_id": key_id, "reason": reason, "lose": [lose]}
+    tenant = tenant_of(client.tenant_keys(), key_id)
+    if tenant is None:
+        client.call("retire", order)
+    else:
+        client.call("tenant-retire", {"tenant": tenant, **order})
