@@ -236,7 +236,7 @@ def adopt(state: Path, folder: Path) -> Path:
     """A stack that is down serves from `folder` at its next start; where the model of before lies now."""
     before, beside = state / "model-before", state / "model.new"
     if before.exists():
-        raise StackError(f"{before} is there already")
+        raise StackError(f"{before} is there already", hint="the model before the last adoption: move it away first")
     shutil.rmtree(beside, ignore_errors=True)
     shutil.copytree(folder, beside)
     (state / "model").rename(before)
