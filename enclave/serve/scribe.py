@@ -115,7 +115,7 @@ class Scribe:
     def write(self, body: Body, attachments: Sequence[bytes] = ()) -> Included:
         """Signs and logs one entry. Raises LogUnavailable (the entry stays, and goes first), LogContradiction.
 
-        Raises LogBehind where the entry was not signed.
+        Raises LogBehind or EntryUnmade where the entry was not signed.
         """
         return self._submit(lambda: self._write(body, attachments)).result()
 
@@ -132,8 +132,9 @@ class Scribe:
         """An entry that stands before all that is signed from now on; `push` sends it. Never blocks.
 
         So no batch, log lease or last record overtakes it, however slow the log. It leaves `spare` places for others.
-        Raises LogUnavailable when too many wait.
+        Raises LogUnavailable when too many wait, TooLarge for attachments that the log does not take.
         """
+        AppendRequest(b"", tuple(attachments), 0).encode()
         with self._lock:
             if len(self._posted) >= MAX_POSTED - spare:
                 raise LogUnavailable(f"{MAX_POSTED - spare} entries wait for the log")
@@ -189,7 +190,10 @@ class Scribe:
     # The end
 
     def offer_death(self, death: Death, *, within_s: float = DEATH_OFFER_S) -> Included | None:
-        """Signs and offers the last entry; None where the log did not take it in time. Never raises for the log."""
+        """Signs and offers the last entry, behind all that was posted. Never raises for the log.
+
+        None where the log did not take it in time: it goes on for as long as the process does.
+        """
         future = self._submit(lambda: self._last(death))
         try:
             return future.result(timeout=within_s)
@@ -197,11 +201,11 @@ class Scribe:
             return None
 
     def close(self) -> None:
-        """No more entries. What is still unsent is lost, and the auditor sees that the boot has no end."""
+        """No more entries. What the process does not live to send is lost: the auditor sees a boot without an end."""
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._thread.shutdown(wait=False)
 
     # On the scribe's own thread
 
@@ -346,13 +350,16 @@ class Scribe:
         except LogContradiction:
             return  # kept in `check`, and whoever watches was told
 
+    def _flush_what_can_be_made(self) -> None:
+        while True:
+            try:
+                return self._flush()
+            except EntryUnmade:
+                self._posted.popleft()  # the boot ends for this one; the others keep their places
+
     def _last(self, death: Death) -> Included:
         with suppress(LogUnavailable, LogContradiction):
-            try:
-                self._flush()
-            except EntryUnmade:
-                self._posted.clear()  # the boot ends for this; the leases before still cover what was said
-                self._flush()
+            self._flush_what_can_be_made()
         if self._failure is None:
             return self._write(death, ())
         # A log that was caught is still offered the record: if it keeps it, the auditor reads why the boot ended.

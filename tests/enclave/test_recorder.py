@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from anchorhold.attestation.errors import TooLarge
+from anchorhold.attestation.transcript.append import MAX_ATTACHMENT
 from anchorhold.attestation.transcript.bodies import Anomaly, Batch, Body, Death, Heartbeat, LogLease
 from anchorhold.attestation.types import ModelDigest
 from anchorhold.enclave.serve.log_errors import EntryUnmade, LogContradiction, LogUnavailable
@@ -121,7 +123,29 @@ def test_an_entry_that_cannot_be_made_is_a_fault_and_only_the_last_record_follow
         heartbeat(boot)
     boot.log.scribe.receipt(b"c" * 48, b"t" * 16)
     death(boot)
-    assert [type(one) for one in boot.bodies()] == [Anomaly, Batch, Death]
+    assert boot.bodies()[:2] == [FIRST, SECOND], "what can be made keeps its place"
+    assert [type(one) for one in boot.bodies()[2:]] == [Batch, Death]
+
+
+def test_what_the_log_would_not_take_is_refused_at_once_and_stops_nobody_else(boot: Recording) -> None:
+    with pytest.raises(TooLarge):
+        boot.made.put(FIRST, (bytes(MAX_ATTACHMENT + 1),))
+    boot.made.put(SECOND)
+    boot.made.barrier(5)
+    assert boot.bodies() == [SECOND]
+    assert boot.told == []
+
+
+def test_a_slow_log_gets_the_last_record_for_as_long_as_the_process_lives(boot: Recording) -> None:
+    entries = [Anomaly(f"n{number}", "", "") for number in range(12)]
+    boot.held(*entries)
+    offering = threading.Thread(target=boot.log.scribe.offer_death, args=(DEATH,), kwargs={"within_s": 0.05})
+    offering.start()
+    offering.join()
+    boot.made.close()
+    boot.log.scribe.close()
+    boot.log.link.free.set()
+    until(lambda: boot.bodies() == [*entries, DEATH])
 
 
 def test_a_full_recorder_refuses_and_closes_without_waiting(boot: Recording) -> None:

@@ -311,6 +311,30 @@ def test_a_list_too_long_to_read_is_its_digest(authority: Authority) -> None:
     adopt(authority, everything_by_quorum())
     tenants: list[canonical.Value] = [f"{'tenant-' * 8}{number:02}" for number in range(64)]
     assert refused(authority, "models", **(registration() | {"tenants": tenants})) == "guard-approval"
-    assert re.fullmatch(rf"{D} [0-9a-f]{{96}} serve .* to sha384:[0-9a-f]{{96}}", agreed(authority)["key"])
+    assert re.fullmatch(rf"{D} [0-9a-f]{{96}} serve .* to tenants sha384:[0-9a-f]{{96}}", agreed(authority)["key"])
     assert refused(authority, "models", **(registration() | {"tenants": tenants[1:]})) == "guard-approval"
     authority.order("models", **(registration() | {"tenants": tenants}))
+
+
+@pytest.mark.parametrize(
+    ("read", "used"),
+    [
+        ({"tenants": []}, {"tenants": ["anybody"]}),
+        ({"tenants": ["a,b"]}, {"tenants": ["a", "b"]}),
+        ({"purposes": [f"{PURPOSE} to tenants x"], "tenants": ["y"]}, {"tenants": ["x to tenants y"]}),
+    ],
+)
+def test_no_two_acts_have_the_same_words(
+    authority: Authority, read: dict[str, canonical.Value], used: dict[str, canonical.Value]
+) -> None:
+    adopt(authority, everything_by_quorum())
+    assert refused(authority, "models", **(registration() | read)) == "guard-approval"
+    agreed(authority)
+    assert refused(authority, "models", **(registration() | used)) == "guard-approval"
+
+
+def test_a_name_with_spaces_is_one_name_to_approvers(authority: Authority) -> None:
+    body: dict[str, canonical.Value] = {"model_id": f"{MODEL_ID} 1", "version": "2", "reason": "back"}
+    assert refused(authority, "lower-floor", **body) == "guard-approval"
+    assert agreed(authority)["key"] == f'"{MODEL_ID} 1" 2'
+    assert refused(authority, "lower-floor", model_id=MODEL_ID, version="1 2", reason="back") == "guard-approval"

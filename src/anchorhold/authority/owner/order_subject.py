@@ -1,13 +1,17 @@
 """What an order to the owner face is about, in the words that approvers read: the act itself (docs/spec/guard.md 7).
 
-A voice for one act is none for another, so whatever makes a difference stands in the words, or in a digest there.
+A voice for one act is none for another, so whatever makes a difference stands in the words, or in a digest there, and
+no two acts have the same words: a name that could be read as more than one is in quotes.
 """
 
 import hashlib
+import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 
 from anchorhold.attestation import canonical
 from anchorhold.attestation.errors import EvidenceError, Malformed
+from anchorhold.attestation.lease import checked_name
 from anchorhold.attestation.policy import service_policy
 from anchorhold.attestation.types import SHA384_BYTES
 from anchorhold.authority.escrow.order import read_backup
@@ -33,8 +37,8 @@ REGISTER, REINSTATE, RESEAL, RETIRE = "owner:Register", "owner:Reinstate", "owne
 SHRED, TENANT, TENANT_KEY = "owner:Shred", "owner:Tenant", "owner:TenantKey"
 TENANT_RETIRE, TENANT_ROTATE = "owner:TenantRetire", "owner:TenantRotate"
 NAMED_HEX = 32  # digits of the digest of a key that approvers read: 128 bits, which nobody finds a second key for
-MAX_NAMED = 128  # characters of a name
 MAX_NAMES = 480  # characters of a list of names; a longer one is its digest
+_PLAIN = re.compile(r"[A-Za-z0-9._/@+-]+")
 
 
 def order_subject(owner: Owner, operation: str, body: bytes) -> str:
@@ -43,10 +47,7 @@ def order_subject(owner: Owner, operation: str, body: bytes) -> str:
     That is where an order of the table cannot be read. Any other order is about the D it names, in hex, or about `*`.
     """
     told = _SUBJECTS.get(operation)
-    named = _model(body) if told is None else told(owner, body)
-    if "\0" in named:
-        raise Malformed("body: expected names without the character U+0000")
-    return named
+    return _model(body) if told is None else told(owner, body)
 
 
 def _model(body: bytes) -> str:
@@ -66,19 +67,20 @@ def _backup(owner: Owner, body: bytes) -> str:
 
 def _floor(_: Owner, body: bytes) -> str:
     model_id, version, _reason = read_floor(body)
-    return f"{model_id:.{MAX_NAMED}} {version:.{MAX_NAMED}}"
+    return f"{_name(model_id)} {_name(version)}"
 
 
 def _registered(owner: Owner, body: bytes) -> str:
     model = read_model(body)
     policy = service_policy(owner.platforms, model.measurements).digest.hex()
-    terms = f"{model.purpose_class:.{MAX_NAMED}} {model.ttl_ms} ms for {_names(model.purposes)}"
-    return f"{model.model.hex()} {policy} {terms} to {_names(model.tenants) if model.tenants else 'anybody'}"
+    terms = f"{_name(model.purpose_class)} {model.ttl_ms} ms for {_names(model.purposes)}"
+    whom = f"tenants {_names(model.tenants)}" if model.tenants else "anybody"
+    return f"{model.model.hex()} {policy} {terms} to {whom}"
 
 
 def _reinstated(_: Owner, body: bytes) -> str:
     given = read_order(body)
-    return f"{given.what.value} {given.subject}" if isinstance(given, EndOrder) else given.model.hex()
+    return f"{given.what.value} {_name(given.subject)}" if isinstance(given, EndOrder) else given.model.hex()
 
 
 def _resealed(owner: Owner, body: bytes) -> str:
@@ -92,17 +94,17 @@ def _retired(_: Owner, body: bytes) -> str:
 
 def _tenant_retired(_: Owner, body: bytes) -> str:
     ended = read_tenant_retire(body)
-    return f"tenant {ended.tenant:.{MAX_NAMED}} {_lost(ended.order)}"
+    return f"tenant {_name(ended.tenant)} {_lost(ended.order)}"
 
 
 def _shredded(_: Owner, body: bytes) -> str:
-    return f"tenant {read_tenant_reason(body)[0]:.{MAX_NAMED}}"
+    return f"tenant {_name(read_tenant_reason(body)[0])}"
 
 
 def _tenant_key(_: Owner, body: bytes) -> str:
     order = read_tenant_key(body)
     keeping = "as tagged" if order.keeping is None else order.keeping.value
-    return f"tenant {order.tenant:.{MAX_NAMED}} {order.tag:.{MAX_NAMED}} {keeping}"
+    return f"tenant {_name(order.tenant)} {_name(order.tag)} {keeping}"
 
 
 def _credential(_: Owner, body: bytes) -> str:
@@ -111,18 +113,25 @@ def _credential(_: Owner, body: bytes) -> str:
     quota = "" if issued.quota is None else f" {issued.quota.requests} in {issued.quota.seconds} s"
     adapters = f" with {_names([one.hex() for one in issued.adapters])}" if issued.adapters else ""
     granted = f"for {_names(issued.purposes)}{adapters} until {issued.not_after}{quota}"
-    return f"{issued.model.hex()} tenant {issued.tenant:.{MAX_NAMED}} {key} {granted}"
+    return f"{issued.model.hex()} tenant {_name(issued.tenant)} {key} {granted}"
 
 
 def _lost(order: RetireOrder) -> str:
-    named = f"{order.key_id:.{MAX_NAMED}}"
+    named = _name(order.key_id)
     if isinstance(order.lose, bool):
         return f"{named} lose all" if order.lose else named
     return f"{named} lose {' '.join(sorted(one.hex() for one in order.lose))}"
 
 
-def _names(names: Iterable[object]) -> str:
-    text = ",".join(sorted(str(one) for one in names))
+def _name(name: str) -> str:
+    if "\0" in name:
+        raise Malformed("body: expected names without the character U+0000")
+    checked_name(name, "body: name")
+    return name if _PLAIN.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+
+
+def _names(names: Iterable[str]) -> str:
+    text = ",".join(sorted(map(_name, names)))
     return text if len(text) <= MAX_NAMES else f"sha384:{hashlib.sha384(text.encode()).hexdigest()}"
 
 
