@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.cli.test_authority import Stack, stack
 
+from anchorhold.attestation import canonical
 from anchorhold.authority.guard.switch import KILL_FILE
 from anchorhold.cli.main import main
 
@@ -62,6 +63,21 @@ def test_a_kill_is_undone_by_two_approvers_and_the_policy_changed_by_them(
     said(stack, capsys, "rearm", "--at", at)
     assert said(stack, capsys, "guard", "show", "--at", at)["killed"] is None
     assert "guard-quorum" in said(stack, capsys, "guard", "put", str(folder / "guard.json"), "--at", at, code=1)
+
+
+def test_what_waits_is_shown_to_approvers_without_control_sequences(stack: Stack, capsys: Capture) -> None:
+    """Else one request could rewrite on the screen what another one says."""
+    folder = _named(stack, capsys, "owner")
+    details: dict[str, canonical.Value] = {"principal": "enclave:a0\x1b[2J"}
+    stack.owner.order("guard/propose", kind="principal", details=details, valid_ms=60_000, max_uses=1)
+    (waiting,) = said(stack, capsys, "approvals", "--at", "owner")["waiting"]
+    capsys.readouterr()
+    assert stack.run("approvals", "--at", "owner") == 0
+    assert stack.run("approve", waiting["id"], "--key", str(folder / "ann.pem"), "--at", "owner") == 0
+    shown = capsys.readouterr()
+    for words in (shown.out, shown.err):
+        assert "enclave:a0\\x1b[2J" in words
+        assert "\x1b" not in words
 
 
 def test_a_kill_in_the_folder_needs_no_network_and_the_running_face_obeys(stack: Stack, capsys: Capture) -> None:

@@ -12,6 +12,7 @@ from anchorhold.audit.folder import CannotRead
 from anchorhold.audit.verify import Audit, audit
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.printable import printable
 from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.values import whole
 
@@ -137,13 +138,8 @@ def _as_text(result: Audit) -> str:
     lines = [f"{report.headline}  (exit {report.exit_code})"]
     for one in report.findings:
         at = "" if one.index is None else f" [record {one.index}]"
-        lines.append(f"  {one.status.value:<12} {one.code.value:<18} {one.subject:<11} {_printable(one.detail)}{at}")
+        lines.append(f"  {one.status.value:<12} {one.code.value:<18} {one.subject:<11} {printable(one.detail)}{at}")
     lines += [f"  not checked: {words}" for words in result.not_checked]
     trusts = ", ".join(f"sha256:{digest[:16]}" for digest in result.trust_digests)
     lines.append(f"  checked with: anchorhold {__version__}, trust {trusts}, no network used")
     return "\n".join(lines)
-
-
-def _printable(text: str) -> str:
-    """Words out of a transcript reach a terminal without its control sequences."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

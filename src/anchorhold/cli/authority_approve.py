@@ -18,6 +18,7 @@ from anchorhold.cli.face import CODES, add_face_options, call, plain, show, sign
 from anchorhold.cli.main import CommandError
 from anchorhold.cli.new_file import new_file
 from anchorhold.cli.page import page
+from anchorhold.cli.printable import printable
 from anchorhold.cli.subparsers import Subparsers
 from anchorhold.cli.times import moment_text, now_ms
 from anchorhold.cli.values import whole
@@ -162,7 +163,8 @@ def _described(raw: bytes) -> dict[str, object]:
     except EvidenceError as error:
         raise CommandError(f"the authority shows a request that is none: {error}", code=1) from error
     until = moment_text(request.not_after)
-    return {"kind": request.kind.value, "subject": request.subject, **request.details, "until": until}
+    told = {"subject": request.subject, **request.details}
+    return {"kind": request.kind.value, **{name: printable(value) for name, value in told.items()}, "until": until}
 
 
 def _approvals(options: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ from anchorhold.attestation.timing import OWN_WORD, TimeEvidence, TimeSource, mo
 from anchorhold.attestation.verdict import Verdict, worst
 from anchorhold.cli.main import CANNOT_RUN, REFUSED, CommandError
 from anchorhold.cli.page import page
+from anchorhold.cli.printable import printable
 from anchorhold.cli.subparsers import Subparsers
 
 _SHOWN_BYTES = 32
@@ -144,7 +145,8 @@ def _verify(options: argparse.Namespace) -> int:
     elif len(judged) == 1:
         print(judged[0][2].text())
     else:
-        print("\n".join(f"{int(verdict.exit_code)}  {_name(file)}  {verdict.line()}" for file, _, verdict in judged))
+        for file, _, verdict in judged:
+            print(f"{int(verdict.exit_code)}  {printable(str(file))}  {verdict.line()}")
     return int(worst([verdict.exit_code for _, _, verdict in judged]))
 
 
@@ -161,11 +163,6 @@ def _wanted_nonce(options: argparse.Namespace) -> bytes | None:
 
 def _as_json(file: Path, raw: bytes, verdict: Verdict) -> dict[str, object]:
     return {"file": str(file), "sha256": hashlib.sha256(raw).hexdigest(), **verdict.as_json()}
-
-
-def _name(file: Path) -> str:
-    """A file's name reaches a terminal without its control sequences."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(file))
 
 
 def _show(options: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from anchorhold.attestation.measure.difference import Difference, EntryChange, S
 from anchorhold.attestation.measure.form import SectionKind
 from anchorhold.attestation.measure.listing import Listed
 from anchorhold.attestation.measure.pcr import Measured, coverage, measurements
+from anchorhold.cli.printable import printable
 
 _COVERS = {0: "the whole image", 1: "what boots", 2: "the application", 8: "the signing certificate"}
 _SHORT = 16  # hexadecimal digits of a digest in a line for people
@@ -96,16 +97,16 @@ def shown_lines(image: Measured, at: datetime, *, files: bool) -> list[str]:
     lines = [
         f"image     EIF version 4, {layout.architecture.name.lower()}, {layout.size} bytes, CRC-32 {layout.crc:08x}",
         f"defaults  {layout.memory >> 20} MiB, {layout.cpus} CPUs (unmeasured)",
-        f"cmdline   {_printable(image.cmdline.decode('utf-8', 'backslashreplace'))}",
+        f"cmdline   {printable(image.cmdline.decode('utf-8', 'backslashreplace'))}",
         *(f"section   {_section_line(image, number)}" for number in range(len(layout.sections))),
         *(f"PCR{index}      {value.hex()}" for index, value in sorted(image.registers.items())),
         *_signer_lines(image, at),
     ]
     metadata = _metadata(image.metadata)
-    text = json.dumps(metadata, sort_keys=True) if isinstance(metadata, dict) else _printable(str(metadata))
+    text = json.dumps(metadata, sort_keys=True) if isinstance(metadata, dict) else printable(str(metadata))
     lines.append(f"metadata  (unmeasured, nobody's word) {text}")
     for number, listing in enumerate(image.listings, start=1):
-        note = f"; not all listed: {_printable(listing.note)}" if listing.note else ""
+        note = f"; not all listed: {printable(listing.note)}" if listing.note else ""
         lines.append(f"ramdisk {number} {len(listing.entries)} entries{note}")
         lines += [f"  {_entry_line(entry)}" for entry in listing.entries if files]
     return lines
@@ -141,7 +142,7 @@ def difference_lines(found: Difference, before: Measured, after: Measured) -> li
     lines += [f"header: {name} differs (unmeasured)" for name in found.header]
     lines += [_section_change_line(change) for change in found.sections]
     lines += [_entry_change_line(change) for change in found.entries]
-    return lines + [f"note: {_printable(note)}" for note in found.notes]
+    return lines + [f"note: {printable(note)}" for note in found.notes]
 
 
 def _section_line(image: Measured, number: int) -> str:
@@ -158,7 +159,7 @@ def _signer_lines(image: Measured, at: datetime) -> list[str]:
         return ["signer    none: unsigned, PCR8 will be zero"]
     valid = "valid" if signer.valid_at(at) else "NOT valid, nitro-cli will not start it"
     span = f"{signer.not_before:%FT%TZ}..{signer.not_after:%FT%TZ}"
-    return [f"signer    {_printable(signer.subject)} ({signer.algorithm}), {span}, at {at:%FT%TZ} {valid}"]
+    return [f"signer    {printable(signer.subject)} ({signer.algorithm}), {span}, at {at:%FT%TZ} {valid}"]
 
 
 def _metadata(raw: bytes) -> object:
@@ -187,9 +188,9 @@ def _entry(entry: Listed) -> dict[str, Any]:
 
 
 def _entry_line(entry: Listed) -> str:
-    target = f" -> {_printable(entry.target)}" if entry.target else ""
+    target = f" -> {printable(entry.target)}" if entry.target else ""
     owner = f"{entry.uid}:{entry.gid}"
-    return f"{stat.filemode(entry.mode)} {owner:>9} {entry.size:>10} {_printable(entry.name)}{target}"
+    return f"{stat.filemode(entry.mode)} {owner:>9} {entry.size:>10} {printable(entry.name)}{target}"
 
 
 def _section_change(change: SectionChange) -> dict[str, Any]:
@@ -211,7 +212,7 @@ def _section_change_line(change: SectionChange) -> str:
 def _entry_change_line(change: EntryChange) -> str:
     sign = _CHANGED.get(change.what[0], "~")
     words = "" if sign != "~" else f" ({', '.join(_aspect(what, change) for what in change.what)})"
-    return f"  {sign} ramdisk {change.ramdisk} {_printable(change.name)}{words}"
+    return f"  {sign} ramdisk {change.ramdisk} {printable(change.name)}{words}"
 
 
 def _aspect(what: str, change: EntryChange) -> str:
@@ -220,14 +221,10 @@ def _aspect(what: str, change: EntryChange) -> str:
     values: Sequence[tuple[str, object, object]] = (
         ("contents", change.before.size, change.after.size),
         ("mode", stat.filemode(change.before.mode), stat.filemode(change.after.mode)),
-        ("target", _printable(change.before.target), _printable(change.after.target)),
+        ("target", printable(change.before.target), printable(change.after.target)),
         ("time", change.before.mtime, change.after.mtime),
     )
     for name, old, new in values:
         if name == what:
             return f"{what} {old} -> {new}{' bytes' if what == 'contents' else ''}"
     return what
-
-
-def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

@@ -258,8 +258,9 @@ TENANT_KEY: dict[str, canonical.Value] = {"tenant": "acme", "tag": "low", "keepi
 OTHERS: dict[str, tuple[dict[str, canonical.Value], str, dict[str, canonical.Value]]] = {
     "models": (
         registration(),
-        rf"{D} [0-9a-f]{{96}} serve {TTL_MS} ms for {PURPOSE} to anybody",
+        rf"{D} [0-9a-f]{{96}} as tiny serve {TTL_MS} ms for {PURPOSE} to anybody",
         {
+            "alias": "other",
             "measurements": [measurements() | {"0": b"\x66" * 48}],
             "purposes": ["evaluation"],
             "tenants": ["eve"],
@@ -311,7 +312,9 @@ def test_a_list_too_long_to_read_is_its_digest(authority: Authority) -> None:
     adopt(authority, everything_by_quorum())
     tenants: list[canonical.Value] = [f"{'tenant-' * 8}{number:02}" for number in range(64)]
     assert refused(authority, "models", **(registration() | {"tenants": tenants})) == "guard-approval"
-    assert re.fullmatch(rf"{D} [0-9a-f]{{96}} serve .* to tenants sha384:[0-9a-f]{{96}}", agreed(authority)["key"])
+    assert re.fullmatch(
+        rf"{D} [0-9a-f]{{96}} as tiny serve .* to tenants sha384:[0-9a-f]{{96}}", agreed(authority)["key"]
+    )
     assert refused(authority, "models", **(registration() | {"tenants": tenants[1:]})) == "guard-approval"
     authority.order("models", **(registration() | {"tenants": tenants}))
 
@@ -338,3 +341,13 @@ def test_a_name_with_spaces_is_one_name_to_approvers(authority: Authority) -> No
     assert refused(authority, "lower-floor", **body) == "guard-approval"
     assert agreed(authority)["key"] == f'"{MODEL_ID} 1" 2'
     assert refused(authority, "lower-floor", model_id=MODEL_ID, version="1 2", reason="back") == "guard-approval"
+
+
+def test_a_limit_per_key_counts_every_credential_of_a_model_together(authority: Authority) -> None:
+    policy = json.loads(owner_policy(PEOPLE))
+    policy["budgets"] = [{"name": "few", "per": "key", "operations": ["owner:Tenant"], "uses": 2}]
+    adopt(authority, json.dumps(policy))
+    authority.register()
+    for name in ("acme", "other"):
+        authority.order("tenants", **(CREDENTIAL | {"tenant": name}))
+    assert refused(authority, "tenants", **(CREDENTIAL | {"tenant": "third"})) == "guard-budget"

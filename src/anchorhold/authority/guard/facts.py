@@ -96,7 +96,8 @@ def fits(patterns: tuple[str, ...], value: str) -> bool:
 
 
 def counted_by(per: Subject, use: Use) -> str:
-    return {Subject.PRINCIPAL: use.principal, Subject.KEY: use.key, Subject.TENANT: use.tenant or NOBODY}[per]
+    key = use.key if use.counted is None else use.counted
+    return {Subject.PRINCIPAL: use.principal, Subject.KEY: key, Subject.TENANT: use.tenant or NOBODY}[per]
 
 
 def purpose_of(use: Use, ticket: FoundTicket | None) -> str | None:

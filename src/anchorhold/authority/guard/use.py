@@ -45,6 +45,8 @@ class Use:
     request_id: str | None = None
     also: tuple[str, ...] = ()
     """Further reason codes, where one use is for several."""
+    counted: str | None = None
+    """What limits per key count it under, where `key` is a whole act and no two are alike; None: `key`."""
 
 
 @dataclass(frozen=True, slots=True)

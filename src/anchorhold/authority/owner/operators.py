@@ -8,7 +8,7 @@ from anchorhold.authority.guard.operators import Operator
 from anchorhold.authority.guard.roles import OPERATOR_PREFIX
 from anchorhold.authority.owner.authority import Owner
 from anchorhold.authority.owner.desk_refused import DeskRefused
-from anchorhold.authority.owner.order_subject import LOWER_FLOOR, order_subject
+from anchorhold.authority.owner.order_subject import LOWER_FLOOR, counted_under, order_subject
 
 BY_QUORUM = frozenset({LOWER_FLOOR})
 """Orders that no policy lets pass without an approval."""
@@ -20,7 +20,8 @@ def ordered(owner: Owner, operator: Operator, operation: str, body: bytes) -> Ow
     Raises DeskRefused, once that is in the journal, and what `order_subject` does for an order that nobody can read.
     """
     now = owner.clock()
-    use = Use(Face.OWNER, f"{OPERATOR_PREFIX}{operator.name}", operation, order_subject(owner, operation, body))
+    act = order_subject(owner, operation, body)
+    use = Use(Face.OWNER, f"{OPERATOR_PREFIX}{operator.name}", operation, act, counted=counted_under(act))
     with owner.state.transaction() as transaction:
         decision = owner.guard.decide(transaction.connection, use, now)
         if decision.allowed and operation in BY_QUORUM and decision.approval is None:

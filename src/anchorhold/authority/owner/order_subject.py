@@ -38,6 +38,7 @@ SHRED, TENANT, TENANT_KEY = "owner:Shred", "owner:Tenant", "owner:TenantKey"
 TENANT_RETIRE, TENANT_ROTATE = "owner:TenantRetire", "owner:TenantRotate"
 NAMED_HEX = 32  # digits of the digest of a key that approvers read: 128 bits, which nobody finds a second key for
 MAX_NAMES = 480  # characters of a list of names; a longer one is its digest
+_DIGEST = re.compile(rf"[0-9a-f]{{{2 * SHA384_BYTES}}}")
 _PLAIN = re.compile(r"[A-Za-z0-9._/@+-]+")
 
 
@@ -48,6 +49,12 @@ def order_subject(owner: Owner, operation: str, body: bytes) -> str:
     """
     told = _SUBJECTS.get(operation)
     return _model(body) if told is None else told(owner, body)
+
+
+def counted_under(act: str) -> str:
+    """What limits per key count an act of these words under: the D that they begin with, or `*`."""
+    first = act.split(" ", 1)[0]
+    return first if _DIGEST.fullmatch(first) else "*"
 
 
 def _model(body: bytes) -> str:
@@ -73,7 +80,7 @@ def _floor(_: Owner, body: bytes) -> str:
 def _registered(owner: Owner, body: bytes) -> str:
     model = read_model(body)
     policy = service_policy(owner.platforms, model.measurements).digest.hex()
-    terms = f"{_name(model.purpose_class)} {model.ttl_ms} ms for {_names(model.purposes)}"
+    terms = f"as {_name(model.alias)} {_name(model.purpose_class)} {model.ttl_ms} ms for {_names(model.purposes)}"
     whom = f"tenants {_names(model.tenants)}" if model.tenants else "anybody"
     return f"{model.model.hex()} {policy} {terms} to {whom}"
 
