@@ -28,7 +28,7 @@ class Writer(Protocol):
     """What a recorder wants of the scribe."""
 
     def post(self, body: Body, attachments: Sequence[bytes] = (), *, spare: int = 0) -> None:
-        """See Scribe. Never blocks. Raises LogUnavailable."""
+        """See Scribe. Never blocks. Raises LogUnavailable, TooLarge."""
 
     def push(self, timeout_s: float | None = None) -> None:
         """See Scribe. Raises LogBehind, EntryUnmade, LogUnavailable, LogContradiction."""
@@ -63,7 +63,7 @@ class Recorder:
     def observe(self, event: KeeperEvent, adapter: ModelDigest | None = None) -> None:
         """What came of the model's keys, or of this adapter's. Never blocks.
 
-        Raises LogUnavailable when the log has been away for too long.
+        Raises LogUnavailable when the log has been away for too long, TooLarge for what no log takes.
         """
         for body, attachments in self._entries(event):
             if adapter is None:
@@ -74,7 +74,7 @@ class Recorder:
     def put(self, body: Body, attachments: Sequence[bytes] = (), *, spare: int = 0) -> None:
         """One entry, in order with the others; it leaves `spare` places for others. Never blocks.
 
-        Raises LogUnavailable.
+        Raises LogUnavailable, TooLarge.
         """
         self._scribe.post(body, attachments, spare=spare)
         self._posted.set()
