@@ -211,8 +211,9 @@ def read_tenant(raw: bytes) -> TenantCredential:
     pair: canonical.Fields = {"requests": int, "seconds": int}
     quota = canonical.check_map(fields["quota"], "quota", pair) if "quota" in fields else None
     for name, kind in (("purposes", str), ("adapters", bytes)):
-        if not all(isinstance(one, kind) for one in cast("list[object]", fields[name])):
-            raise Malformed(f"{name}: expected {'names' if kind is str else 'digests D'}")
+        for one in cast("list[object]", fields[name]):
+            if not isinstance(one, kind):
+                raise Malformed(f"{name}: expected members of {kind.__name__}, got {type(one).__name__}")
     # `issue_credential` checks every field again as it signs; here only the types are settled.
     return TenantCredential(
         tenant=cast("str", fields["tenant"]),

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from anchorhold.attestation import canonical
-from anchorhold.attestation.errors import EvidenceError, Malformed
+from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.lease import checked_name
 from anchorhold.attestation.policy import service_policy
 from anchorhold.attestation.types import SHA384_BYTES
@@ -131,8 +131,6 @@ def _lost(order: RetireOrder) -> str:
 
 
 def _name(name: str) -> str:
-    if "\0" in name:
-        raise Malformed("body: expected names without the character U+0000")
     checked_name(name, "body: name")
     return name if _PLAIN.fullmatch(name) else json.dumps(name, ensure_ascii=False)
 
