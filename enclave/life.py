@@ -21,7 +21,7 @@ from anchorhold.attestation.types import Milliseconds
 from anchorhold.enclave.adapters import Adapters
 from anchorhold.enclave.backstop import Backstop
 from anchorhold.enclave.boot import Booted, boottime
-from anchorhold.enclave.keys.clock import ClockDoubt, PublicModule
+from anchorhold.enclave.keys.clock import PublicModule, RecordClock
 from anchorhold.enclave.keys.gate import Gate
 from anchorhold.enclave.keys.keeper import LeaseKeeper
 from anchorhold.enclave.keys.lease import Cause, Event
@@ -67,12 +67,12 @@ class Life:
         self.booted = booted
         configuration = booted.configuration
         self.gate = Gate(((source.name, source.lease_ttl_ms / 1000) for source in configuration.sources), boottime)
+        self.clock = RecordClock(booted.clock, self.gate.clock_doubt)
         self.recorder = Recorder(
             booted.scribe,
             model=configuration.model,
             purpose_class=configuration.purpose_class,
-            now_ms=self._now_ms,
-            boottime=boottime,
+            clock=self.clock,
             on_fault=self.gate.fault,
         )
         booted.scribe.watch(self.gate.fault)
@@ -90,7 +90,7 @@ class Life:
         try:
             return self._run()
         except Exception as error:
-            wiped_ms = self._now_ms()
+            wiped_ms = self.clock.now_ms()
             self.backstop.wiped()
             offer_refusal(self.booted.scribe, error, wiped_ms=wiped_ms, lease_ttl_ms=self._longest_ttl)
             raise
@@ -147,7 +147,7 @@ class Life:
             configuration=booted.configuration,
             receipt_key=booted.keys.receipt,
             namespace_secret=secrets.token_bytes(NAMESPACE_SECRET),
-            clock_ms=self._now_ms,
+            clock_ms=self.clock.now_ms,
             boottime=boottime,
             entropy=secrets.token_bytes,
             refusals=self.refusals,
@@ -167,7 +167,7 @@ class Life:
             identity,
             epoch_ms=booted.configuration.epoch_ms,
             grace_ms=booted.configuration.grace_ms,
-            now_ms=self._now_ms,
+            now_ms=self.clock.now_ms,
             boottime=boottime,
             on_doubt=self.gate.clock_doubt,
         )
@@ -257,7 +257,7 @@ class Life:
 
     def _end(self, ending: Ending) -> int:
         booted = self.booted
-        wiped_ms = self._now_ms()
+        wiped_ms = self.clock.now_ms()
         ordered = self._shutdown.is_set() and ending.drain is None and ending.cause.event is Event.CLOSED
         booted.phases.take(Step.DRAINED if booted.phases.now is Phase.DRAINING else Step.LEASE_ENDED)
         egress = dict(booted.ledger.snapshot())
@@ -276,7 +276,7 @@ class Life:
         """The last record of a process that is ended because something hangs: gone at the latest when it says."""
         cause = self.gate.end
         assert cause is not None, "asked after the end only"
-        wiped_ms = Milliseconds(self._now_ms() + int(within_s * 1000))
+        wiped_ms = Milliseconds(self.clock.now_ms() + int(within_s * 1000))
         ending = Ending(cause, self.gate.drain, self._last_lease, self.gate.last_pass)
         death = self._death(ending, wiped_ms, dict(self.booted.ledger.snapshot()))
         self.booted.scribe.offer_death(death, within_s=within_s)
@@ -287,9 +287,7 @@ class Life:
 
     def _death(self, ending: Ending, wiped_ms: Milliseconds, egress: dict[str, int]) -> Death:
         why = ending.drain or ending.cause
-        # After clock doubt there is no enclave time: 0, never a negative the record could not hold.
-        since = 0.0 if ending.last_pass is None else boottime() - ending.last_pass
-        last = None if ending.last_pass is None else max(0, wiped_ms - int(since * 1000))
+        last = None if ending.last_pass is None else min(self.clock.at_ms(ending.last_pass), wiped_ms)
         return Death(
             reason=why.event.value,
             source=why.source or "enclave",
@@ -299,13 +297,6 @@ class Life:
             lease_id=ending.lease,
             egress=egress,
         )
-
-    def _now_ms(self) -> Milliseconds:
-        try:
-            return self.booted.clock.now_ms()
-        except ClockDoubt as doubt:
-            self.gate.clock_doubt(doubt.code)
-            return Milliseconds(0)
 
 
 def _tell_without_text(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

@@ -18,7 +18,7 @@ from anchorhold.attestation.transcript.bodies import Close, Death, Reseal
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.enclave.backstop import Backstop
 from anchorhold.enclave.boot import Booted, boottime
-from anchorhold.enclave.keys.clock import ClockDoubt
+from anchorhold.enclave.keys.clock import RecordClock
 from anchorhold.enclave.keys.gate import Gate
 from anchorhold.enclave.keys.keeper import LeaseKeeper, wipe_drawn
 from anchorhold.enclave.keys.lease import LeaseEnded
@@ -48,12 +48,12 @@ class Resealing:
         self.booted = booted
         configuration = booted.configuration
         self.gate = Gate(((source.name, source.lease_ttl_ms / 1000) for source in configuration.sources), boottime)
+        self.clock = RecordClock(booted.clock, self.gate.clock_doubt)
         self.recorder = Recorder(
             booted.scribe,
             model=configuration.model,
             purpose_class=configuration.purpose_class,
-            now_ms=self._now_ms,
-            boottime=boottime,
+            clock=self.clock,
             on_fault=self.gate.fault,
         )
         booted.scribe.watch(self.gate.fault)
@@ -69,7 +69,7 @@ class Resealing:
             self._reseal()
             return self._end()
         except Exception as error:
-            wiped_ms = self._now_ms()
+            wiped_ms = self.clock.now_ms()
             self.backstop.wiped()
             offer_refusal(self.booted.scribe, error, wiped_ms=wiped_ms, lease_ttl_ms=self._longest_ttl)
             raise
@@ -148,7 +148,7 @@ class Resealing:
     def _offer_cut(self, within_s: float) -> None:
         cause = self.gate.end
         assert cause is not None, "asked after the end only"
-        wiped_ms = Milliseconds(self._now_ms() + int(within_s * 1000))
+        wiped_ms = Milliseconds(self.clock.now_ms() + int(within_s * 1000))
         death = Death(
             reason=cause.event.value,
             source=cause.source or "enclave",
@@ -163,13 +163,6 @@ class Resealing:
     @property
     def _longest_ttl(self) -> int:
         return max(source.lease_ttl_ms for source in self.booted.configuration.sources)
-
-    def _now_ms(self) -> Milliseconds:
-        try:
-            return self.booted.clock.now_ms()
-        except ClockDoubt as doubt:
-            self.gate.clock_doubt(doubt.code)
-            return Milliseconds(0)
 
 
 def require_undrained(gate: Gate) -> None:

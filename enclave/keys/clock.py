@@ -4,6 +4,7 @@ Every document this enclave makes is a reading of the module's clock. If it disa
 2 s beyond what the call itself took, one of the two lies: that is clock doubt, and the gate is cut at once.
 """
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,12 +65,42 @@ class EnclaveClock:
 
     def now_ms(self) -> Milliseconds:
         """Enclave time. Raises ClockDoubt, also before the first document."""
+        return self.at_ms(self._boottime())
+
+    def at_ms(self, moment: float) -> Milliseconds:
+        """Enclave time at a moment of the boot clock, in seconds; of two moments the later is never the smaller.
+
+        Between two calls another document may have moved it, by what its making took. Raises as `now_ms`.
+        """
         with self._lock:
             if self._doubt is not None:
                 raise self._doubt
             if self._last is None:
                 raise ClockDoubt("no document yet, so no time")
-            return Milliseconds(self._last.timestamp_ms + int((self._boottime() - self._last.after) * 1000))
+            return Milliseconds(self._last.timestamp_ms + math.floor((moment - self._last.after) * 1000))
+
+
+@dataclass(frozen=True, slots=True)
+class RecordClock:
+    """Enclave time for what is recorded of a boot that ends at a doubt: then the gate is cut, and the time is 0."""
+
+    clock: EnclaveClock
+    on_doubt: Callable[[str], None]
+
+    def now_ms(self) -> Milliseconds:
+        """See EnclaveClock; never raises."""
+        return self._read(self.clock.now_ms)
+
+    def at_ms(self, moment: float) -> Milliseconds:
+        """See EnclaveClock; never raises, never negative."""
+        return self._read(lambda: self.clock.at_ms(moment))
+
+    def _read(self, reading: Callable[[], Milliseconds]) -> Milliseconds:
+        try:
+            return Milliseconds(max(0, reading()))
+        except ClockDoubt as doubt:
+            self.on_doubt(doubt.code)
+            return Milliseconds(0)
 
 
 class ObservedModule:

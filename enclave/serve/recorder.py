@@ -14,6 +14,7 @@ from typing import Protocol
 from anchorhold.attestation.lease import lease_id
 from anchorhold.attestation.transcript.bodies import Body, KeyDeny, KeyLease, KeyRelease, KeyRequest, Revoke
 from anchorhold.attestation.types import ModelDigest
+from anchorhold.enclave.keys.clock import RecordClock
 from anchorhold.enclave.keys.keeper import Asked, Denied, Granted, KeeperEvent
 from anchorhold.enclave.serve.log_errors import EntryUnmade, LogBehind, LogContradiction, LogUnavailable
 from anchorhold.enclave.serve.scribe import MAX_POSTED
@@ -43,16 +44,14 @@ class Recorder:
         *,
         model: ModelDigest,
         purpose_class: str,
-        now_ms: Callable[[], int],
-        boottime: Callable[[], float],
+        clock: RecordClock,
         on_fault: Callable[[str], None],
         retry_s: float = RETRY_S,
     ) -> None:
         self._scribe = scribe
         self._model = model
         self._purpose_class = purpose_class
-        self._now_ms = now_ms
-        self._boottime = boottime
+        self._clock = clock
         self._on_fault = on_fault
         self._retry_s = retry_s
         self._closed = threading.Event()
@@ -141,7 +140,7 @@ class Recorder:
             document=None,
             facts=dict(denied.error.facts),
         )
-        revoked = Revoke(what="lease", source=asked.source, code=denied.error.code, effective_ms=self._now_ms())
+        revoked = Revoke(what="lease", source=asked.source, code=denied.error.code, effective_ms=self._clock.now_ms())
         return [(body, ()), (revoked, ())] if denied.final and asked.number > 1 else [(body, ())]
 
     def _granted(self, granted: Granted) -> list[Kept]:
@@ -160,14 +159,13 @@ class Recorder:
             lease=lease,
             facts=dict(released.facts),
         )
-        until_ms = self._now_ms() + int((granted.deadline - self._boottime()) * 1000)
         in_force = KeyLease(
             source=asked.source,
             lease=lease,
             lease_id=lease_id(released.lease),
             request=asked.number,
             ttl_ms=released.lease_ttl_ms,
-            until_ms=max(until_ms, 0),
+            until_ms=self._clock.at_ms(granted.deadline),
             statement=statement,
             document=document,
             keystore=released.granted.keystore,

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from tests.authority.guard.cases import entries
 from tests.authority.guard.conftest import SIGNER, hex_of
+from tests.enclave.log_bench import never_in_doubt
 
 from anchorhold.attestation import canonical
 from anchorhold.attestation.binding import Ask
 from anchorhold.attestation.configuration import configuration_digest, pcr16
 from anchorhold.attestation.lease import verify_lease
 from anchorhold.attestation.purpose import Purpose
+from anchorhold.attestation.transcript.bodies import KeyLease
 from anchorhold.attestation.transcript.report import Code
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.audit.verify import audit
@@ -23,6 +25,7 @@ from anchorhold.authority.guard.reading import read_policy
 from anchorhold.authority.guard.tickets import Ticket, sign_ticket
 from anchorhold.authority.owner.authority import DATABASE
 from anchorhold.authority.owner.state import SCHEMA, State
+from anchorhold.cli.deaths import unverified_entries
 from anchorhold.enclave.keys.keeper import Asked, Granted
 from anchorhold.enclave.serve.recorder import Recorder
 from anchorhold.sim.owner_face import MODEL, PURPOSE, Authority, owner_face
@@ -58,13 +61,14 @@ def leased(authority: Authority, story: Story, purposes: tuple[Purpose, ...]) ->
         story.scribe,
         model=MODEL,
         purpose_class="serve",
-        now_ms=story.clock.ms,
-        boottime=authority.clock.boottime,
+        clock=never_in_doubt(story.clock.ms(), authority.clock.boottime),
         on_fault=pytest.fail,
     )
     asked = Asked("owner", "model-owner", Ask.LEASE, 1, tuple(one.reason for one in purposes))
     recorder.observe(asked)
+    authority.clock.passed += 0.5  # before the sending
     released = enclave.source().request(Ask.LEASE, number=1, purposes=purposes)
+    authority.clock.passed += 0.25  # after it
     recorder.observe(Granted(asked, released, released.sent_at_boottime + released.lease_ttl_ms / 1000))
     recorder.barrier(5)
     recorder.close()
@@ -108,7 +112,11 @@ def test_the_keystore_of_the_authority_stands_in_the_auditor_s_verdict_as_its_wo
     authority: Authority, tmp_path: Path
 ) -> None:
     story = booted(authority, tmp_path)
+    began = story.clock.ms()
     lease = leased(authority, story, (Purpose(PURPOSE),))
+    bodies = [entry.body for entry in unverified_entries(story.state)]
+    ends = [body.until_ms for body in bodies if isinstance(body, KeyLease)]
+    assert ends == [began + 500 + 10_000], "counted from the sending"
     assert verify_lease(lease, authority.enclave().source()._lease_key).keystore == "software, key beside it"
     words = said(story, tmp_path)[Code.SIMULATED_CUSTODIAN]
     assert words == "a single share: owner by model-owner (asserted: software, key beside it)"

@@ -71,7 +71,8 @@ def test_without_renewal_it_serves_to_its_deadline_and_not_beyond(base: Base, ce
     assert isinstance(death, Death)
     assert (death.reason, death.source) == ("lease-ended", source)
     assert death.last_token_ms is not None
-    assert death.last_token_ms <= leases[-1].until_ms
+    # What passed is judged on one clock (tests/enclave/test_lease_table.py); here are two readings of the module's.
+    assert death.last_token_ms <= min(leases[-1].until_ms + SLACK_MS, death.wiped_ms)
     assert leases[-1].until_ms - SLACK_MS <= death.wiped_ms <= leases[-1].until_ms + SLACK_MS
 
 

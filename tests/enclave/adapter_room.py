@@ -24,6 +24,7 @@ from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, Stat
 from anchorhold.enclave import adapters as module
 from anchorhold.enclave.adapters import Adapters
 from anchorhold.enclave.boot import boottime
+from anchorhold.enclave.keys.clock import RecordClock
 from anchorhold.enclave.keys.gate import Gate
 from anchorhold.enclave.keys.secret import Secret
 from anchorhold.enclave.keys.source import Released
@@ -37,7 +38,7 @@ from anchorhold.sim.loopback import MODEL, loopback_configuration
 from anchorhold.wire import frames
 from anchorhold.wire.messages import Kind, Port, pack_fields
 
-from .log_bench import Bench
+from .log_bench import Bench, clock_from
 
 SHARE = b"o" * 32
 PURPOSE = Purpose("customer-chat")
@@ -200,19 +201,19 @@ def room(sealed: Sealed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: 
     main = Gate([("owner", 3600.0)], boottime)
     main.granted("owner", main.ask("owner"), raw=b"lease", sent_at=boottime(), ttl_s=3600.0)
     log = Bench(tmp_path / "log").start()
+    clock = clock_from(1_000, boottime)
     recorder = Recorder(
         log.scribe,
         model=MODEL,
         purpose_class="serve",
-        now_ms=lambda: 1_000,
-        boottime=boottime,
+        clock=RecordClock(clock, main.clock_doubt),
         on_fault=main.fault,
     )
     parent = FolderParent(tmp_path / "w", sealed.folder)
     booted = SimpleNamespace(
         configuration=configuration,
         launch=SimpleNamespace(window=parent.window),
-        clock=SimpleNamespace(now_ms=lambda: Milliseconds(1_000)),
+        clock=clock,
     )
     engine = Engine()
     made = Room(Adapters(cast("Any", booted), cast("Any", engine), recorder, main), main, engine, parent, log, recorder)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 
@@ -13,6 +14,7 @@ from anchorhold.attestation.transcript.append import AppendRequest
 from anchorhold.attestation.transcript.bodies import Body, Genesis
 from anchorhold.attestation.transcript.entry import SigningKeys, VerifyingKeys, parse_record
 from anchorhold.attestation.types import Sha384, StatementDigest
+from anchorhold.enclave.keys.clock import EnclaveClock, Reading, RecordClock
 from anchorhold.enclave.serve.scribe import Scribe, ScribeContext
 from anchorhold.log.server import append
 from anchorhold.log.store import Store, init_state
@@ -20,6 +22,18 @@ from anchorhold.log.store import Store, init_state
 BOOT = StatementDigest(Sha384(b"\x11" * 48))
 GENESIS = Genesis(b"d" * 32, b"s" * 32, b"c" * 32, b"", "0.1.0", None)
 LOG_KEY = Ed25519PrivateKey.generate()
+
+
+def clock_from(timestamp_ms: int, boottime: Callable[[], float]) -> EnclaveClock:
+    """Enclave time that goes on from here with the boot clock."""
+    clock = EnclaveClock(boottime)
+    clock.observe(Reading(timestamp_ms, boottime(), boottime()))
+    return clock
+
+
+def never_in_doubt(timestamp_ms: int, boottime: Callable[[], float]) -> RecordClock:
+    """The same for a recorder; doubt fails the test."""
+    return RecordClock(clock_from(timestamp_ms, boottime), pytest.fail)
 
 
 class Link:

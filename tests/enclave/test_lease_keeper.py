@@ -10,7 +10,7 @@ from anchorhold.attestation.binding import Ask
 from anchorhold.attestation.lease import Lease
 from anchorhold.attestation.purpose import Grant, Purpose
 from anchorhold.attestation.types import BootId, Milliseconds, ModelDigest, StatementDigest
-from anchorhold.enclave.keys.clock import ClockDoubt, EnclaveClock, ObservedModule, Reading, check_readings
+from anchorhold.enclave.keys.clock import ClockDoubt, EnclaveClock, ObservedModule, Reading, RecordClock, check_readings
 from anchorhold.enclave.keys.gate import Gate
 from anchorhold.enclave.keys.keeper import Denied, Granted, KeeperEvent, LeaseKeeper
 from anchorhold.enclave.keys.lease import Event, LeaseEnded, NotAdmitted, State
@@ -275,6 +275,27 @@ def test_doubt_is_for_ever_and_there_is_no_time_before_the_first_document() -> N
     for use in (clock.now_ms, lambda: clock.observe(Reading(2_000, 101.0, 101.0))):
         with pytest.raises(ClockDoubt):
             use()
+
+
+def test_what_came_before_a_deadline_never_reads_as_after_it() -> None:
+    """A last token and a lease's end are recorded as enclave time, long after and each for itself."""
+    clock = EnclaveClock(lambda: 105.0)
+    clock.observe(Reading(1_000, 100.0, 100.0004))
+    moments = [99.0 + step * 0.0003 for step in range(7_000)]
+    read = [clock.at_ms(moment) for moment in moments]
+    assert read == sorted(read)
+    assert (read[0], read[-1]) == (-1, 2_099)
+    assert clock.at_ms(100.0004) == 1_000
+
+
+def test_the_time_of_a_record_is_0_in_doubt_and_the_gate_is_cut() -> None:
+    clock, told = EnclaveClock(lambda: 105.0), list[str]()
+    for_records = RecordClock(clock, told.append)
+    assert for_records.now_ms() == 0
+    assert told == ["clock-disagrees"]
+    clock.observe(Reading(1_000, 100.0, 100.0))
+    assert (for_records.now_ms(), for_records.at_ms(101.5), for_records.at_ms(90.0)) == (6_000, 2_500, 0)
+    assert told == ["clock-disagrees"]
 
 
 def test_a_module_whose_clock_jumps_closes_the_gate(tmp_path: object) -> None:

@@ -15,7 +15,7 @@ from anchorhold.enclave.serve.recorder import SPARE, Recorder
 from anchorhold.enclave.serve.scribe import MAX_POSTED, MAX_UNSENT
 
 from .adapter_room import until
-from .log_bench import GENESIS, Bench
+from .log_bench import GENESIS, Bench, never_in_doubt
 
 FIRST, SECOND, THIRD = Anomaly("first", "", ""), Anomaly("second", "", ""), Anomaly("third", "", "")
 DEATH = Death("refused", "owner", 5, 6, 2_000, b"l" * 16)
@@ -31,8 +31,7 @@ class Recording:
             self.log.scribe,
             model=ModelDigest(b"m" * 48),
             purpose_class="serve",
-            now_ms=lambda: 1_000,
-            boottime=lambda: 1.0,
+            clock=never_in_doubt(1_000, lambda: 1.0),
             on_fault=self.told.append,
             retry_s=0.01,
         )
