@@ -11,13 +11,18 @@ import sqlalchemy as sql
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.engine import Engine
 
+from anchorhold.attestation import canonical
 from anchorhold.attestation.types import Milliseconds
+from anchorhold.authority.admin.desk import Desk, Fields
+from anchorhold.authority.admin.routes import ENTRIES, run
 from anchorhold.authority.database import open_database
 from anchorhold.authority.guard import Decision, Face, Guard, Use
 from anchorhold.authority.guard.ledger import Ledger
 from anchorhold.authority.guard.memory import Memory
+from anchorhold.authority.guard.operators import Operator
 from anchorhold.authority.guard.reading import read_policy
 from anchorhold.authority.guard.requests import Kind, Request, sign_request, subject_of
+from anchorhold.authority.guard.roles import Role
 from anchorhold.authority.guard.rules import RULES, Rule
 from anchorhold.authority.guard.tickets import Ticket, sign_ticket, verify_ticket
 from anchorhold.authority.journal import Journal
@@ -28,6 +33,8 @@ Guard.define(TABLES)
 NOW = Milliseconds(1_795_608_000_000)  # Wednesday 25 November 2026, 12:00 UTC
 DAY_MS = 86_400_000
 ANN, BEN, CAT, SIGNER = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in range(1, 5))
+SIGNING = Ed25519PrivateKey.from_private_bytes(b"j" * 32)
+OLGA = Operator("olga", Role.OPERATOR)
 USES = {
     Face.KMS: Use(
         Face.KMS,
@@ -156,6 +163,14 @@ class Stage:
             policy = self.guard.policy(connection)
             assert policy is not None
             return Ledger(TABLES, connection).sign(policy, identity, sign_request(raw, voice), Milliseconds(self.now))
+
+
+def desk(stage: Stage) -> Desk:
+    return Desk(stage.guard, Journal(TABLES, SIGNING), stage.engine.begin, lambda: Milliseconds(stage.now))
+
+
+def act(stage: Stage, name: str, fields: Fields | None = None, who: Operator = OLGA) -> Fields:
+    return run(desk(stage), ENTRIES[name], who, canonical.encode(fields or {}))
 
 
 def words(use: Use) -> dict[str, str]:

@@ -9,14 +9,11 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sql
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.exc import OperationalError
-from tests.authority.guard.conftest import ANN, BEN, TABLES, USES, Stage, everything, with_people
+from tests.authority.guard.conftest import ANN, BEN, SIGNING, TABLES, USES, Stage, act, everything, with_people
 
-from anchorhold.attestation import canonical
 from anchorhold.attestation.types import Milliseconds
-from anchorhold.authority.admin.desk import ActRefused, Desk, Fields
-from anchorhold.authority.admin.routes import ENTRIES, run
+from anchorhold.authority.admin.desk import ActRefused, Fields
 from anchorhold.authority.database import open_database
 from anchorhold.authority.guard import Face, Guard
 from anchorhold.authority.guard.memory import Memory
@@ -29,16 +26,6 @@ from anchorhold.authority.journal import Journal, check_journal
 
 USE = USES[Face.KMS]
 FACES = list(Face)
-SIGNING = Ed25519PrivateKey.from_private_bytes(b"j" * 32)
-OLGA = Operator("olga", Role.OPERATOR)
-
-
-def desk(stage: Stage) -> Desk:
-    return Desk(stage.guard, Journal(TABLES, SIGNING), stage.engine.begin, lambda: Milliseconds(stage.now))
-
-
-def act(stage: Stage, name: str, fields: Fields | None = None, who: Operator = OLGA) -> Fields:
-    return run(desk(stage), ENTRIES[name], who, canonical.encode(fields or {}))
 
 
 def entries(stage: Stage) -> list[str]:

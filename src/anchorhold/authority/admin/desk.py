@@ -22,7 +22,7 @@ from anchorhold.authority.guard.memory import Memory
 from anchorhold.authority.guard.operators import Operator, OperatorRefused, appoint, dismiss, identify
 from anchorhold.authority.guard.policy import Policy
 from anchorhold.authority.guard.reading import read_policy
-from anchorhold.authority.guard.requests import MAX_REQUEST_MS, NONCE_BYTES, Kind, Request, subject_of
+from anchorhold.authority.guard.requests import MAX_REQUEST_MS, NONCE_BYTES, PROPOSER, Kind, Request, subject_of
 from anchorhold.authority.guard.roles import Role
 from anchorhold.authority.guard.switch import first_line
 from anchorhold.authority.guard.tickets import verify_ticket
@@ -170,7 +170,7 @@ def propose(act: Act) -> Fields:
     if kind is None:
         raise ActRefused("guard-request", f"kind: expected one of {', '.join(kinds)}, got {act.text('kind')!r:.40}")
     valid_ms, uses = cast("int", act.fields["valid_ms"]), cast("int", act.fields["max_uses"])
-    details = cast("dict[str, str]", act.fields["details"])
+    details = cast("dict[str, str]", act.fields["details"]) | {PROPOSER: act.operator.name}
     if not 1 <= valid_ms <= MAX_REQUEST_MS:
         raise ActRefused("guard-request", f"valid_ms: expected 1 to {MAX_REQUEST_MS}, got {valid_ms}")
     try:

@@ -178,6 +178,6 @@ class Guard:
             request = Request(kind, finding.subject, details, now, until, 1, secrets.token_bytes(NONCE_BYTES))
             try:
                 waiting = ledger.propose(request, now)
-            except LedgerFull:
-                return "held, and too many requests wait already"
+            except LedgerFull as error:
+                return f"nobody can be asked: {error}"
         return f"held for approval {waiting.hex()[:16]}"

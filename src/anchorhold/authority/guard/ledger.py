@@ -4,6 +4,7 @@ A voice counts while its key is an approver's in the policy in force, and a tick
 taken out of the policy has no say from then on.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sql
@@ -19,6 +20,9 @@ from anchorhold.authority.guard.tickets import Ticket, ticket_digest, verify_tic
 from anchorhold.authority.guard.use import Use
 
 MAX_WAITING = 256  # approval requests that are open at once: people read them
+MAX_HELD = 128  # of them by the guard itself: whoever makes up images must not keep people from re-arming
+MAX_HELD_EACH = 16  # of them for one principal
+MAX_PROPOSED_EACH = 64  # of them by one operator
 MAX_TICKETS = 100_000  # registered and not expired
 
 
@@ -107,9 +111,7 @@ class Ledger:
         self._connection.execute(sql.delete(table).where(table.c.not_after <= now))
         if self._row(identity) is not None:
             return identity
-        open_count = sql.select(sql.func.count()).select_from(table).where(table.c.used < table.c.max_uses)
-        if self._connection.execute(open_count).scalar_one() >= MAX_WAITING:
-            raise LedgerFull(f"expected at most {MAX_WAITING} approval requests")
+        self._make_room(request)
         self._connection.execute(
             sql.insert(table).values(
                 id=identity,
@@ -123,6 +125,18 @@ class Ledger:
             )
         )
         return identity
+
+    def _make_room(self, request: Request) -> None:
+        table = self._approvals
+        rows = self._connection.execute(sql.select(table.c.raw).where(table.c.used < table.c.max_uses))
+        waiting = [decode_request(bytes(row.raw)) for row in rows]
+        _below(MAX_WAITING, waiting, "open approval requests")
+        mine = [one for one in waiting if (one.proposer, one.asker) == (request.proposer, request.asker)]
+        if request.proposer is not None:
+            _below(MAX_PROPOSED_EACH, mine, f"open approval requests of {request.asker}")
+            return
+        _below(MAX_HELD, [one for one in waiting if one.proposer is None], "uses held")
+        _below(MAX_HELD_EACH, mine, f"uses of {request.asker} held")
 
     def waiting_for(self, kind: Kind, subject: str, now: Milliseconds) -> bytes | None:
         """The id of an open request about this subject, signed or not."""
@@ -201,3 +215,8 @@ class Ledger:
         known = sql.select(table.c.id).where(table.c.id == identity, table.c.key == raw)
         if self._connection.execute(known).first() is None:
             self._connection.execute(sql.insert(table).values(id=identity, key=raw, signature=signature))
+
+
+def _below(most: int, found: Sequence[Request], what: str) -> None:
+    if len(found) >= most:
+        raise LedgerFull(f"expected at most {most} {what}, got another")

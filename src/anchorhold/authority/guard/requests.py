@@ -56,6 +56,8 @@ DETAILS: Mapping[Kind, tuple[str, ...]] = {
     Kind.BREAK_GLASS: ("face", "principal", "operation", "key"),
 }
 """The details that say what a request is about; others may stand beside them for people to read."""
+PROPOSER = "proposed_by"
+"""The detail that names the operator whose proposal it is; what the guard itself holds has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,16 @@ class Request:
     not_after: Milliseconds
     max_uses: int
     nonce: bytes
+
+    @property
+    def proposer(self) -> str | None:
+        """The operator who proposed it; None where the guard holds a use."""
+        return self.details.get(PROPOSER)
+
+    @property
+    def asker(self) -> str:
+        """On whose account it waits: the operator who proposed it, or the principal whose use is held."""
+        return self.proposer or self.details.get("principal", "")
 
     def encoded(self) -> bytes:
         """Its bytes. Raises Malformed for a request that no guard would take."""
