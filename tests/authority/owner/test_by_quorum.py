@@ -254,6 +254,12 @@ CREDENTIAL: dict[str, canonical.Value] = {
     "adapters": [],
     "not_after": LATER,
 }
+SHARE: dict[str, canonical.Value] = {
+    "model": MODEL,
+    "model_id": MODEL_ID,
+    "version": "1",
+    "purpose_class": "serve",
+}
 TENANT_KEY: dict[str, canonical.Value] = {"tenant": "acme", "tag": "low", "keeping": None, "reason": "contract"}
 OTHERS: dict[str, tuple[dict[str, canonical.Value], str, dict[str, canonical.Value]]] = {
     "models": (
@@ -281,6 +287,17 @@ OTHERS: dict[str, tuple[dict[str, canonical.Value], str, dict[str, canonical.Val
         },
     ),
     "tenant-keys": (TENANT_KEY, "tenant acme low as tagged", {"tenant": "eve", "tag": "high", "keeping": "dedicated"}),
+    "shares": (
+        SHARE,
+        rf"{D} {MODEL_ID} 1 serve new",
+        {
+            "model_id": "other",
+            "version": "2",
+            "purpose_class": "evaluate",
+            "share": b"s" * 32,
+            "tenant": "eve",
+        },
+    ),
     "floor": (
         {"model_id": MODEL_ID, "version": "2", "reason": "CVE-1"},
         f"{MODEL_ID} 2",
@@ -334,6 +351,18 @@ def test_no_two_acts_have_the_same_words(
     assert refused(authority, "models", **(registration() | read)) == "guard-approval"
     agreed(authority)
     assert refused(authority, "models", **(registration() | used)) == "guard-approval"
+
+
+def test_voices_for_wrapping_one_share_again_wrap_no_other(authority: Authority) -> None:
+    """Who could hand in a share of his own would know one share of the key."""
+    adopt(authority, everything_by_quorum())
+    share, other = bytes(range(32)), bytes(reversed(range(32)))
+    assert refused(authority, "shares", **(SHARE | {"share": share})) == "guard-approval"
+    read = agreed(authority)["key"]
+    assert re.fullmatch(rf"{D} {MODEL_ID} 1 serve [0-9a-f]{{32}}", read)
+    assert share.hex()[:16] not in read
+    assert refused(authority, "shares", **(SHARE | {"share": other})) == "guard-approval"
+    authority.order("shares", **(SHARE | {"share": share}))
 
 
 def test_a_name_with_spaces_is_one_name_to_approvers(authority: Authority) -> None:

@@ -86,7 +86,7 @@ def make_app(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None
     public = {"/v1/challenge": _challenge, "/v1/release": _release, "/v1/heartbeat": _heartbeat}
     admin = {
         "/v1/admin/models": (order_subject.REGISTER, _register),
-        "/v1/admin/shares": ("owner:Share", _share),
+        "/v1/admin/shares": (order_subject.SHARE, _share),
         "/v1/admin/revoke": ("owner:Revoke", _revoke),
         "/v1/admin/reinstate": (order_subject.REINSTATE, _reinstate),
         "/v1/admin/floor": (order_subject.FLOOR, _floor),

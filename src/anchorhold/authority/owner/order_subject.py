@@ -13,6 +13,8 @@ from anchorhold.attestation import canonical
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.lease import checked_name
 from anchorhold.attestation.policy import service_policy
+from anchorhold.attestation.sealed.manifest import ShareRole
+from anchorhold.attestation.sealed.shares import share_check
 from anchorhold.attestation.types import SHA384_BYTES
 from anchorhold.authority.escrow.order import read_backup
 from anchorhold.authority.escrow.sealed import recipient_id
@@ -24,6 +26,7 @@ from anchorhold.authority.owner.bodies import (
     read_order,
     read_reseal,
     read_retire,
+    read_share,
     read_tenant,
     read_tenant_key,
     read_tenant_reason,
@@ -34,7 +37,7 @@ from anchorhold.authority.owner.rotation import RetireOrder
 
 BACKUP, FLOOR, LOWER_FLOOR = "owner:Backup", "owner:Floor", "owner:LowerFloor"
 REGISTER, REINSTATE, RESEAL, RETIRE = "owner:Register", "owner:Reinstate", "owner:Reseal", "owner:Retire"
-SHRED, TENANT, TENANT_KEY = "owner:Shred", "owner:Tenant", "owner:TenantKey"
+SHARE, SHRED, TENANT, TENANT_KEY = "owner:Share", "owner:Shred", "owner:Tenant", "owner:TenantKey"
 TENANT_RETIRE, TENANT_ROTATE = "owner:TenantRetire", "owner:TenantRotate"
 NAMED_HEX = 32  # digits of the digest of a key that approvers read: 128 bits, which nobody finds a second key for
 MAX_NAMES = 480  # characters of a list of names; a longer one is its digest
@@ -104,6 +107,14 @@ def _tenant_retired(_: Owner, body: bytes) -> str:
     return f"tenant {_name(ended.tenant)} {_lost(ended.order)}"
 
 
+def _shared(_: Owner, body: bytes) -> str:
+    order = read_share(body)
+    which = "new" if order.share is None else share_check(order.share, order.model, "", ShareRole.SHARE).hex()
+    whose = "" if order.tenant is None else f" for {_name(order.tenant)}"
+    named = f"{_name(order.model_id)} {_name(order.version)} {_name(order.purpose_class)}"
+    return f"{order.model.hex()} {named} {which}{whose}"
+
+
 def _shredded(_: Owner, body: bytes) -> str:
     return f"tenant {_name(read_tenant_reason(body)[0])}"
 
@@ -148,6 +159,7 @@ _SUBJECTS: Mapping[str, Callable[[Owner, bytes], str]] = {
     REINSTATE: _reinstated,
     RESEAL: _resealed,
     RETIRE: _retired,
+    SHARE: _shared,
     SHRED: _shredded,
     TENANT: _credential,
     TENANT_KEY: _tenant_key,
