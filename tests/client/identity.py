@@ -48,10 +48,11 @@ class Identity:
         return TlsPin(NAME, self.certificate.decode())
 
     def context(self, folder: Path) -> ssl.SSLContext:
-        """For Python's own TLS, whose OpenSSL knows no ML-KEM."""
+        """For Python's own TLS, with a classical key exchange whatever its OpenSSL knows: from 3.5 on it has ML-KEM."""
         path = folder / "both.pem"
         path.write_bytes(self.key + self.certificate)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(path)
+        context.set_ecdh_curve("X25519")
         context.set_alpn_protocols(["h2"])
         return context

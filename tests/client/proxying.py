@@ -26,6 +26,17 @@ class Proxying:
     link: Link
     trust: Trust
     http: httpx.Client
+    loop: asyncio.AbstractEventLoop
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The proxy does nothing until the block ends: whatever was sent in it is there when the proxy first looks."""
+        free = threading.Event()
+        self.loop.call_soon_threadsafe(free.wait)
+        try:
+            yield
+        finally:
+            free.set()
 
     @property
     def base_url(self) -> str:
@@ -59,7 +70,12 @@ def proxying(
     trust = trust or loopback_trust(link.enclave)
     bound = bind("127.0.0.1", 0)
     servers: list[uvicorn.Server] = []
+    loops: list[asyncio.AbstractEventLoop] = []
     listening = threading.Event()
+
+    def listens(_port: int) -> None:
+        loops.append(asyncio.get_running_loop())
+        listening.set()
 
     def serve() -> None:
         def make() -> AsyncClient:
@@ -70,7 +86,7 @@ def proxying(
             make,
             bound,
             Serving(base, names, key, limits=limits, adapters=adapters or {}),
-            ready=lambda _: listening.set(),
+            ready=listens,
             begun=servers.append,
         )
         asyncio.run(work)
@@ -83,7 +99,7 @@ def proxying(
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30) as http:
-            yield Proxying(port, link, trust, http)
+            yield Proxying(port, link, trust, http, loops[0])
     finally:
         servers[0].should_exit = True
         thread.join(20)

@@ -163,8 +163,16 @@ def test_a_caller_that_goes_midway_takes_its_request_with_it() -> None:
             assert not engine.left.is_set()
         assert engine.left.wait(10)
         engine.first, engine.left = 0, threading.Event()
-        with pytest.raises(httpx.ReadTimeout):
-            proxy.http.post("/v1/chat/completions", json=chat(), timeout=0.5)
+        raw = json.dumps(chat()).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{proxy.port}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(raw)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", proxy.port)) as waiting:
+            waiting.sendall(head.encode() + raw)
+            end = time.monotonic() + 10
+            while len(engine.seen) < 2:
+                assert time.monotonic() < end, "it did not reach the engine"
+                time.sleep(0.02)
+            assert not engine.left.is_set()
         assert engine.left.wait(10)
         end = time.monotonic() + 10
         while (counted := status(proxy)["counters"]) != {"requests": 2, "answered": 0, "failed": 0, "resealed": 0}:

@@ -2,6 +2,8 @@
 
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tests.client.linking import make_link
 from tests.client.proxying import Proxying, proxying
@@ -17,6 +19,16 @@ def connect(proxy: Proxying) -> socket.socket:
 
 def head(proxy: Proxying, more: str = "", asked: str = "GET /anchorhold/status") -> bytes:
     return f"{asked} HTTP/1.1\r\nHost: 127.0.0.1:{proxy.port}\r\n{more}\r\n".encode()
+
+
+@contextmanager
+def connected(proxy: Proxying, sent: bytes) -> Iterator[socket.socket]:
+    """A connection whose first bytes are there as it is accepted, however slow this thread is."""
+    with proxy.held():
+        connection = connect(proxy)
+        connection.sendall(sent)
+    with connection:
+        yield connection
 
 
 def ended(connection: socket.socket) -> bool:
@@ -66,17 +78,20 @@ def test_a_head_that_does_not_come_whole_is_not_waited_for() -> None:
 
 
 def test_nor_is_the_second_head_of_a_connection() -> None:
-    with proxying(make_link(), limits=Limits(head_s=0.3)) as proxy, connect(proxy) as kept:
-        kept.sendall(head(proxy))
+    with proxying(make_link(), limits=Limits(head_s=0.3)) as proxy, connected(proxy, head(proxy)) as kept:
         answer = b""
         while not answer.endswith(b"}"):
-            answer += kept.recv(65_536)
+            piece = kept.recv(65_536)
+            assert piece, answer
+            answer += piece
         kept.sendall(head(proxy)[:20])
         assert ended(kept)
 
 
 def test_what_comes_after_a_whole_head_has_its_own_time() -> None:
-    with proxying(make_link(), limits=Limits(head_s=0.1, body_s=0.5)) as proxy, connect(proxy) as slow:
-        more = "Content-Type: application/json\r\nContent-Length: 100\r\n"
-        slow.sendall(head(proxy, more, "POST /v1/completions"))
+    more = "Content-Type: application/json\r\nContent-Length: 100\r\n"
+    with (
+        proxying(make_link(), limits=Limits(head_s=0.1, body_s=0.5)) as proxy,
+        connected(proxy, head(proxy, more, "POST /v1/completions")) as slow,
+    ):
         assert slow.recv(4096).startswith(b"HTTP/1.1 408 ")

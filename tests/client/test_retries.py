@@ -229,8 +229,19 @@ def test_a_caller_s_own_timeout_is_a_cancellation() -> None:
     async def go() -> None:
         async with AsyncClient(loopback_trust(link.enclave), gateway=link, now=link.enclave.clock.utc) as client:
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.1):
-                    await client.ask("hi")
+                await ask_within_a_limit(client)
+
+    async def ask_within_a_limit(client: AsyncClient) -> None:
+        """It ends as soon as the answer has begun."""
+
+        async def end() -> None:
+            await link.begun.wait()
+            limit.reschedule(asyncio.get_running_loop().time())
+
+        async with asyncio.timeout(None) as limit:
+            ending = asyncio.create_task(end())
+            await client.ask("hi")
+            await ending
 
     asyncio.run(asyncio.wait_for(go(), 30))
     assert link.stalls.cancelled

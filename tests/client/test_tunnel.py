@@ -59,7 +59,7 @@ def test_a_gateway_that_says_nothing_is_given_up() -> None:
             near.write(b"a hello")
             async with asyncio.timeout(LIMIT_S):
                 assert await reader.read() == b""
-            assert reached.is_set()
+                await reached.wait()
             await nothing_open(tunnel)
             near.close()
             await tunnel.close()

@@ -26,6 +26,7 @@ from anchorhold.enclave.adapters import Adapters
 from anchorhold.enclave.boot import boottime
 from anchorhold.enclave.keys.clock import RecordClock
 from anchorhold.enclave.keys.gate import Gate
+from anchorhold.enclave.keys.lease import MIN_RETRY_S, RENEW_AFTER, RETRY_AFTER
 from anchorhold.enclave.keys.secret import Secret
 from anchorhold.enclave.keys.source import Released
 from anchorhold.enclave.serve.recorder import Recorder
@@ -41,6 +42,8 @@ from anchorhold.wire.messages import Kind, Port, pack_fields
 from .log_bench import Bench, clock_from
 
 SHARE = b"o" * 32
+TTL_S = 3.0
+RENEWAL_S, RETRY_S = TTL_S / RENEW_AFTER, max(MIN_RETRY_S, TTL_S / RETRY_AFTER)
 PURPOSE = Purpose("customer-chat")
 T = TypeVar("T")
 
@@ -116,21 +119,30 @@ class FolderParent:
         self._listener.close()
 
 
+class Clock:
+    """An adapter's boot clock, which moves when told: no lease of it is lost to a slow machine."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @dataclass
 class ScriptedSource:
     """Grants until `answer` raises."""
 
     digest: ModelDigest
-    answer: Callable[[Ask], None]
-    ttl_s: float
+    room: "Room"
     asked: list[tuple[Ask, int]]
     name: str = "owner"
     custodian: str = "model-owner"
 
     def request(self, ask: Ask, *, number: int, purposes: Sequence[Purpose]) -> Released:
-        sent = boottime()
+        sent = self.room.clock()
         self.asked.append((ask, number))
-        self.answer(ask)
+        self.room.answer(ask)
         lease = Lease(
             "owner",
             BootId(bytes(32)),
@@ -139,12 +151,14 @@ class ScriptedSource:
             (Grant(PURPOSE),),
             number,
             StatementDigest(bytes(48)),
-            int(self.ttl_s * 1000),
+            int(TTL_S * 1000),
             Milliseconds(0),
             adapter=self.digest,
         )
         share = Secret(bytearray(SHARE)) if ask is Ask.KEY else None
-        return Released(share, b"lease %d" % number, lease, int(self.ttl_s * 1000), sent, b"statement", b"document", {})
+        if share is not None:
+            self.room.shares.append(share)
+        return Released(share, b"lease %d" % number, lease, int(TTL_S * 1000), sent, b"statement", b"document", {})
 
 
 @dataclass
@@ -176,9 +190,11 @@ class Room:
     parent: FolderParent
     log: Bench
     recorder: Recorder
+    clock: Clock
     asked: dict[ModelDigest, list[tuple[Ask, int]]] = field(default_factory=dict)
     answer: Callable[[Ask], None] = lambda _ask: None
-    ttl_s: float = 3.0
+    shares: list[Secret] = field(default_factory=list)
+    """Every one that was given out."""
 
     def types(self) -> list[str]:
         """Of the entries so far, in order."""
@@ -186,7 +202,7 @@ class Room:
 
     def bodies(self) -> list[Body]:
         """The entries so far behind the genesis."""
-        self.recorder.barrier(5.0)
+        self.recorder.barrier(20.0)
         return self.log.bodies()[1:]
 
 
@@ -196,32 +212,34 @@ def room(sealed: Sealed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     configuration = loopback_configuration(Ed25519PrivateKey.generate(), adapters=most)
-    owner = tuple(replace(one, lease_ttl_ms=3_000) for one in configuration.sources if one.kind == "owner")
+    owner = tuple(replace(one, lease_ttl_ms=int(TTL_S * 1000)) for one in configuration.sources if one.kind == "owner")
     configuration = replace(configuration, sources=owner, signers=(load_root(sealed.signer),))
+    clock = Clock()
     main = Gate([("owner", 3600.0)], boottime)
     main.granted("owner", main.ask("owner"), raw=b"lease", sent_at=boottime(), ttl_s=3600.0)
     log = Bench(tmp_path / "log").start()
-    clock = clock_from(1_000, boottime)
+    enclave_time = clock_from(1_000, clock)
     recorder = Recorder(
         log.scribe,
         model=MODEL,
         purpose_class="serve",
-        clock=RecordClock(clock, main.clock_doubt),
+        clock=RecordClock(enclave_time, main.clock_doubt),
         on_fault=main.fault,
     )
     parent = FolderParent(tmp_path / "w", sealed.folder)
     booted = SimpleNamespace(
         configuration=configuration,
         launch=SimpleNamespace(window=parent.window),
-        clock=clock,
+        clock=enclave_time,
     )
     engine = Engine()
-    made = Room(Adapters(cast("Any", booted), cast("Any", engine), recorder, main), main, engine, parent, log, recorder)
+    adapters = Adapters(cast("Any", booted), cast("Any", engine), recorder, main)
+    made = Room(adapters, main, engine, parent, log, recorder, clock)
 
     def sources(_booted: object, adapter: Any) -> tuple[ScriptedSource, ...]:
-        told = made.asked.setdefault(adapter.digest, [])
-        return (ScriptedSource(adapter.digest, lambda ask: made.answer(ask), made.ttl_s, told),)  # noqa: PLW0108
+        return (ScriptedSource(adapter.digest, made, made.asked.setdefault(adapter.digest, [])),)
 
+    monkeypatch.setattr(module, "boottime", clock)
     monkeypatch.setattr(module, "key_sources", sources)
     monkeypatch.setattr(module, "asked_purposes", lambda _booted: (PURPOSE,))
     try:

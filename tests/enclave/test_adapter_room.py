@@ -14,6 +14,7 @@ from anchorhold.attestation.sealed.names import ADAPTER_FILES
 from anchorhold.attestation.transcript.bodies import Adapter, AdapterEnd, KeyRelease, KeyRequest
 from anchorhold.attestation.types import ModelDigest
 from anchorhold.enclave import adapters as module
+from anchorhold.enclave.keys import keeper
 from anchorhold.enclave.keys.lease import Event, LeaseEnded
 from anchorhold.enclave.keys.source import Refused, SourceUnavailable
 from anchorhold.enclave.model.engine import ModelRefused
@@ -21,7 +22,7 @@ from anchorhold.enclave.serve.log_errors import LogUnavailable
 from anchorhold.enclave.serve.service import AdapterRefused
 from anchorhold.sim.loopback import MODEL
 
-from .adapter_room import Room, Sealed, plain_adapter, room, run, sealed_adapters, until
+from .adapter_room import RENEWAL_S, RETRY_S, TTL_S, Room, Sealed, plain_adapter, room, run, sealed_adapters, until
 
 OPENED = ["adapter", "key-request", "key-release", "lease"]
 
@@ -108,9 +109,15 @@ def test_an_end_of_its_lease_wipes_it_and_the_boot_goes_on(made: Room, three: li
 
 
 def test_a_lease_that_is_not_renewed_ends_it(made: Room, three: list[ModelDigest]) -> None:
-    made.ttl_s = 1.0
     lent = run(lambda: made.adapters.lend(three[0]))
     made.answer = _vanish
+    gate = made.adapters._entries[three[0]].gate
+    for wait in (RENEWAL_S, RETRY_S):
+        made.clock.now += wait
+        asked = len(made.asked[three[0]])
+        until(lambda before=asked: len(made.asked[three[0]]) > before and gate.due("owner") is not None)  # type: ignore[misc]  # bound as it is made
+    lent.gate.check()
+    made.clock.now += TTL_S
     until(lambda: three[0] not in made.engine.loaded)
     with pytest.raises(LeaseEnded):
         lent.gate.check()
@@ -120,11 +127,12 @@ def test_a_lease_that_is_not_renewed_ends_it(made: Room, three: list[ModelDigest
 
 
 def test_leases_are_renewed_while_it_is_open(made: Room, three: list[ModelDigest]) -> None:
-    made.ttl_s = 0.9
     lent = run(lambda: made.adapters.lend(three[0]))
-    until(lambda: len(made.asked[three[0]]) >= 5)
+    for leases in range(2, 6):
+        made.clock.now += RENEWAL_S
+        until(lambda wanted=leases: made.types().count("lease") == wanted)  # type: ignore[misc]  # bound as it is made
+    assert 4 * RENEWAL_S > TTL_S
     lent.gate.check()
-    assert made.types().count("lease") >= 5
 
 
 def test_what_nobody_uses_makes_room_and_numbers_go_on_when_it_comes_again(
@@ -132,6 +140,7 @@ def test_what_nobody_uses_makes_room_and_numbers_go_on_when_it_comes_again(
 ) -> None:
     async def use(adapter: ModelDigest) -> None:
         (await made.adapters.lend(adapter)).release()
+        made.clock.now += 0.01
 
     for adapter in three:
         run(lambda one=adapter: use(one))  # type: ignore[misc]  # bound as it is made
@@ -203,28 +212,26 @@ def test_a_spoilt_body_is_refused_after_the_key_and_nothing_of_it_stays(
     end = made.bodies()[-1]
     assert isinstance(end, AdapterEnd)
     assert end.reason == "not-opened"
-    assert made.adapters._entries == {}
+    until(lambda: made.adapters._entries == {})
 
 
 def test_a_refusal_is_remembered_for_a_while_and_an_unreachable_source_for_less(
-    made: Room, three: list[ModelDigest], monkeypatch: pytest.MonkeyPatch
+    made: Room, three: list[ModelDigest]
 ) -> None:
-    monkeypatch.setattr(module, "REFUSED_S", 2.0)
-    monkeypatch.setattr(module, "AWAY_S", 0.5)
     made.answer = _vanish
     assert refused(made, three[0]) is Code.BUSY
     until(lambda: made.adapters._entries == {})
     made.answer = _refuse
     assert refused(made, three[0]) is Code.BUSY
     assert len(made.asked[three[0]]) == 1, "not asked again at once"
-    time.sleep(module.AWAY_S)
+    made.clock.now += module.AWAY_S
     assert refused(made, three[0]) is Code.ADAPTER
     until(lambda: made.adapters._entries == {})
     assert [number for _, number in made.asked[three[0]]] == [1, 2]
     assert refused(made, three[0]) is Code.ADAPTER
     assert len(made.asked[three[0]]) == 2, "not asked again so soon"
     made.answer = lambda _ask: None
-    time.sleep(module.REFUSED_S)
+    made.clock.now += module.REFUSED_S
     run(lambda: made.adapters.lend(three[0]))
     assert made.engine.loads == [three[0]]
 
@@ -307,18 +314,22 @@ def test_an_answer_that_comes_after_the_end_is_in_no_entry_behind_it(made: Room,
             asked.set()
             go_on.wait()
 
-    made.answer, made.ttl_s = slow, 0.6
+    made.answer = slow
     run(lambda: made.adapters.lend(three[0]))
+    made.clock.now += RENEWAL_S
     assert asked.wait(20)
+    made.clock.now += TTL_S
     until(lambda: made.types()[-1:] == ["adapter-end"])
+    until(lambda: three[0] not in made.adapters._entries)
     go_on.set()
-    entry = made.adapters._entries.get(three[0])
-    assert entry is None
     time.sleep(0.2)
     assert made.types() == [*OPENED, "key-request", "adapter-end"]
 
 
-def test_an_answer_that_comes_as_it_ends_is_in_an_entry_before_the_last(made: Room, three: list[ModelDigest]) -> None:
+def test_an_answer_that_comes_as_it_ends_is_in_an_entry_before_the_last(
+    made: Room, three: list[ModelDigest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "JOIN_S", 20.0)  # it comes soon, however slow this thread is
     asked, go_on = threading.Event(), threading.Event()
 
     def slow(ask: Ask) -> None:
@@ -326,8 +337,9 @@ def test_an_answer_that_comes_as_it_ends_is_in_an_entry_before_the_last(made: Ro
             asked.set()
             go_on.wait()
 
-    made.answer, made.ttl_s = slow, 3.0
+    made.answer = slow
     run(lambda: made.adapters.lend(three[0]))
+    made.clock.now += RENEWAL_S
     assert asked.wait(20)
     made.adapters._entries[three[0]].gate.close()
     until(lambda: three[0] not in made.engine.loaded)

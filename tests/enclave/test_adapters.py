@@ -279,7 +279,7 @@ def test_an_adapter_that_goes_while_the_prompt_is_made_is_not_answered_without(
 
         def hold() -> None:
             entered.set()
-            held.wait(5)
+            held.wait(60)
 
         engine._text.submit(hold)
         engine._adapters._by_adapter = lambda _: pytest.fail("it reached the batch")  # type: ignore[method-assign,assignment]

@@ -63,7 +63,7 @@ def test_nothing_is_ended_while_the_lease_runs(serving: bool) -> None:
 
 
 def test_a_wipe_in_time_is_left_its_time_to_exit() -> None:
-    process = Process(letting_go_s=1.0)
-    process.gate.close()
+    process = Process(letting_go_s=0.0)
     process.backstop.wiped()
+    process.gate.close()
     assert not process.ended.wait(0.3)

@@ -78,9 +78,11 @@ def test_what_was_announced_is_what_comes_or_it_is_refused(
 
 
 def test_a_caller_that_stops_leaves_no_thread(blobs: Blobs) -> None:
+    before = set(threading.enumerate())
     parent = blobs.answer(5000, CHUNKS)
     pieces = fetch_ahead(blobs.window, "model")
     assert next(pieces) == CHUNKS[0]
     pieces.close()  # type: ignore[attr-defined]  # an iterator by type, a generator in fact
     parent.join()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fetch")]
+    left = set(threading.enumerate()) - before
+    assert not [thread for thread in left if thread.name.startswith("fetch")]

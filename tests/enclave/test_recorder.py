@@ -69,7 +69,7 @@ def heartbeat(boot: Recording) -> None:
 
 
 def death(boot: Recording) -> None:
-    assert boot.log.scribe.offer_death(DEATH) is not None
+    assert boot.log.scribe.offer_death(DEATH, within_s=30.0) is not None
 
 
 @pytest.mark.parametrize(("later", "types"), [(receipt, [Batch]), (heartbeat, [Heartbeat, LogLease]), (death, [Death])])

@@ -39,6 +39,8 @@ class Enclave:
     attests: int = 0
     whole: bool = True
     """Whether it waits for the end of a request before it answers."""
+    answer_s: float = 5.0
+    """How long the parent waits for its answer."""
     server: asyncio.Server | None = None
 
     def listed(self) -> Listed:
@@ -129,15 +131,13 @@ async def send(bodies: list[bytes]) -> AsyncIterator[bytes]:
         yield body
 
 
-def with_parent(
-    run: Run, enclaves: list[Enclave], use: Callable[[Parent], Awaitable[Any]], *, answer_s: float = 5.0
-) -> Any:
+def with_parent(run: Run, enclaves: list[Enclave], use: Callable[[Parent], Awaitable[Any]]) -> Any:
     """Whatever `use` returns, of a parent before `enclaves` that knows nothing of them yet."""
 
     async def go() -> Any:
         said: list[str] = []
         health = Health(said.append)
-        members = [Member(Relay(UnixWindow(one.window), health, answer_s), one.listed) for one in enclaves]
+        members = [Member(Relay(UnixWindow(one.window), health, one.answer_s), one.listed) for one in enclaves]
         cell = Cell(members, health)
         for one in enclaves:
             await one.start()

@@ -119,10 +119,11 @@ def test_an_answer_streams_before_the_request_has_ended(window: Path, run: Run) 
 
 @pytest.mark.parametrize("after", ["nothing", "a record"])
 def test_a_client_that_cancels_is_felt_at_the_window(window: Path, run: Run, after: str) -> None:
-    gone = asyncio.Event()
+    reached, gone = asyncio.Event(), asyncio.Event()
 
     async def script(reader: FrameReader, writer: FrameWriter) -> None:
         await reader.read()
+        reached.set()
         if after == "a record":
             await writer.write(Kind.INFER_FRAME, b"token")
         while await reader.read() is not None:
@@ -136,9 +137,9 @@ def test_a_client_that_cancels_is_felt_at_the_window(window: Path, run: Run, aft
             if after == "a record":
                 assert await call.read() == b"token"
             else:
-                await asyncio.sleep(0.1)
+                await asyncio.wait_for(reached.wait(), 10)
             call.cancel()
-            await asyncio.wait_for(gone.wait(), 5)
+            await asyncio.wait_for(gone.wait(), 10)
 
     run(go())
 

@@ -1,6 +1,7 @@
 """The parent's own ports: what the enclave may ask for, and what nobody gets."""
 
 import asyncio
+import contextlib
 import http.server
 import os
 import secrets
@@ -42,6 +43,14 @@ async def talk(window: Path, number: Port, handler: Handler, *sent: tuple[int, b
         answers.append(frame)
     writer.close()
     return answers
+
+
+@contextlib.contextmanager
+def held() -> Iterator[Address]:
+    """A port where nobody listens, and nobody else comes to."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield Address("127.0.0.1", bound.getsockname()[1])
 
 
 @pytest.fixture
@@ -169,10 +178,9 @@ def test_egress_refuses_a_name_off_the_list_and_connects_nowhere(window: Path, r
 
 
 def test_egress_to_a_source_that_is_down_is_refused_as_unreachable(window: Path, run: Run) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        free = taken.getsockname()[1]
-    handler = Egress({"kms": Address("127.0.0.1", free)}, Health(len)).handle
-    assert run(talk(window, Port.EGRESS, handler, (Kind.OPEN, b"kms"))) == [Frame(Kind.REFUSED, b"unreachable")]
+    with held() as silent:
+        handler = Egress({"kms": silent}, Health(len)).handle
+        assert run(talk(window, Port.EGRESS, handler, (Kind.OPEN, b"kms"))) == [Frame(Kind.REFUSED, b"unreachable")]
 
 
 class _Log(http.server.BaseHTTPRequestHandler):
@@ -235,10 +243,9 @@ def test_no_checkpoint_yet_is_an_empty_note(window: Path, log: Any, run: Run) ->
 
 
 def test_a_log_that_is_down_is_said_so_and_the_connection_lives_on(window: Path, run: Run) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        free = taken.getsockname()[1]
-    handler = Records(LogClient(Address("127.0.0.1", free)), Health(len)).handle
-    answers = run(talk(window, Port.RECORDS, handler, (Kind.APPEND, b"a"), (Kind.APPEND, b"b")))
+    with held() as silent:
+        handler = Records(LogClient(silent), Health(len)).handle
+        answers = run(talk(window, Port.RECORDS, handler, (Kind.APPEND, b"a"), (Kind.APPEND, b"b")))
     assert answers == [Frame(Kind.REFUSED, b"log-unreachable")] * 2
 
 
