@@ -38,6 +38,12 @@ class Wire:
             for gate in self._held:
                 gate.set()
 
+    def pass_all(self) -> None:
+        """Deliver what is held, and hold nothing more."""
+        with self._lock:
+            self._pass_first = None
+        self.let_go()
+
     def close(self) -> None:
         self.let_go()
         self._listener.close()

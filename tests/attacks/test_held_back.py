@@ -19,7 +19,9 @@ from anchorhold.client.errors import Unavailable
 from .hostile import Wire
 
 pytestmark = pytest.mark.slow
-SLACK_MS = 1_500  # a wipe on a loaded machine, and two readings of one clock
+SLACK_MS = 3_500  # a wipe on a machine that stalls; a renewal more would have put the end off by 5 s
+READINGS_MS = 2_000  # enclave time starts anew at each document: late by what the module's call took
+HELD_S = 6.0  # more than both of these, and within the lease in force, which has two thirds of 15 s left
 CHALLENGES = {"kms": 0, "owner": 1}  # connections of a renewal before the one that is answered with the lease
 
 
@@ -81,14 +83,14 @@ def test_a_renewal_delivered_late_counts_from_when_it_was_sent(
     delivered, taken = len(grants(base, source)), len(leases(cell, source))
     wait_until("the next grant", lambda: len(grants(base, source)) > delivered)
     granted_ms = grants(base, source)[delivered].t
-    time.sleep(3.5)  # within the lease in force, which has two thirds of ten seconds left
+    time.sleep(HELD_S)
     let_go_ms = time.time_ns() // 1_000_000
     wire.let_go()
-    wait_until("the late lease", lambda: len(leases(cell, source)) > taken, 3.0)
+    wait_until("the late lease", lambda: len(leases(cell, source)) > taken)
     # Every later renewal stays with the parent.
     assert cell.ended() == 3
     assert len(leases(cell, source)) == taken + 1
     death = cell.bodies()[-1]
     assert isinstance(death, Death)
     assert death.wiped_ms <= granted_ms + SHORT_LEASE_MS + SLACK_MS
-    assert granted_ms + SHORT_LEASE_MS + SLACK_MS < let_go_ms + SHORT_LEASE_MS - SLACK_MS, "the two ends differ by far"
+    assert granted_ms + SLACK_MS < let_go_ms - READINGS_MS, "counted from its arrival it would have ended later"

@@ -45,8 +45,8 @@ def enclaves(base: Base) -> Iterator[list[Cell]]:
     """Two genuine enclaves of one deployment."""
     cells = Cells(base)
     try:
-        started = [cells.start() for _ in range(2)]
-        yield [one.serving() for one in started]
+        # One after the other: a cell knows its enclave as the first that was not there when it was made.
+        yield [cells.start().serving() for _ in range(2)]
     finally:
         cells.close()
 

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from anchorhold.audit.folder import CannotRead
+from anchorhold.audit.folder import CannotRead, Folder
 from anchorhold.audit.verify import audit
+from anchorhold.log.store import Store, init_state
 from anchorhold.sim.story import Story
 
 NO_SOCKET = """
@@ -55,6 +57,31 @@ def one(folder: Path, pattern: str) -> Path:
 
 
 LINKED = ("log/checkpoint", "log/tile/entries/*.p/*", "log/tile/0/*.p/*", "cas/sha256/*/*")
+
+
+class Written(Folder):
+    """Of a log that takes two records more each time its bundles were listed."""
+
+    def __init__(self, path: Path, store: Store, more: list[bytes]) -> None:
+        super().__init__(path)
+        self._store, self._more = store, more
+
+    def _wider(self, index: int, width: int) -> list[int]:
+        listed = super()._wider(index, width)
+        for record in self._more[:2]:
+            self._store.append(record, ())
+        del self._more[:2]
+        return listed
+
+
+def test_a_log_that_is_written_to_while_it_is_read_is_read_whole(whole: Story, tmp_path: Path) -> None:
+    first, *more = [wanted.record for wanted in whole.appended][:7]
+    init_state(tmp_path / "written", "log.example/written", Ed25519PrivateKey.generate())
+    store = Store(tmp_path / "written")
+    store.append(first, ())
+    assert list(Written(tmp_path / "written", store, more).entries(1)) == [first]
+    assert more == [], "it was overtaken each time"
+    store.close()
 
 
 @pytest.mark.parametrize("pattern", LINKED)

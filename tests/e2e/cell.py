@@ -49,6 +49,11 @@ def wait_until(what: str, done: Callable[[], bool], seconds: float = PATIENCE_S)
         time.sleep(POLL_S)
 
 
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a log that another process writes: without the one that has no end yet."""
+    return path.read_text().rpartition("\n")[0].splitlines()
+
+
 def ask(trust: Trust, *, max_tokens: int = 4) -> Answer:
     """One question, by a client of its own."""
     with Client(trust) as client:
@@ -119,8 +124,7 @@ class Base:
         return tuple(unverified_entries(self.state / "log"))
 
     def hypervisor_events(self) -> list[dict[str, Any]]:
-        lines = (self.state / "hypervisor/hypervisor.log").read_text().splitlines()
-        return [json.loads(line) for line in lines]
+        return [json.loads(line) for line in whole_lines(self.state / "hypervisor/hypervisor.log")]
 
     def _recorded(self) -> list[Recorded]:
         return from_json(json.loads((self.state / "stack.json").read_text())["processes"])
@@ -183,7 +187,7 @@ class Cell:
 
     def parent_events(self) -> list[str]:
         """What the parent has said, from all its starts."""
-        lines = (self.folder / "parent.log").read_text().splitlines()
+        lines = whole_lines(self.folder / "parent.log")
         return [json.loads(line)["event"] for line in lines if line.startswith("{")]
 
     @property

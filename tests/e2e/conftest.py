@@ -101,7 +101,8 @@ def encoder() -> Iterator[Running]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-SHORT_LEASE_MS = 10_000  # renewed after 3.3 s: room for an authority to come back in on a loaded machine
+STALLED_LEASE_MS = 10_000  # short, and yet renewed in time on a machine that stalls for seconds
+SHORT_LEASE_MS = 15_000  # renewed after 5 s: in the other ten an authority comes back, on a machine that stalls too
 
 
 @pytest.fixture(scope="session")

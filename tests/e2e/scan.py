@@ -10,6 +10,7 @@ import base64
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,8 +119,12 @@ class Scanner:
         return self.data(str(path), file_chunks(path))
 
     def tree(self, folder: Path) -> list[Hit]:
-        """Every regular file under `folder`."""
-        return [hit for path in regular_files(folder) for hit in self.file(path)]
+        """Every regular file under `folder`; one that goes before it is opened is gone."""
+        hits: list[Hit] = []
+        for path in regular_files(folder):
+            with suppress(FileNotFoundError):
+                hits += self.file(path)
+        return hits
 
     def memory(self, place: str, pid: int, *, writable: bool = False) -> list[Hit]:
         """Every readable map of a live process, or those it can write to."""

@@ -11,11 +11,11 @@ from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.transcript.bodies import Body, Death, KeyDeny, KeyLease, KeyRelease
 from anchorhold.client.errors import ClientError
 
-from .cell import SOURCES, Base, Cell, Cells, ask, wait_until
-from .conftest import SHORT_LEASE_MS
+from .cell import PATIENCE_S, SOURCES, Base, Cell, Cells, ask, wait_until
 
 pytestmark = pytest.mark.slow
-SLACK_MS = 1_500  # a wipe, and the two readings between which it lies, on a loaded machine
+READINGS_MS = 2_000  # enclave time starts anew at each document: late by what the module's call took
+WIPE_MS = 4_000  # a wipe on a machine that stalls; a renewal more would have put the end off by 5 s
 
 
 def _now_ms() -> int:
@@ -57,23 +57,25 @@ def test_a_start_without_an_authority_ends_and_says_which(base: Base, cells: Cel
 def test_without_renewal_it_serves_to_its_deadline_and_not_beyond(base: Base, cells: Cells, source: str) -> None:
     cell = cells.start().serving()
     with base.down(source):
-        killed, answered = _now_ms(), 0
-        while _answers(cell):
-            answered = _now_ms()
-        assert cell.ended() == 3
+        alone, asked_ms, patience = False, 0, time.monotonic() + PATIENCE_S
+        while cell.exit() is None:
+            assert time.monotonic() < patience
+            found_nobody, now_ms = _unreachable(cell, source), _now_ms()
+            if _answers(cell):
+                alone, asked_ms = found_nobody, now_ms
+        assert cell.exit() == 3
     leases = [body for body in _of(cell, source) if isinstance(body, KeyLease)]
-    # 1. It went on within the lease: at the kill at least half of it was left.
-    assert answered > killed + SHORT_LEASE_MS / 4
-    # 2. The source was asked again and again, and the deadline stood where the last grant had put it.
-    assert _unreachable(cell, source)
-    assert answered < leases[-1].until_ms + SLACK_MS
+    # 1. It went on within the lease: who asked after a renewal that found nobody was answered.
+    assert alone
+    # 2. The deadline stood where the last grant had put it: nobody who asked after it was.
+    assert asked_ms < leases[-1].until_ms + READINGS_MS
     death = cell.bodies()[-1]
     assert isinstance(death, Death)
     assert (death.reason, death.source) == ("lease-ended", source)
     assert death.last_token_ms is not None
     # What passed is judged on one clock (tests/enclave/test_lease_table.py); here are two readings of the module's.
-    assert death.last_token_ms <= min(leases[-1].until_ms + SLACK_MS, death.wiped_ms)
-    assert leases[-1].until_ms - SLACK_MS <= death.wiped_ms <= leases[-1].until_ms + SLACK_MS
+    assert death.last_token_ms <= min(leases[-1].until_ms + READINGS_MS, death.wiped_ms)
+    assert leases[-1].until_ms - READINGS_MS <= death.wiped_ms <= leases[-1].until_ms + WIPE_MS
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -83,7 +85,7 @@ def test_an_authority_that_is_back_in_time_finds_the_enclave_serving(base: Base,
         wait_until("a renewal that found nobody", lambda: _unreachable(cell, source))
     held = [body for body in _of(cell, source) if isinstance(body, KeyLease)][-1]
     wait_until("a renewal after it", lambda: _of(cell, source)[-1] not in (held, *_denials(cell, source)))
-    wait_until("the deadline of before", lambda: _now_ms() > held.until_ms + SLACK_MS)
+    wait_until("the deadline of before", lambda: _now_ms() > held.until_ms + READINGS_MS)
     assert cell.exit() is None
     assert ask(cell.trust).text
 

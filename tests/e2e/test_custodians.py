@@ -11,7 +11,7 @@ from anchorhold.attestation.configuration import EngineSettings
 from anchorhold.sim.deploy import Settings
 from anchorhold.sim.stack import Options, Stack, down
 
-from .conftest import ROOT, Running
+from .conftest import ROOT, STALLED_LEASE_MS, Running
 
 pytestmark = pytest.mark.slow
 ENGINE = EngineSettings("float32", 2_048, 16, 1)
@@ -24,7 +24,7 @@ def brought_up(folder: Path, way: str) -> Running:
         Options(
             state=folder / "s",
             model="tiny",
-            settings=Settings(lease_ms=5_000, engine=ENGINE),
+            settings=Settings(lease_ms=STALLED_LEASE_MS, engine=ENGINE),
             lock=ROOT / "requirements/enclave.lock",
             sources=sources,
             same_custodian=way == "same",

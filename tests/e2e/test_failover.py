@@ -22,7 +22,7 @@ from anchorhold.sim.cell import phases
 from anchorhold.sim.deploy import Settings as Deployed
 from anchorhold.sim.stack import Options, Stack, down
 
-from .cell import wait_until
+from .cell import wait_until, whole_lines
 from .conftest import ROOT, TINY, Running
 
 pytestmark = pytest.mark.slow
@@ -60,7 +60,7 @@ def _check_receipt(answer: Answer) -> None:
 def _kill(trio: Running, session: Session) -> None:
     """SIGKILL to the process of that boot, which the hypervisor knows by the module id in its evidence."""
     module = session.channel.evidence.module_id
-    lines = (trio.state / "hypervisor/hypervisor.log").read_text().splitlines()
+    lines = whole_lines(trio.state / "hypervisor/hypervisor.log")
     started = {e["enclave"]: e["pid"] for e in map(json.loads, lines) if e["event"] == "enclave-started"}
     os.kill(started[module], signal.SIGKILL)
 

@@ -17,11 +17,10 @@ from anchorhold.sim.deploy import Settings
 from anchorhold.sim.reseal import adopt
 from anchorhold.sim.stack import down
 
-from .conftest import TINY, Running, bring_up
+from .conftest import STALLED_LEASE_MS, TINY, Running, bring_up
 from .test_custodians import ask
 
 pytestmark = pytest.mark.slow
-LEASE_MS = 8_000
 ID = "INC-7"
 PATIENCE_S = 60.0
 
@@ -30,7 +29,7 @@ PATIENCE_S = 60.0
 def running() -> Iterator[Running]:
     folder = Path(tempfile.mkdtemp(prefix="ah-"))
     try:
-        yield bring_up(folder, Settings(lease_ms=LEASE_MS, engine=TINY))
+        yield bring_up(folder, Settings(lease_ms=STALLED_LEASE_MS, engine=TINY))
     finally:
         down(folder / "s")
         shutil.rmtree(folder, ignore_errors=True)
@@ -49,7 +48,9 @@ def test_a_rotation_makes_another_sealed_model_and_interrupts_nobody(running: Ru
     made = running.cli("model", "reseal", "--stack", str(running.state), "--out", str(out), "--json", timeout=240.0)
     assert made.returncode == 0, made.stderr
     assert not set(json.loads(made.stdout)["old"].values()) & set(json.loads(made.stdout)["new"].values())
-    time.sleep(LEASE_MS / 1000)  # every lease given during the resealing is over: those in force were renewed after it
+    time.sleep(
+        STALLED_LEASE_MS / 1000
+    )  # every lease given during the resealing is over: those in force were renewed after it
     answered = ask(running)
     assert answered.returncode == 0, answered.stderr
     again = running.cli("model", "reseal", "--stack", str(running.state), "--out", str(out))
@@ -91,7 +92,7 @@ def test_containment_is_not_silence_until_the_last_lease_has_ended(running: Runn
     assert late["silent"]
     assert any(one["proved"] for one in late["authorities"]), "one suffices, and is waited for"
     # The other's last grant may have come up to a third of a lease later.
-    until = time.monotonic() + LEASE_MS / 1000
+    until = time.monotonic() + PATIENCE_S
     while not all(one["proved"] for one in late["authorities"]) and time.monotonic() < until:
         code, late, said = incident(running, "contain")
         assert code == 0, said

@@ -12,19 +12,18 @@ from anchorhold.sim.deploy import Settings
 from anchorhold.sim.reseal import adopt
 from anchorhold.sim.stack import Options, Stack, down
 
-from .conftest import ROOT, TINY, Running
+from .conftest import ROOT, STALLED_LEASE_MS, TINY, Running
 from .test_custodians import ask
 from .test_incident import ID, incident
 
 pytestmark = pytest.mark.slow
-LEASE_MS = 5_000
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
     folder = Path(tempfile.mkdtemp(prefix="ah-"))
     try:
-        settings, lock = Settings(lease_ms=LEASE_MS, engine=TINY), ROOT / "requirements/enclave.lock"
+        settings, lock = Settings(lease_ms=STALLED_LEASE_MS, engine=TINY), ROOT / "requirements/enclave.lock"
         stack = Stack(Options(state=folder / "s", model="tiny", settings=settings, lock=lock, sources=("kms",)))
         yield Running(stack, stack.up())
     finally:

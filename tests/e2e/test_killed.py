@@ -105,8 +105,8 @@ def test_a_parent_killed_mid_stream_and_started_again_finds_the_same_enclave(cel
 def test_an_enclave_whose_parent_stays_away_ends_with_its_lease(base: Base, cells: Cells) -> None:
     cell = cells.start().serving()
     cell.kill_parent()
-    # The lease, and then five seconds at most for a death record that nobody takes.
-    assert cell.ended(SHORT_LEASE_MS / 1000 + 10.0) == 3
+    # The lease, then five seconds at most for a death record that nobody takes; the rest is for a slow machine.
+    assert cell.ended(SHORT_LEASE_MS / 1000 + 20.0) == 3
     assert not any(isinstance(body, Death) for body in cell.bodies())
     assert base.process("log").alive()
 

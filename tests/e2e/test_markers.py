@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -52,7 +53,7 @@ REFUSED = 1_990  # characters: too long to be answered, so it goes through the e
 LONG = 1_500  # tokens of the answer in whose middle memory is looked at
 WATCHED = ("parent", "log", "kms", "owner")
 NONCE = 32
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 
 
 @dataclass
@@ -140,7 +141,7 @@ async def converse(trust: Trust, watched: Watched, tokenizer: Tokenizer) -> None
         async for event in client.stream(question(77), sampled(LONG)):
             assert isinstance(event, Delta), "broken off before its end"
             pieces.append(event.text)
-            if len(pieces) == 100 and os.geteuid() == 0:
+            if not watched.snapshots and len("".join(pieces)) > LONG // 16 and os.geteuid() == 0:
                 await asyncio.to_thread(look, watched)
             if len("".join(pieces)) > LONG // 2:
                 break
@@ -185,13 +186,13 @@ def say(text: str) -> None:
 
 def test_no_marker_crosses_the_parent(watched: Watched, scanner: Scanner) -> None:
     began = time.monotonic()
-    before = scanner.scanned
+    before, counted = scanner.scanned, Counter(watched.recording.bytes)
     assert scanner.tree(watched.recording.folder) == []
-    counted = watched.recording.bytes
     say(f"{scanner.scanned - before:,} bytes recorded in {len(counted)} ways, {time.monotonic() - began:.1f} s")
     say(", ".join(f"{way} {count:,}" for way, count in sorted(counted.items())))
     say(f"{len(watched.markers)} markers, {len(scanner.forms)} forms, {scanner.windows:,} windows")
-    assert scanner.scanned - before == sum(counted.values())
+    # Renewals go on, and are recorded, while this is scanned.
+    assert scanner.scanned - before >= counted.total()
 
 
 def test_the_recording_has_every_socket_and_what_crossed_it(watched: Watched) -> None:
@@ -221,7 +222,10 @@ def test_no_marker_is_in_a_file_of_the_stack(watched: Watched, scanner: Scanner)
 def test_no_process_writes_a_file_outside_the_stack(watched: Watched) -> None:
     for name in WATCHED:
         for link in Path(f"/proc/{watched.pids[name]}/fd").iterdir():
-            target = link.readlink()
+            try:
+                target = link.readlink()
+            except FileNotFoundError:
+                continue  # closed since it was listed
             if target.is_absolute() and target.is_file() and link.lstat().st_mode & 0o200:
                 assert target.is_relative_to(watched.state), f"{name} holds {target} open for writing"
 

@@ -30,6 +30,7 @@ from .conftest import ROOT, Running
 
 pytestmark = pytest.mark.slow
 OTHERS = ROOT / ".clients/bin"
+ANSWER_S = 30.0  # of the proxy on a machine that stalls
 MARKER = "a-question-with-a-marker-in-it"
 TINY, ENCODER = "tiny-random-llama", "all-minilm-l6-v2"
 QUESTION: list[ChatCompletionMessageParam] = [{"role": "user", "content": MARKER}]
@@ -57,7 +58,7 @@ class Proxy:
         return openai.OpenAI(**settings)  # type: ignore[arg-type]  # a dict of them
 
     def status(self) -> dict[str, object]:
-        said: dict[str, object] = httpx.get(f"{self.root}/anchorhold/status").json()
+        said: dict[str, object] = httpx.get(f"{self.root}/anchorhold/status", timeout=ANSWER_S).json()
         return said
 
 
@@ -69,7 +70,7 @@ def proxy_of(stack: Running, *more: str) -> Iterator[Proxy]:
         command += ["--trust", str(stack.state / "trust.json"), "--ready-file", str(ready), *more]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         try:
-            wait_until("the proxy listens", ready.exists, 30)
+            wait_until("the proxy listens", ready.exists)
             yield Proxy(json.loads(ready.read_text())["port"], stack)
         finally:
             process.send_signal(signal.SIGTERM)
@@ -204,14 +205,14 @@ def test_the_receipt_of_an_answer_is_taken_by_an_auditor(proxy: Proxy, tmp_path:
         raw = client.chat.completions.with_raw_response.create(model=TINY, messages=QUESTION, max_tokens=2)
     named = raw.headers["anchorhold-receipts"]
     kept = tmp_path / "receipt"
-    kept.write_bytes(httpx.get(f"{proxy.root}/anchorhold/receipts/{named}").content)
+    kept.write_bytes(httpx.get(f"{proxy.root}/anchorhold/receipts/{named}", timeout=ANSWER_S).content)
     KeptReceipt.decode(kept.read_bytes())
 
     def proved() -> bool:
         about = [one["code"] for one in audit(proxy.stack, kept) if one["subject"].startswith("Receipt")]
         return bool(about) and all(code.startswith("P") for code in about)
 
-    wait_until("the log has its commitment, in a batch of at most a second", proved, 30)
+    wait_until("the log has its commitment, in a batch of at most a second", proved)
 
 
 def audit(stack: Running, kept: Path) -> list[dict[str, str]]:

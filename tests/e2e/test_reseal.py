@@ -29,7 +29,7 @@ from anchorhold.sim.reseal import Resealing, adopt, reseal
 from anchorhold.sim.stack import Options, Stack, down
 from anchorhold.wire.messages import Port
 
-from .conftest import ROOT, TINY, Running, cli
+from .conftest import ROOT, STALLED_LEASE_MS, TINY, Running, cli
 from .random_model import model_markers, random_model
 from .recording import Recording
 from .scan import Hit, Marker, Scanner
@@ -39,7 +39,7 @@ from .test_markers import plants
 pytestmark = pytest.mark.slow
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may read the memory of other processes")
 PORTS = (Port.HEARTBEAT, Port.BOOT, Port.EGRESS, Port.BLOBS, Port.RECORDS)
-PATIENCE_S = 20.0
+PATIENCE_S = 90.0
 
 
 @dataclass
@@ -99,7 +99,7 @@ def done() -> Iterator[Done]:
             state=folder / "s",
             model=str(model),
             cache=ROOT / ".cache",
-            settings=Settings(lease_ms=5_000, engine=TINY),
+            settings=Settings(lease_ms=STALLED_LEASE_MS, engine=TINY),
             lock=ROOT / "requirements/enclave.lock",
         )
         Stack(options).up()

@@ -27,6 +27,7 @@ from anchorhold.publish.tiny import make_tiny_model
 from anchorhold.sim.deploy import Settings
 from anchorhold.sim.stack import down, enclave_pids
 
+from .cell import whole_lines
 from .conftest import Running, bring_up, cli
 from .streams import CliStream, SdkStream
 
@@ -54,8 +55,9 @@ class Plan:
     @classmethod
     def draw(cls, authority: str, seed: int) -> "Plan":
         drawn = hashlib.sha256(f"{authority} {seed}".encode()).digest()
+        # Long enough to be renewed on a machine that stalls; over before the answers are.
         lease_ms, after = int.from_bytes(drawn[:4], "big"), int.from_bytes(drawn[4:8], "big")
-        return cls(authority, seed, 2_000 + lease_ms % 2_000, 1 + after % 1_000)
+        return cls(authority, seed, 5_000 + lease_ms % 2_000, 1 + after % 1_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def long_model(folder: Path) -> Path:
 
 def exits(state: Path) -> list[int]:
     """Exit codes of the enclaves that ended, by the hypervisor's log."""
-    lines = (state / "hypervisor/hypervisor.log").read_text().splitlines()
+    lines = whole_lines(state / "hypervisor/hypervisor.log")
     return [event["exit"] for line in lines if (event := json.loads(line))["event"] == "enclave-ended"]
 
 

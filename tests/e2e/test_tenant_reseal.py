@@ -29,11 +29,10 @@ from anchorhold.sim.processes import StackError
 from anchorhold.sim.stack import Stack, down
 
 from .cell import Base
-from .conftest import TINY, Running, bring_up
+from .conftest import STALLED_LEASE_MS, TINY, Running, bring_up
 from .tenants import ASKED, PURPOSE, Holder, ask, issue, ordered
 
 pytestmark = pytest.mark.slow
-LEASE_MS = 5_000
 
 
 @dataclass
@@ -92,7 +91,7 @@ async def ask_all_the_same(running: Running, holder: Holder | None) -> None:
 def done() -> Iterator[Done]:
     folder = Path(tempfile.mkdtemp(prefix="ah-"))
     try:
-        running = bring_up(folder, Settings(lease_ms=LEASE_MS, engine=TINY))
+        running = bring_up(folder, Settings(lease_ms=STALLED_LEASE_MS, engine=TINY))
         acme, other = Holder("acme", folder), Holder("other", folder)
         for one in (acme, other):
             ordered(running, "authority", "tenant-key", one.name, "--tag", "retail", "--reason", "new customer")
@@ -161,7 +160,7 @@ def test_the_old_key_is_retired_and_the_old_blobs_open_nothing(done: Done) -> No
     assert "lost for good" in unnamed.stderr
     retired = ordered(running, *retiring, "--lose-model", model.hex())
     assert (retired["lost"], retired["tried"]) == ([model.hex()], 2)
-    time.sleep(LEASE_MS / 1000)  # the leases of before it are over
+    time.sleep(STALLED_LEASE_MS / 1000)  # the leases of before it are over
     assert ask(running, done.acme).text == done.answer
     with pytest.raises(StackError) as refused:
         serve(running, running.state.parent / "before-resealed")

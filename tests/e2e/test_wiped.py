@@ -16,7 +16,7 @@ from anchorhold.sim.deploy import Settings
 from anchorhold.sim.processes import from_json
 from anchorhold.sim.stack import enclave_pids
 
-from .conftest import TINY, Running, bring_up
+from .conftest import STALLED_LEASE_MS, TINY, Running, bring_up
 from .random_model import model_markers, random_model
 from .scan import Hit, Marker, Scanner
 
@@ -24,7 +24,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.geteuid() != 0, reason="only root may read the memory of other processes"),
 ]
-LEASE_MS = 2_000
 END_S = 30.0
 POLL_S = 0.02
 
@@ -54,7 +53,7 @@ def stopped_once_changed(pid: int, hits: list[Hit], before: list[bytes]) -> None
 def test_the_weights_are_wiped_before_the_process_ends(folder: Path) -> None:
     model = random_model(folder / "plain")
     weights = [marker for marker in model_markers(model) if marker.halves]
-    running = bring_up(folder, Settings(lease_ms=LEASE_MS, engine=TINY), model=str(model))
+    running = bring_up(folder, Settings(lease_ms=STALLED_LEASE_MS, engine=TINY), model=str(model))
     scanner = Scanner(weights, only=("bytes", "float32"))
     (pid,) = enclave_pids(running.state)
     found = scanner.memory("enclave", pid, writable=True)

@@ -116,7 +116,8 @@ class Rig:
         return (self.state / "enclaves" / enclave_id / "console.log").read_text()
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        lines = (self.state / "hypervisor.log").read_text().splitlines()
+        # A line that has no end yet is being written.
+        lines = (self.state / "hypervisor.log").read_text().rpartition("\n")[0].splitlines()
         return [event for event in map(json.loads, lines) if event["event"] == name]
 
 

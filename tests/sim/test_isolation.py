@@ -4,6 +4,8 @@ import errno
 import hashlib
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,13 +24,18 @@ NSM_INODE = 'import os; answer = os.stat(int(options["--nsm-fd"])).st_ino'
 def _holders(inode: int) -> set[int]:
     """Every process that has the socket open, as root sees it."""
     holders = set()
-    for path in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if path.readlink() == Path(f"socket:[{inode}]"):
-                holders.add(int(path.parts[2]))
-        except OSError:
-            continue
+    for process in Path("/proc").glob("[0-9]*"):
+        # Processes of others end while they are looked at.
+        with suppress(OSError):
+            holders |= {int(process.name) for held in _held(process) if held == f"socket:[{inode}]"}
     return holders
+
+
+def _held(process: Path) -> Iterator[str]:
+    """Where the descriptors of a process lead. Raises OSError once it is gone."""
+    for link in (process / "fd").iterdir():
+        with suppress(OSError):
+            yield str(link.readlink())
 
 
 def test_only_the_enclave_holds_its_end_of_the_nsm(rig: Rig) -> None:

@@ -14,6 +14,7 @@ from anchorhold.attestation.transcript.checkpoint import MAX_NOTE
 from anchorhold.attestation.transcript.trust import EvidenceMissing
 
 MAX_TRUST = 131_072  # bytes; 16 release signers take 65,000
+READ_ATTEMPTS = 20  # of a bundle in a log in use: each takes less than the appends that overtake it
 MAX_BUNDLE = tree.TILE_WIDTH * (tree.MAX_ENTRY + 2)  # bytes; 256 entries with their lengths
 
 
@@ -79,29 +80,39 @@ class Folder:
             raise CannotRead(f"{path}: a link that leads out of the folder")
         return path
 
+    def _read(self, name: str, limit: int) -> bytes | None:
+        """What is in the file of that name, None if there is none, or none any more. Raises CannotRead."""
+        path = self._file(name)
+        try:
+            return None if path is None else read_small(path, limit)
+        except CannotRead as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+
     def _bundle(self, index: int, width: int) -> tuple[bytes, ...]:
-        # A log that is being written may have replaced the bundle by a longer one since the checkpoint was read.
-        for found in (width, tree.TILE_WIDTH, *self._wider(index, width)):
-            path = self._file(f"log/{tree.entries_path(index, found)}")
-            if path is not None:
-                raw = read_small(path, MAX_BUNDLE)
-                return tree.decode_bundle(raw, found)[:width]
+        # A log that is being written replaces the bundle by longer ones, at any moment: what was listed may be gone.
+        for _ in range(READ_ATTEMPTS):
+            for found in (width, tree.TILE_WIDTH, *self._wider(index, width)):
+                raw = self._read(f"log/{tree.entries_path(index, found)}", MAX_BUNDLE)
+                if raw is not None:
+                    return tree.decode_bundle(raw, found)[:width]
         raise Malformed(f"entries {index * tree.TILE_WIDTH} to {index * tree.TILE_WIDTH + width - 1}: not in this copy")
 
     def _wider(self, index: int, width: int) -> list[int]:
         partials = (self._path / "log" / tree.entries_path(index, width)).parent
-        if not partials.is_dir():
+        try:
+            names = [one.name for one in partials.iterdir() if one.name.isascii() and one.name.isdecimal()]
+        except OSError:
             return []
-        names = [one.name for one in partials.iterdir() if one.name.isascii() and one.name.isdecimal()]
         return sorted(int(name) for name in names if width < int(name) < tree.TILE_WIDTH)
 
     def _check_tile(self, node: tree.NodeReader, level: int, index: int, width: int) -> None:
-        path = self._file(f"log/{tree.tile_path(level, index, width)}")
-        if path is None:
+        actual = self._read(f"log/{tree.tile_path(level, index, width)}", tree.TILE_WIDTH * tree.HASH_BYTES)
+        if actual is None:
             return
         base = level * tree.TILE_HEIGHT
         wanted = b"".join(node(base, index * tree.TILE_WIDTH + offset) for offset in range(width))
-        actual = read_small(path, tree.TILE_WIDTH * tree.HASH_BYTES)
         if actual != wanted:
             at = _first_difference(wanted, actual)
             what = f"{tree.tile_path(level, index, width)} at offset {at}"
