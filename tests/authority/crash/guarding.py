@@ -165,11 +165,12 @@ class GuardLoad:
         self.answers.add(Told("guard-rearm", since))
 
     def _approved(self, kind: str, details: dict[str, str], people: dict[str, Ed25519PrivateKey]) -> None:
+        asked = self.clock()  # its time runs from later on, however long the answer takes
         made = self.order("guard/propose", kind=kind, details=cast("Fields", details), valid_ms=WAIT_MS, max_uses=1)
         identity, raw = cast("bytes", made["id"]), cast("bytes", made["request"])
         self.answers.add(Told("guard-propose", identity))
         # What a deed uses up is gone afterwards; what waits for nobody must be there.
-        kept = (self.clock() + WAIT_MS - SLACK_MS, set[str]()) if kind == "principal" else None
+        kept = (asked + WAIT_MS - SLACK_MS, set[str]()) if kind == "principal" else None
         if kept is not None:
             self.approvals[identity] = kept
         for name, key in people.items():

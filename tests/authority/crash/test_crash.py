@@ -109,9 +109,9 @@ def test_what_a_guard_has_forgotten_is_found_out(on_sqlite: Run, lost: str) -> N
     load = on_sqlite.load
     assert isinstance(load, OwnerLoad)
     on_sqlite._start({})
-    load.guard.approve(both=True)
     load.guard.put()
     load.guard.ticket(b"\xd1" * 48, PRINCIPAL, PURPOSE)
+    load.guard.approve(both=True)  # the last that can be: it is looked for while its time runs
     load.guard.kill(rearm=False)
     on_sqlite.process.kill()
     statement, word = LOSSES[lost]

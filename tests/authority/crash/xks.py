@@ -27,10 +27,12 @@ from anchorhold.authority.xks.server import client_ca
 
 AAD = b"crash"
 NAMES = (KEYS.full, "second", "third")
-OURS = frozenset({"InternalException", "DependencyTimeoutException"})
+LATE = "DependencyTimeoutException"
+OURS = frozenset({"InternalException"})
 SHUT = "InvalidStateException"  # what a shut latch answers; no key of the load is disabled
 OUR_FAULT = 500
 TRIES = 10
+PATIENCE_S = 60.0
 
 
 class NoAnswer(Exception):
@@ -39,6 +41,10 @@ class NoAnswer(Exception):
 
 class OurFault(Exception):
     """The proxy says that it is its own fault: nothing was done that counts."""
+
+
+class TooLate(OurFault):
+    """A loaded machine kept the request past its time."""
 
 
 @dataclass(slots=True)
@@ -94,11 +100,15 @@ class XksLoad:
             self._open_at_last(*one)
 
     def _open_at_last(self, key: str, plaintext: bytes, made: dict[str, Any]) -> None:
-        """A loaded machine may keep a request past its time; a key that is gone does so every time."""
-        for _ in range(TRIES):
+        """A loaded machine keeps a request past its time; a key that is gone is a fault every time."""
+        until, faults = time.monotonic() + PATIENCE_S, 0
+        while faults < TRIES and time.monotonic() < until:
             try:
                 return self._open(key, plaintext, made)
+            except TooLate:
+                time.sleep(0.1)
             except OurFault:
+                faults += 1
                 time.sleep(0.1)
         raise Lost(f"what was encrypted under {key} does not open")
 
@@ -126,6 +136,8 @@ class XksLoad:
             raise NoAnswer(operation) from error
         if len(answer.raw) != int(answer.headers.get("content-length", -1)):
             raise NoAnswer(operation)
+        if LATE.encode() in answer.raw:
+            raise TooLate(operation)
         if answer.status >= OUR_FAULT or answer.body.get("errorName") in OURS:
             raise OurFault(operation)
         if answer.body.get("errorName") == SHUT and latched(self.state_dir):

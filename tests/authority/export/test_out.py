@@ -151,12 +151,15 @@ def test_what_is_buried_while_dead_letters_are_offered_again_is_not_lost(journal
         drained(journal, tmp_path, webhook(url, tmp_path))
     (tmp_path / "beside").mkdir()
 
-    def buries_beside() -> Milliseconds:
-        if len(dead.read_bytes().splitlines()) == 1:
-            drained(journal, tmp_path / "beside", webhook(url, tmp_path))  # its receiver is gone by now
-        return NOW
+    with socket.socket() as unused, receiver([200]) as (again, got):
+        unused.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{unused.getsockname()[1]}/in"
 
-    with receiver([200]) as (again, got):
+        def buries_beside() -> Milliseconds:
+            if len(dead.read_bytes().splitlines()) == 1:
+                drained(journal, tmp_path / "beside", webhook(nobody, tmp_path))
+            return NOW
+
         offering = Webhook(again, SECRET, dead, ca=None, clock=buries_beside, pause=lambda _: False)
         assert offering.resend() == (1, 1)
     assert len(got) == 1

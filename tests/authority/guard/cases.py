@@ -4,8 +4,10 @@ A case is a change of policy, and what has to happen first; the same table is pu
 real faces.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from tests.authority.guard.conftest import SIGNER, hex_of
@@ -16,6 +18,7 @@ Policy = dict[str, Any]
 FACES = (Face.KMS, Face.OWNER, Face.XKS)
 ZEROS_BUT_ONE = "01" + "00" * 47
 FREEZE = {"from": "2020-01-01T00:00:00+00:00", "to": "2999-01-01T00:00:00+00:00", "reason": "audit"}
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,26 @@ def top(**more: object) -> Callable[[Policy, Use], None]:
     return change
 
 
+def zone_by_day() -> str:
+    """A zone where it is between 06:00 and 18:00: a budget of its day does not begin anew while a test runs."""
+    return "UTC" if 6 <= _now().hour < 18 else "Etc/GMT+12"
+
+
+def _now() -> datetime:
+    return datetime.fromtimestamp(time.time_ns() / 1e9, UTC)
+
+
+def _shut(policy: Policy, _use: Use) -> None:
+    """Open for one minute a week, at the end of the third day from now: no test runs in it."""
+    third = DAYS[(_now().weekday() + 3) % len(DAYS)]
+    policy["hours"] = {"open": [{"days": [third], "from": "23:59", "to": "24:00"}], "action": "deny"}
+
+
+def _spent(policy: Policy, _use: Use) -> None:
+    policy["budgets"] = [{"name": "d", "per": "key", "uses": 1}]
+    policy["zone"] = zone_by_day()
+
+
 def _apart(policy: Policy, use: Use) -> None:
     """The principal is given an administering operation as well."""
     prefix = use.operation.split(":")[0]
@@ -81,13 +104,9 @@ CASES = (
     Case("guard-purpose-missing", entries(purpose=True), use=lambda use: replace(use, purpose=None)),
     Case("guard-ticket", _ticketed),
     Case("guard-freeze", top(freeze=[FREEZE])),
-    Case(
-        "guard-hours",
-        # One minute a week, and no test runs in it: Sunday night.
-        top(hours={"open": [{"days": ["sun"], "from": "23:59", "to": "24:00"}], "action": "deny"}),
-    ),
+    Case("guard-hours", _shut),
     Case("guard-rate", top(buckets=[{"name": "b", "per": "principal", "uses": 1, "seconds": 86400}]), before=1),
-    Case("guard-budget", top(budgets=[{"name": "d", "per": "key", "uses": 1}]), before=1),
+    Case("guard-budget", _spent, before=1),
     Case("guard-new-principal", top(anomalies={"new_principal": "deny"})),
     Case("guard-new-measurement", top(anomalies={"new_measurement": "deny"})),
     Case("guard-burst", top(anomalies={"burst": {"uses": 1, "seconds": 86400, "action": "deny"}}), before=1),

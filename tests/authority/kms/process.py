@@ -26,8 +26,23 @@ from anchorhold.sim.pki import SimulatedPki
 from .conftest import MEASUREMENTS, MODULE, OPEN, RSA_KEY, guard_by, spki
 from .shapes import judge
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 BIN = Path(sys.executable).parent
+# What `authority serve` runs, but with so much time for each call to an external key store proxy.
+_PATIENT = """
+import sys, time
+from pathlib import Path
+from anchorhold.authority.kms.app import make_app
+from anchorhold.authority.listening import announce, listen, make_server
+from anchorhold.authority.tls import TlsFiles
+state, ready, timeout_s = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
+server = make_server(
+    make_app(state, lambda: time.time_ns() // 1_000_000, proxy_timeout_s=timeout_s), TlsFiles.within(state)
+)
+with listen("127.0.0.1", 0) as listener:
+    announce(ready, listener.getsockname()[1])
+    server.run(sockets=[listener])
+"""
 
 
 @dataclass(frozen=True)
@@ -89,8 +104,13 @@ class Face:
 
 
 @contextmanager
-def running_face(folder: Path, prepare: Callable[[Path], object] = lambda _: None) -> Iterator[Face]:
-    """A new KMS face over `folder`, served over TLS by `anchorhold authority serve`; `prepare` gets its state first."""
+def running_face(
+    folder: Path, prepare: Callable[[Path], object] = lambda _: None, proxy_timeout_s: float | None = None
+) -> Iterator[Face]:
+    """A new KMS face over `folder`, served over TLS by `anchorhold authority serve`; `prepare` gets its state first.
+
+    With a time for calls to a proxy it is served as the command serves it, which has AWS's own 250 ms.
+    """
     now = time.time_ns() // 1_000_000
     pki = SimulatedPki.create(datetime.fromtimestamp(now / 1000, UTC))
     setup.init(folder / "kms", "simulated", [pki.anchor], now=Milliseconds(now))
@@ -99,7 +119,10 @@ def running_face(folder: Path, prepare: Callable[[Path], object] = lambda _: Non
     prepare(folder / "kms")
     ready = folder / "ready.json"
     command = [str(BIN / "anchorhold"), "authority", "serve", "--listen", "127.0.0.1:0"]
-    process = subprocess.Popen([*command, "--state", str(folder / "kms"), "--ready-file", str(ready)])
+    command += ["--state", str(folder / "kms"), "--ready-file", str(ready)]
+    if proxy_timeout_s is not None:
+        command = [sys.executable, "-c", _PATIENT, str(folder / "kms"), str(ready), str(proxy_timeout_s)]
+    process = subprocess.Popen(command)
     try:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not ready.exists():

@@ -286,7 +286,7 @@ def test_what_is_wrapped_wrongly_is_refused_without_a_word_more(kms: Kms) -> Non
             right[:-1],
             right + b"\0",
             right[:-1] + bytes([right[-1] ^ 1]),
-            b"\0" + right[1:],
+            bytes([right[0] ^ 1]) + right[1:],
             wrap(got["PublicKey"], MATERIAL, ALGORITHMS[1]),
             b"wrapped",
         ):

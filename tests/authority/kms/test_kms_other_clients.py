@@ -126,7 +126,13 @@ def describe(face: Face, arn: str, *, secret: str | None = None, sent: bytes = b
     config = {"region": "eu-central-1", "service": "kms", "credentials_provider": provider} | config
     aws_sign_request(request, AwsSigningConfig(**config)).result(PATIENCE_SECONDS)
     context = ssl.create_default_context(cafile=str(TlsFiles.within(face.folder).authority))
-    return httpx.post(face.endpoint, headers=list(request.headers), content=sent or body, verify=context)
+    return httpx.post(
+        face.endpoint,
+        headers=list(request.headers),
+        content=sent or body,
+        verify=context,
+        timeout=PATIENCE_SECONDS,
+    )
 
 
 FORMS = {

@@ -36,6 +36,8 @@ ADMIN = (
     "journal",
 )
 EXPECTED = frozenset({200, 400, 403, 413})
+# The door is one for all examples, and how long examples take to draw is the machine's affair.
+UNCHECKED = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow)
 STATEMENT: dict[str, Value] = {
     "v": 1,
     "kind": "release",
@@ -151,7 +153,7 @@ def spoilt(name: str) -> st.SearchStrategy[bytes]:
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=UNCHECKED)
 @given(data=st.data())
 def test_any_bytes_of_a_stranger_get_a_code(door: tuple[TestClient, str, Path], name: str, data: st.DataObject) -> None:
     client, _, _ = door
@@ -165,7 +167,7 @@ def test_any_bytes_of_a_stranger_get_a_code(door: tuple[TestClient, str, Path], 
 
 
 @pytest.mark.parametrize("name", ADMIN)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=UNCHECKED)
 @given(data=st.data())
 def test_any_bytes_of_an_administrator_get_an_answer(
     door: tuple[TestClient, str, Path], name: str, data: st.DataObject
@@ -177,7 +179,7 @@ def test_any_bytes_of_an_administrator_get_an_answer(
     assert isinstance(canonical.decode(answer.content, "answer", limit=1 << 24), dict)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=UNCHECKED)
 @given(header=st.text(st.characters(min_codepoint=0x21, max_codepoint=0xFF), max_size=64))
 def test_any_authorization_but_the_token_is_none(door: tuple[TestClient, str, Path], header: str) -> None:
     client, _, _ = door

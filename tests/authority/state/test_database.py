@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sql
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy.engine import Engine
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from tests.authority.postgres import Postgres
 
 from anchorhold.attestation.types import Milliseconds
@@ -44,7 +46,21 @@ def two(path: Path) -> Iterator[tuple[Store, Store]]:
         store.close()
 
 
+def patient(engine: Engine) -> None:
+    """Beside busy writers on a slow disk one may wait for longer than a call would, which is not what is tested."""
+    patience = "PRAGMA busy_timeout=60000" if engine.dialect.name == "sqlite" else "SET lock_timeout = 60000"
+
+    @sql.event.listens_for(engine, "connect")
+    def waits(connection: DBAPIConnection, _record: object) -> None:
+        connection.cursor().execute(patience)
+        connection.commit()
+
+    engine.dispose()
+
+
 def test_a_journal_that_many_write_at_once_has_one_end(two: tuple[Store, Store]) -> None:
+    for one in two:
+        patient(one.engine)
     key = Ed25519PrivateKey.generate()
     journal = Journal(SCHEMA, key)
 

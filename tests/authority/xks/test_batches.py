@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class _Bench:
         self.at = 0.0
         self.later_ms = 0
 
-    def face(self, guard: Guard | None = None) -> XksFace:
+    def face(self, guard: Guard | None = None, ticks: Callable[[], float] | None = None) -> XksFace:
         health = Health(self.store, "slow", "model", lambda: self.at)
         return XksFace(
             self.state,
@@ -71,7 +71,7 @@ class _Bench:
             self.keystore,
             self.state.journal(journal_key(self.state, self.keystore)),
             clock=lambda: Milliseconds(now_ms() + self.later_ms),
-            ticks=lambda: self.at,
+            ticks=ticks or (lambda: self.at),
             signatures=Signatures(),
             denials=Denials(),
         )
@@ -193,11 +193,20 @@ def test_a_request_that_waited_too_long_is_not_begun(bench: _Bench) -> None:
 
 
 def test_a_key_store_that_does_not_answer_is_a_dependency_timeout_and_journaled(bench: _Bench) -> None:
-    face = bench.face()
+    asked = bench.asked(deadline=COMMIT_S + 0.05)
+    begun = iter([True])
+
+    def ticks() -> float:
+        """None has passed when the request is begun; all of it once the key store has it."""
+        if next(begun, False):
+            return 0.0
+        assert bench.store.entered.wait(WAIT_S)
+        return asked.deadline
+
+    face = bench.face(ticks=ticks)
     bench.store.let_go.clear()
-    (reply,) = face.run([bench.asked(deadline=COMMIT_S + 0.05)])
+    (reply,) = face.run([asked])
     bench.store.let_go.set()
-    assert bench.store.entered.is_set()
     assert _error(reply) is Error.DEPENDENCY_TIMEOUT
     (entry,) = bench.entries()
     assert (entry["allowed"], entry["rule"], entry["error"]) == (False, "key-store", "DependencyTimeoutException")

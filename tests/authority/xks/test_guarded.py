@@ -6,10 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.authority.guard.cases import zone_by_day
 from tests.authority.xks.conformance.proxy import Proxy, encrypt_body, request_metadata
-from tests.authority.xks.conftest import KEYS, Stage, make_stage, now_ms, policy, served_plain
+from tests.authority.xks.conftest import KEYS, PATIENCE_S, Stage, make_stage, now_ms, policy, served_plain
 
 from anchorhold.authority.guard.switch import KILL_FILE
+from anchorhold.authority.xks.app import make_app
+from anchorhold.authority.xks.denials import MOST
 
 
 @contextmanager
@@ -123,7 +126,7 @@ def test_the_kill_switch_is_seen_by_the_next_request_and_says_invalid_state(tmp_
     ids=["bucket", "budget"],
 )
 def test_too_many_uses_are_throttled(tmp_path: Path, limit: dict[str, object], rule: str) -> None:
-    with _face(tmp_path, policy(**limit)) as (stage, proxy):
+    with _face(tmp_path, policy(zone=zone_by_day(), **limit)) as (stage, proxy):
         made = proxy.encrypt(KEYS.full).succeeds()
         for _ in range(2):
             proxy.decrypt(KEYS.full, made).succeeds()
@@ -166,10 +169,13 @@ def test_the_journal_has_every_use_and_no_plaintext(stage: Stage, plain: Proxy) 
 
 
 def test_who_is_not_let_in_is_journaled_within_a_budget(tmp_path: Path) -> None:
-    with _face(tmp_path, policy()) as (stage, proxy):
+    stage, now = make_stage(tmp_path / "state", policy()), now_ms()
+    # The face's clock stands: however long the requests take, nothing of the budget comes back.
+    with served_plain(stage, make_app(stage.folder, lambda: now, budget_s=PATIENCE_S)) as proxy:
         wrong = proxy.signed(secret="x" * 43)
-        for _ in range(70):
+        for _ in range(MOST + 10):
             wrong.metadata(KEYS.full).fails("AuthenticationFailedException")
         entries = [entry for entry in stage.journal() if entry.type == "xks-refused"]
-        assert 60 <= len(entries) < 70
+        assert len(entries) == MOST
         assert entries[0].body["error"] == "AuthenticationFailedException"
+    stage.desk.close()

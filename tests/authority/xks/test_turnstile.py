@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import pytest
 from anchorhold.authority.xks.turnstile import NEXT, NOW, PATIENCE_S, Turnstile
 
 WAIT_S = 10
+# Of a batch that nobody's act follows: the eight together end before a person goes past one who stands still.
+TURN_S = PATIENCE_S / 20
 _HOLDER = """
 import sys, time
 from pathlib import Path
@@ -24,7 +27,11 @@ with Turnstile(Path(sys.argv[1])).turn():
 
 
 def _somebody_waits(folder: Path) -> bool:
-    descriptor = os.open(folder / NEXT, os.O_RDWR)
+    return _is_held(folder / NEXT)
+
+
+def _is_held(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -32,6 +39,18 @@ def _somebody_waits(folder: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _somebody_asks() -> bool:
+    """Whether a person's act waits for the turn of another to end."""
+    return any(one.name == "xks-turn" for one in threading.enumerate())
+
+
+def _wait(done: Callable[[], bool]) -> None:
+    until = time.monotonic() + WAIT_S
+    while not done():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_who_had_a_turn_does_not_overtake_who_waits(tmp_path: Path) -> None:
@@ -44,10 +63,7 @@ def test_who_had_a_turn_does_not_overtake_who_waits(tmp_path: Path) -> None:
     waiting = threading.Thread(target=wait)
     with busy.turn():
         waiting.start()
-        until = time.monotonic() + WAIT_S
-        while not _somebody_waits(tmp_path):
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        _wait(lambda: _somebody_waits(tmp_path))
     with busy.turn():
         order.append("busy")
     waiting.join(WAIT_S)
@@ -83,40 +99,39 @@ def test_a_turn_that_fails_is_over(tmp_path: Path) -> None:
 
 
 def test_a_persons_act_goes_past_those_who_queue(tmp_path: Path) -> None:
-    stile, order = Turnstile(tmp_path), list[str]()
+    stile, order, came = Turnstile(tmp_path), list[str](), threading.Event()
 
     def queue() -> None:
         with stile.turn():
             order.append("batch")
-            time.sleep(0.02)
+            came.wait(TURN_S)
 
     waiting = [threading.Thread(target=queue) for _ in range(8)]
     with stile.turn():
         for one in waiting:
             one.start()
-        person = threading.Thread(target=lambda: _act(stile, order))
+        person = threading.Thread(target=lambda: _act(stile, order, came))
         person.start()
-        time.sleep(0.2)
+        _wait(_somebody_asks)
     for one in (*waiting, person):
         one.join(WAIT_S)
     assert order.index("person") < len(waiting)  # in the order of arrival it would be the last
 
 
-def _act(stile: Turnstile, order: list[str]) -> None:
+def _act(stile: Turnstile, order: list[str], came: threading.Event) -> None:
     with stile.ahead():
         order.append("person")
+        came.set()
 
 
 def test_a_process_that_stands_still_in_its_turn_holds_up_no_person_for_long(tmp_path: Path) -> None:
     stile, order = Turnstile(tmp_path), list[str]()
     with stile.turn():
-        _act(stile, order)
+        _act(stile, order, threading.Event())
         assert order == ["person"]
     # What was waited for and came too late is let go of.
-    time.sleep(0.2)
-    began = time.monotonic()
-    with stile.ahead():
-        assert time.monotonic() - began < PATIENCE_S
+    _wait(lambda: not _somebody_asks())
+    assert not _is_held(tmp_path / NOW)
 
 
 def test_where_the_files_cannot_be_had_nobody_is_kept_from_writing(tmp_path: Path) -> None:
