@@ -29,6 +29,8 @@ from anchorhold.sim.owner_face import MODEL, PURPOSE, Authority, owner_face
 from anchorhold.sim.stage import BOOT
 from anchorhold.sim.story import Story, configuration
 
+DISK_S = 60  # for a few records; a disk under load takes seconds for one
+
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Iterator[Authority]:
@@ -66,7 +68,7 @@ def leased(authority: Authority, story: Story, purposes: tuple[Purpose, ...]) ->
     recorder.observe(asked)
     released = enclave.source().request(Ask.LEASE, number=1, purposes=purposes)
     recorder.observe(Granted(asked, released, released.sent_at_boottime + released.lease_ttl_ms / 1000))
-    recorder.barrier(5)
+    recorder.barrier(DISK_S)
     recorder.close()
     story.close()
     return released.lease
