@@ -27,9 +27,7 @@ from anchorhold.enclave.keys.keeper import Asked, Granted
 from anchorhold.enclave.serve.recorder import Recorder
 from anchorhold.sim.owner_face import MODEL, PURPOSE, Authority, owner_face
 from anchorhold.sim.stage import BOOT
-from anchorhold.sim.story import Story, configuration
-
-DISK_S = 60  # for a few records; a disk under load takes seconds for one
+from anchorhold.sim.story import DISK_S, Story, configuration
 
 
 @pytest.fixture
