@@ -334,7 +334,7 @@ def test_an_adapter_s_lease_does_not_lengthen_the_model_s(boot: Adapted, tmp_pat
 def test_a_boot_does_not_die_of_an_adapter_s_lease(boot: Adapted, tmp_path: Path) -> None:
     boot.ready().sealed()
     named = lease_id(boot.keyed(1))
-    boot.scribe.offer_death(Death("refused", "owner", boot.clock.ms(), boot.clock.ms(), TTL_MS, named))
+    boot.die(Death("refused", "owner", boot.clock.ms(), boot.clock.ms(), TTL_MS, named))
     boot.leave()
     assert refused(boot, tmp_path)[0] is Code.LEASE_REFUSED
 

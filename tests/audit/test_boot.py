@@ -189,7 +189,7 @@ def death(story: Story, lease: bytes, last_token_ms: int) -> Death:
 
 def test_a_death_within_the_lease_is_an_end(story: Story, tmp_path: Path) -> None:
     lease = story.serving()
-    story.scribe.offer_death(death(story, lease, story.clock.ms()))
+    story.die(death(story, lease, story.clock.ms()))
     story.leave()
     assert judged(story, tmp_path).report.exit_code == SIMULATED
 
@@ -198,14 +198,14 @@ def test_a_death_with_a_token_after_the_lease_is_refused(story: Story, tmp_path:
     lease = story.serving()
     until = story.clock.ms() + TTL_MS
     story.clock.forward(milliseconds=TTL_MS + 10_000)
-    story.scribe.offer_death(death(story, lease, until + 5_000))
+    story.die(death(story, lease, until + 5_000))
     story.leave()
     assert refused(story, tmp_path) is Code.SERVED_WITHOUT
 
 
 def test_a_death_under_a_lease_nobody_logged_is_refused(story: Story, tmp_path: Path) -> None:
     story.serving()
-    story.scribe.offer_death(death(story, b"another", story.clock.ms()))
+    story.die(death(story, b"another", story.clock.ms()))
     story.leave()
     assert refused(story, tmp_path) is Code.LEASE_REFUSED
 

@@ -30,7 +30,7 @@ from anchorhold.enclave.keys.keeper import Asked, Granted
 from anchorhold.enclave.serve.recorder import Recorder
 from anchorhold.sim.owner_face import MODEL, PURPOSE, Authority, owner_face
 from anchorhold.sim.stage import BOOT
-from anchorhold.sim.story import Story, configuration
+from anchorhold.sim.story import DISK_S, Story, configuration
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def leased(authority: Authority, story: Story, purposes: tuple[Purpose, ...]) ->
     released = enclave.source().request(Ask.LEASE, number=1, purposes=purposes)
     authority.clock.passed += 0.25  # after it
     recorder.observe(Granted(asked, released, released.sent_at_boottime + released.lease_ttl_ms / 1000))
-    recorder.barrier(5)
+    recorder.barrier(DISK_S)
     recorder.close()
     story.close()
     return released.lease

@@ -24,7 +24,7 @@ def test_an_answer_under_a_renewal_that_waits_for_the_log_stands_behind_it(
     story.answer(lease)
     if dies:
         now = Milliseconds(story.clock.ms())
-        assert story.scribe.offer_death(Death("deadline", "enclave", now, now, TTL_MS, None)) is not None
+        story.die(Death("deadline", "enclave", now, now, TTL_MS, None))
         story.leave()
     else:
         story.scribe.flush()

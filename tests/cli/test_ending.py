@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[2]
 ANCHORHOLD = str(Path(sys.executable).parent / "anchorhold")
 TINY = ("--model", "tiny", "--dtype", "float32", "--threads", "1")
 INTERRUPTED = 130
+# Far more than a stall: what is not ended, or does not hear that it is to end, stays for ever.
+GONE_S = 60
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +69,7 @@ def until(process: "subprocess.Popen[str]", condition: Callable[[], bool]) -> No
 
 def none_left(state: Path) -> bool:
     """A process that was ended may take a moment to leave the table."""
-    end = time.monotonic() + 3
+    end = time.monotonic() + GONE_S
     while left(state) and time.monotonic() < end:
         time.sleep(0.05)
     return not left(state)
@@ -88,10 +90,10 @@ def test_ctrl_c_leaves_no_process_behind(state: Path, words: tuple[str, ...], mo
     until(process, lambda: MOMENTS[moment](state))
     process.send_signal(signal.SIGINT)
     time.sleep(0.2)
-    process.send_signal(signal.SIGINT)  # impatience does not make it leave things
+    # Impatience does not make it leave things, nor show a stack trace, however far on its way out it is.
+    process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    # The second may meet an interpreter that is on its way out; a shell shows 130 for both.
-    assert process.returncode in (INTERRUPTED, -signal.SIGINT), said
+    assert process.returncode == INTERRUPTED, said
     assert "anchorhold: error: interrupted\n" in said
     assert "Traceback" not in said
     assert none_left(state)
@@ -142,11 +144,12 @@ def test_a_log_told_to_end_while_it_starts_ends(state: Path) -> None:
         process = subprocess.Popen(command)
         try:
             while not ready.exists():
+                assert process.poll() is None
                 time.sleep(0.001)
             # Bound and announced, and not yet in uvicorn's loop.
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=5) == 0
+            assert process.wait(timeout=GONE_S) == 0
         finally:
             process.kill()
             process.wait()
-            ready.unlink()
+            ready.unlink(missing_ok=True)

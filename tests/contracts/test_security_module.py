@@ -36,7 +36,7 @@ def module(request: pytest.FixtureRequest) -> Iterator[SecurityModule]:
     line = InheritedSocket(theirs)
     yield NsmClient(line.transact)
     line.close()
-    server.join(timeout=5)
+    server.join(timeout=60)  # it ends with the line, or never
     assert not server.is_alive()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -19,6 +19,10 @@ from .statuses import NOW, Status, status
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = ["--no-sandbox"] if os.geteuid() == 0 else []  # its sandbox refuses to run for root
 RECEIPT = b"\xa1\x61v\x01 a receipt's bytes"
+# No test is about how soon. Playwright waits 5 s, and the page takes a proxy that needs 5 s for one that is away: both
+# are no more than a stall of the machine.
+expect.set_options(timeout=60_000)
+PATIENT = "{ const asked = window.fetch; window.fetch = (url, how) => asked(url, {...how, signal: undefined}) }"
 
 
 class Proxy:
@@ -80,6 +84,7 @@ def proxy() -> Iterator[Proxy]:
 def page(chromium: Browser, proxy: Proxy) -> Iterator[Page]:
     """A page that must not have complained, nor asked anybody but its own proxy, which outlives it."""
     context = chromium.new_context(viewport={"width": 1200, "height": 900}, accept_downloads=True)
+    context.add_init_script(PATIENT)
     page = context.new_page()
     page.clock.set_fixed_time(NOW / 1000)
     said: list[str] = []

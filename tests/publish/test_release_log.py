@@ -1,5 +1,6 @@
 """The way to a log: addresses that are none, and logs that take their time."""
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ def drip() -> Iterator[str]:
             stream, _ = listener.accept()
         except OSError:  # nobody came
             return
-        with stream:
+        with stream, contextlib.suppress(OSError):  # who asked has hung up
             stream.sendall(b"HTTP/1.0 200 OK\r\nX-Slow: ")
             for _ in range(DROPS):
                 if over.wait(0.05):

@@ -73,9 +73,10 @@ def _page(options: argparse.Namespace) -> int:
         app = page_app(faces, [shown.lower()])
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False, ws="none"))
         sys.stderr.write(f"anchorhold: page: http://{shown}/\n")
+        # Before it is announced: who waits for that may end it at once.
+        signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
         if options.ready_file is not None:
             write_whole(options.ready_file, json.dumps({"port": actual}).encode())
-        signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
         asyncio.run(server.serve(sockets=[bound]))
     return 0
 

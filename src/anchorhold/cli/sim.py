@@ -100,10 +100,17 @@ def add_stack_options(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def ending_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does; after the first the rest are ignored: it is ending already."""
+    """SIGTERM and SIGHUP end the block as Ctrl-C does; after the first the rest are ignored until the process is gone.
+
+    It is ending already, and one that comes while it says so or the interpreter goes away would show a stack trace.
+    """
     from anchorhold.sim.processes import ENDING
 
+    ending = False
+
     def interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal ending
+        ending = True
         for number in mine:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
@@ -116,7 +123,7 @@ def ending_signals() -> Iterator[None]:
             signal.signal(number, interrupt)
         yield
     finally:
-        for number in mine:
+        for number in () if ending else mine:
             signal.signal(number, before[number])
 
 

@@ -76,11 +76,12 @@ def http_append(url: str, ca: Path | None = None, *, timeout_s: float = TIMEOUT_
         )
         try:
             status, raw = _exchange(connection, path, request.encode(), timeout_s)
+        # Of one read or of the whole: whichever is noticed first.
+        except (TimeoutError, queue.Empty) as error:
+            raise LogUnavailable(f"log at {url!r}: expected a whole answer within {timeout_s:g} s") from error
         # ValueError: a host or a path that the protocol cannot write.
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise LogUnavailable(f"log at {url!r}: {type(error).__name__}") from error
-        except queue.Empty as error:
-            raise LogUnavailable(f"log at {url!r}: expected a whole answer within {timeout_s:g} s") from error
         if status != http.client.OK:
             words = raw[:80].decode("ascii", "backslashreplace").strip()
             raise LogUnavailable(f"log at {url!r}: expected 200, got {status}: {words!r}")

@@ -127,7 +127,7 @@ class Served:
 
     def stop(self) -> None:
         self._server.should_exit = True
-        self._thread.join(5)
+        self._thread.join(60)  # a test goes on as if nobody listened: not before
         self._listener.close()
 
 
