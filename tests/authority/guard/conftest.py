@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sql
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 from anchorhold.attestation import canonical
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.admin.desk import Desk, Fields
 from anchorhold.authority.admin.routes import ENTRIES, run
-from anchorhold.authority.database import open_database
+from anchorhold.authority.database import SNAPSHOT, open_database
 from anchorhold.authority.guard import Decision, Face, Guard, Use
 from anchorhold.authority.guard.ledger import Ledger
 from anchorhold.authority.guard.memory import Memory
@@ -166,7 +167,13 @@ class Stage:
 
 
 def desk(stage: Stage) -> Desk:
-    return Desk(stage.guard, Journal(TABLES, SIGNING), stage.engine.begin, lambda: Milliseconds(stage.now))
+    @contextmanager
+    def snapshot() -> Iterator[Connection]:
+        with stage.engine.connect().execution_options(**{SNAPSHOT: True}) as connection, connection.begin():
+            yield connection
+
+    journal = Journal(TABLES, SIGNING)
+    return Desk(stage.guard, journal, stage.engine.begin, snapshot, lambda: Milliseconds(stage.now))
 
 
 def act(stage: Stage, name: str, fields: Fields | None = None, who: Operator = OLGA) -> Fields:

@@ -44,16 +44,17 @@ class ActRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """One face's guard, journal and clock, and how to begin one of its transactions."""
+    """One face's guard, journal and clock, how to begin one of its transactions, and how to read beside them."""
 
     guard: Guard
     journal: Journal
     transaction: Callable[[], AbstractContextManager[Connection]]
+    snapshot: Callable[[], AbstractContextManager[Connection]]
     clock: Callable[[], Milliseconds]
 
     def operator(self, token: str) -> Operator | None:
-        """Whose token this is."""
-        with self.transaction() as connection:
+        """Whose token this is. Waits for no writer: neither does a kill, nor does a stranger hold one up."""
+        with self.snapshot() as connection:
             return identify(Memory(self.guard.tables, connection), token)
 
 
@@ -135,9 +136,14 @@ def put_policy(act: Act) -> Fields:
     return {"digest": new.digest, "replaced": old.digest}
 
 
+def kill_now(at: Desk, fields: Fields, now: Milliseconds) -> None:
+    """Set the switch's file, which every call looks at, before anybody is waited for. Raises OSError."""
+    at.guard.kill_file.set(_reason(fields), now)
+
+
 def kill(act: Act) -> Fields:
     """Nothing is served from now on, by any worker."""
-    reason = first_line(act.text("reason")) or "no reason given"
+    reason = _reason(act.fields)
     act.desk.guard.kill(act.connection, reason, act.now)
     act.write("guard-kill", {"reason": reason})
     return {"killed": reason, "since": act.now}
@@ -297,3 +303,7 @@ def denials(act: Act) -> Fields:
         for one in act.memory.denials()
     ]
     return {"denials": shown}
+
+
+def _reason(fields: Fields) -> str:
+    return first_line(cast("str", fields["reason"])) or "no reason given"

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from anchorhold.attestation import canonical
 from anchorhold.attestation.errors import EvidenceError
+from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.admin import desk
 from anchorhold.authority.admin.desk import Act, ActRefused, Desk, Fields
 from anchorhold.authority.guard.operators import Operator
@@ -23,22 +24,25 @@ CBOR = "application/cbor"
 PREFIX = "/v1/admin/guard/"
 MAX_BODY = 262_144  # bytes; a report of 4,000 request ids
 OK, BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, TOO_LARGE, UNAVAILABLE = 200, 400, 401, 403, 413, 503
+KILL = "guard:Kill"
+UNWRITTEN = "the switch is set and holds, but no entry says whose word that was: kill again"
 Shape = Mapping[str, type | tuple[type, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One route: the act it is to roles, what its body has, and what does it."""
+    """One route: the act it is to roles, what its body has, and what does it; `first` is done before it has a turn."""
 
     act: str
     shape: Shape
     run: Callable[[Act], Fields]
+    first: Callable[[Desk, Fields, Milliseconds], None] | None = None
 
 
 ENTRIES: Mapping[str, Entry] = {
     "show": Entry("guard:Show", {}, desk.show),
     "put": Entry("guard:PutPolicy", {"policy": str}, desk.put_policy),
-    "kill": Entry("guard:Kill", {"reason": str}, desk.kill),
+    "kill": Entry(KILL, {"reason": str}, desk.kill, desk.kill_now),
     "rearm": Entry("guard:Rearm", {}, desk.rearm),
     "acknowledge": Entry("guard:Acknowledge", {}, desk.acknowledge),
     "propose": Entry("guard:Propose", {"kind": str, "details": dict, "valid_ms": int, "max_uses": int}, desk.propose),
@@ -75,8 +79,13 @@ def run(at: Desk, entry: Entry, operator: Operator, body: bytes) -> Fields:
             refused = {"operator": operator.name, "role": operator.role.value, "act": entry.act, "rule": "guard-role"}
             at.journal.append(connection, now, "guard-deny", refused)
         raise ActRefused("guard-role", f"{entry.act} is no act of this role: {operator.role.value}")
+    began = at.clock()
+    if entry.first is not None:
+        entry.first(at, fields, began)
     with at.transaction() as connection:
-        answer = entry.run(Act(at, connection, operator, fields, at.clock()))
+        # A kill is of the moment it was set at.
+        now = at.clock() if entry.first is None else began
+        answer = entry.run(Act(at, connection, operator, fields, now))
     # Only now is it on disk: a latch that opened before could be open without its entry.
     if entry.act == "guard:Acknowledge":
         at.guard.latch.open()
@@ -107,6 +116,8 @@ def _answer(at: Desk, entry: Entry, token: str, body: bytes) -> Response:
         return _reply(BAD_REQUEST, {"code": error.code, "detail": str(error)})
     except (SQLAlchemyError, OSError):
         # Nothing was committed, or a switch could not be moved and stays as it was.
+        if entry.act == KILL and at.guard.kill_file.kill() is not None:
+            return _reply(UNAVAILABLE, {"code": "killed-unwritten", "detail": UNWRITTEN})
         return _reply(UNAVAILABLE, {"code": "unavailable"})
 
 

@@ -113,9 +113,10 @@ class Guard:
         )
 
     def kill(self, connection: Connection, reason: str, now: Milliseconds) -> None:
-        """Stop everything. The file first: it holds whatever becomes of the transaction."""
-        self.kill_file.set(reason, now)
-        Memory(self.tables, connection).kill(reason, now)
+        """Stop everything; what is stopped stays so. The file first: it holds whatever becomes of the transaction."""
+        if self.killed(connection, now) is None:
+            self.kill_file.set(reason, now)
+            Memory(self.tables, connection).kill(reason, now)
 
     def killed(self, connection: Connection, now: Milliseconds) -> Kill | None:
         """The kill switch: set while its row or its file is there, and each brings the other back.

@@ -6,6 +6,8 @@ latch is shut unless its file says `open`: it is overwritten in place, because a
 
 import os
 import re
+import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,17 +46,21 @@ class KillFile:
         return Kill(first_line(text) or "no reason given", None if since is None else Milliseconds(int(since[1])))
 
     def set(self, reason: str, since: Milliseconds | None = None) -> None:
-        """Set it; one that is set keeps its reason. Raises OSError."""
+        """Set it; one that is set keeps its reason. Nobody sees it without its words. Raises OSError."""
+        words = first_line(reason) or "no reason given"
+        content = f"{words}\n{'' if since is None else f'since {since}'}\n".encode()
+        beside = self._path.with_name(f"{KILL_FILE}.{secrets.token_hex(8)}")
         try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            _written(beside, content)
+            os.link(beside, self._path)
         except FileExistsError:
             return
-        with os.fdopen(descriptor, "wb") as file:
-            # The file is there before its words are, so a full disk does not keep the switch from being set.
-            words = first_line(reason) or "no reason given"
-            file.write(f"{words}\n{'' if since is None else f'since {since}'}\n".encode())
-            file.flush()
-            os.fsync(file.fileno())
+        except OSError:
+            # A disk that takes no more words, or knows no links, may still take a name: that is enough.
+            with suppress(FileExistsError):
+                _written(self._path, content)
+        finally:
+            beside.unlink(missing_ok=True)
         sync_folder(self._path.parent)
 
     def clear(self) -> None:
@@ -121,3 +127,11 @@ class Latch:
 def first_line(text: str) -> str:
     line = text.strip().splitlines()[0] if text.strip() else ""
     return "".join(char if char.isprintable() else "?" for char in line)[:MAX_REASON]
+
+
+def _written(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

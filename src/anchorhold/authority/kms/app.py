@@ -172,7 +172,7 @@ def make_app(
         facts = {"face": "kms", "anchor class": around.realm.anchor_class, "keystore": keystore.kind}
         return {"facts": facts, "keys": rows}
 
-    desk = Desk(around.guard, around.journal, state.connection, clock)
+    desk = Desk(around.guard, around.journal, state.connection, state.snapshot, clock)
     return Starlette(routes=[Route("/", endpoint, methods=["POST"]), *guard_routes(desk, keys)])
 
 

@@ -107,7 +107,7 @@ def make_app(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask | None
         "/v1/admin/retire": (order_subject.RETIRE, _retire),
         "/v1/admin/incident": ("owner:Incident", _incident),
     }
-    at = Desk(owner.guard, owner.journal, owner.state.connection, owner.clock)
+    at = Desk(owner.guard, owner.journal, owner.state.connection, owner.state.snapshot, owner.clock)
     routes = [Route(path, _endpoint(owner, act, None), methods=["POST"]) for path, act in public.items()]
     routes += [Route(path, _endpoint(owner, act, (at, name)), methods=["POST"]) for path, (name, act) in admin.items()]
     routes += guard_routes(at)

@@ -46,4 +46,4 @@ def make_desk_app(state_dir: Path, clock: Callable[[], Milliseconds], ask: Ask |
         facts = {"face": "xks", "anchor class": identity.anchor_class, "keystore": keystore.kind}
         return {"facts": facts, "keys": known}
 
-    return Starlette(routes=guard_routes(Desk(guard, journal, connection, clock), keys))
+    return Starlette(routes=guard_routes(Desk(guard, journal, connection, state.snapshot, clock), keys))

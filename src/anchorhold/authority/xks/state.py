@@ -227,6 +227,12 @@ class State:
         with nullcontext() if self._turns is None else self._turns.turn(), self._store.transaction() as connection:
             yield Transaction(connection)
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """What there was at one moment, to be read while others write."""
+        with self._store.snapshot() as connection:
+            yield connection
+
     def guarded_by(self, guard: Guard) -> Guard:
         """The same guard, which from now on hears of every failed write here."""
         guard.listen(self._store.engine)
