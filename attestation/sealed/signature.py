@@ -208,6 +208,9 @@ def _base64(value: Json, what: str) -> bytes:
     if not isinstance(value, str):
         raise Malformed(f"{what}: expected base64 text, got {type(value).__name__}")
     try:
-        return base64.b64decode(value, validate=True)
+        raw = base64.b64decode(value, validate=True)
     except ValueError as error:  # binascii.Error is one; text outside ASCII is a plain one
         raise Malformed(f"{what}: not base64") from error
+    if base64.b64encode(raw).decode() != value:
+        raise Malformed(f"{what}: not canonical base64")
+    return raw

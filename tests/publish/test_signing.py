@@ -1,6 +1,7 @@
 """The bundle has the structure that model_signing 1.1 writes and reads; each departure from it is refused by name."""
 
 import base64
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable
@@ -141,6 +142,22 @@ def test_a_bundle_of_another_form_is_refused(
     edit(bundle)
     with pytest.raises(EvidenceError):
         verify_manifest(raw, json.dumps(bundle).encode(), (root,), sealed.digest)
+
+
+def test_one_signature_has_one_text(raw: bytes, signer: ModelSigner, root: bytes, sealed: SealedModel) -> None:
+    """RFC 4648, 3.5: the spare bits of the last character are zero."""
+    bundle = json.loads(sign_manifest(raw, signer))
+    payload = base64.b64decode(bundle["dsseEnvelope"]["payload"])
+    payload += b" " * (3 - (len(payload) + 2) % 3)
+    signature = signer.key.sign(pae(payload), ec.ECDSA(hashes.SHA384()))
+    bundle["dsseEnvelope"]["signatures"][0]["sig"] = base64.b64encode(signature).decode()
+    text = base64.b64encode(payload).decode()
+    assert text.endswith("A=="), "a space, and four bits to spare"
+    for spare, refused in (("A==", False), ("B==", True), ("P==", True)):
+        bundle["dsseEnvelope"]["payload"] = text[:-3] + spare
+        assert base64.b64decode(bundle["dsseEnvelope"]["payload"]) == payload
+        with pytest.raises(Malformed, match="not canonical base64") if refused else contextlib.nullcontext():
+            verify_manifest(raw, json.dumps(bundle).encode(), (root,), sealed.digest)
 
 
 @pytest.mark.parametrize("spoiled", [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b"null", b"{}" * 40_000])

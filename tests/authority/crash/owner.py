@@ -34,6 +34,7 @@ _FIELD = {
     "tenant-key": "key_id", "tenant-rotate": "key_id", "tenant-shredded": "key_id",
 }  # fmt: skip
 PRINCIPAL = "enclave:" + IMAGE[0].hex()
+UNWRITTEN = ("unavailable", "killed-unwritten")  # nothing was committed; of a kill the file holds
 
 
 class RealClock(Clock):
@@ -94,7 +95,7 @@ class OwnerLoad:
             except SourceUnavailable:
                 return
             except AdminFailed as error:
-                if error.code in ("unavailable", "guard-log"):
+                if error.code in (*UNWRITTEN, "guard-log"):
                     self._noticed(error.code)
                 elif error.code == "guard-kill" and self.guard.may_refuse(before):
                     time.sleep(0.01)
@@ -105,7 +106,7 @@ class OwnerLoad:
 
     def _noticed(self, code: str) -> None:
         """A fault said by the authority is one that it noticed; from then on it serves nothing."""
-        if code != "unavailable" and not latched(self.authority.state_dir):
+        if code not in UNWRITTEN and not latched(self.authority.state_dir):
             raise Lost(f"refused with {code}, and the latch is open")
         self.answers.fault()
         time.sleep(0.01)
