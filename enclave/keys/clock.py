@@ -1,7 +1,8 @@
-"""Enclave time: the last NSM document's timestamp plus the boot clock since (DESIGN 5).
+"""Enclave time: what the NSM documents' timestamps say, carried on by the boot clock (DESIGN 5, ADR 4).
 
-Every document this enclave makes is a reading of the module's clock. If it disagrees with the boot clock by more than
-2 s beyond what the call itself took, one of the two lies: that is clock doubt, and the gate is cut at once.
+Every document this enclave makes is a reading of the module's clock, taken at some time while it was waited for. One
+that proves enclave time wrong puts it right; one that only came late does not. If it disagrees with the boot clock by
+more than 2 s beyond what the call itself took, one of the two lies: that is clock doubt, and the gate is cut at once.
 """
 
 import math
@@ -16,6 +17,7 @@ from anchorhold.enclave.nsm.module import Description, Register, SecurityModule
 from anchorhold.enclave.nsm.turns import Turns
 
 TOLERANCE_MS = 2_000
+_DIGITS = 3  # of a millisecond; what a float of this size has beyond is noise, and would cut a whole one off
 
 
 class ClockDoubt(Exception):
@@ -49,6 +51,7 @@ class EnclaveClock:
         self._boottime = boottime
         self._lock = threading.Lock()
         self._last: Reading | None = None
+        self._zero_ms = 0.0  # enclave time at zero of the boot clock
         self._doubt: ClockDoubt | None = None
 
     def observe(self, reading: Reading) -> None:
@@ -61,6 +64,9 @@ class EnclaveClock:
                     self._doubt = doubt
             if self._doubt is not None:
                 raise self._doubt
+            # A timestamp is cut to milliseconds.
+            least, most = reading.timestamp_ms - reading.after * 1000, reading.timestamp_ms + 1 - reading.before * 1000
+            self._zero_ms = least if self._last is None else min(max(self._zero_ms, least), most)
             self._last = reading
 
     def now_ms(self) -> Milliseconds:
@@ -68,16 +74,16 @@ class EnclaveClock:
         return self.at_ms(self._boottime())
 
     def at_ms(self, moment: float) -> Milliseconds:
-        """Enclave time at a moment of the boot clock, in seconds; of two moments the later is never the smaller.
+        """Enclave time at a moment of the boot clock, in seconds. Raises as `now_ms`.
 
-        Between two calls another document may have moved it, by what its making took. Raises as `now_ms`.
+        Of two moments the later is never the smaller, unless a document between the calls has put enclave time right.
         """
         with self._lock:
             if self._doubt is not None:
                 raise self._doubt
             if self._last is None:
                 raise ClockDoubt("no document yet, so no time")
-            return Milliseconds(self._last.timestamp_ms + math.floor((moment - self._last.after) * 1000))
+            return Milliseconds(math.floor(round(self._zero_ms + moment * 1000, _DIGITS)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -288,6 +288,30 @@ def test_what_came_before_a_deadline_never_reads_as_after_it() -> None:
     assert clock.at_ms(100.0004) == 1_000
 
 
+@pytest.mark.parametrize(
+    ("readings", "at_120"),
+    [
+        ([(0, 100.0, 100.0), (5_000, 105.0, 110.0)], 20_000),  # made at once, handed over late
+        ([(0, 100.0, 100.0), (10_000, 105.0, 110.0)], 20_000),  # made late
+        ([(0, 100.0, 105.0), (10_000, 110.0, 110.0)], 20_000),  # a late first one is put right by the next
+        ([(0, 100.0, 100.0), (10_001, 110.0, 110.0)], 20_001),  # the boot clock is slow
+        ([(0, 100.0, 100.0), (9_998, 110.0, 110.0)], 19_999),  # it is fast: a timestamp of 9,998 is all of that one
+        (
+            [(0, 100.0, 100.0), (9_000, 110.0, 110.0), (20_000, 120.0, 120.0)],
+            20_000,
+        ),  # doubted by nobody, and put right
+    ],
+)
+def test_a_document_moves_enclave_time_no_further_than_it_proves(
+    readings: list[tuple[int, float, float]], at_120: int
+) -> None:
+    """Or a lease's end and the last token under it, read before and after a slow one, would contradict each other."""
+    clock = EnclaveClock(lambda: 120.0)
+    for one in readings:
+        clock.observe(Reading(*one))
+    assert clock.now_ms() == at_120
+
+
 def test_the_time_of_a_record_is_0_in_doubt_and_the_gate_is_cut() -> None:
     clock, told = EnclaveClock(lambda: 105.0), list[str]()
     for_records = RecordClock(clock, told.append)
