@@ -11,6 +11,7 @@ import psycopg
 import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.pool import NullPool
 
 from anchorhold.authority.place import DatabaseRefused, PostgresPlace
 
@@ -27,9 +28,13 @@ _PRAGMAS = (
 _DURABLE = frozenset({"on", "remote_apply"})  # commits that wait for the disk, and for the standby where there is one
 
 
-def open_database(place: Path | PostgresPlace) -> Engine:
-    """An engine on the database at `place`; a transaction holds the right to write from its beginning."""
-    return _open_sqlite(place) if isinstance(place, Path) else _open_postgres(place)
+def open_database(place: Path | PostgresPlace, *, pooled: bool = True) -> Engine:
+    """An engine on the database at `place`; a transaction holds the right to write from its beginning.
+
+    Not `pooled` has a connection for everybody who comes, so that readers do not stand behind the writers who wait.
+    """
+    pool = None if pooled else NullPool
+    return _open_sqlite(place, pool) if isinstance(place, Path) else _open_postgres(place, pool)
 
 
 def upsert(connection: Connection, table: sql.Table) -> sqlite.Insert | postgresql.Insert:
@@ -40,8 +45,8 @@ def upsert(connection: Connection, table: sql.Table) -> sqlite.Insert | postgres
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
-def _open_sqlite(path: Path) -> Engine:
-    engine = sql.create_engine(sql.URL.create("sqlite", database=str(path)))
+def _open_sqlite(path: Path, pool: type[NullPool] | None) -> Engine:
+    engine = sql.create_engine(sql.URL.create("sqlite", database=str(path)), poolclass=pool)
 
     # SQLAlchemy's own recipe for SQLite: the driver's transaction handling would begin too late and not lock.
     @sql.event.listens_for(engine, "connect")
@@ -57,9 +62,10 @@ def _open_sqlite(path: Path) -> Engine:
     return engine
 
 
-def _open_postgres(place: PostgresPlace) -> Engine:
+def _open_postgres(place: PostgresPlace, pool: type[NullPool] | None) -> Engine:
     engine = sql.create_engine(
         place.url,
+        poolclass=pool,
         # Each statement sees what was committed before it: the one after the lock sees the last writer's work. Under
         # a stricter level the snapshot would be older than the wait.
         isolation_level="READ COMMITTED",

@@ -28,6 +28,7 @@ class Store:
     face: str
     path: Path
     engine: Engine
+    readers: Engine
     mark: Mark
 
     @classmethod
@@ -46,12 +47,13 @@ class Store:
     @classmethod
     def unchecked(cls, path: Path, face: str) -> "Store":
         """As `load`, but whatever its revision and its journal. For migration, restore and an accepted rollback."""
-        return cls(face, path, open_database(place_of(path)), Mark(mark_files(path)))
+        place = place_of(path)
+        return cls(face, path, open_database(place), open_database(place, pooled=False), Mark(mark_files(path)))
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """What the database held at one moment, to be read without holding up anybody."""
-        with self.engine.connect().execution_options(**{SNAPSHOT: True}) as connection, connection.begin():
+        """What the database held at one moment, to be read without waiting for anybody, nor holding anybody up."""
+        with self.readers.connect().execution_options(**{SNAPSHOT: True}) as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -70,6 +72,7 @@ class Store:
 
     def close(self) -> None:
         self.engine.dispose()
+        self.readers.dispose()
 
 
 @contextmanager

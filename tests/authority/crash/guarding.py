@@ -24,7 +24,7 @@ from anchorhold.authority.guard.policy import canonical_json
 from anchorhold.authority.guard.requests import sign_request
 from anchorhold.authority.guard.switch import Latch
 from anchorhold.authority.guard.tickets import Ticket, sign_ticket
-from anchorhold.authority.owner.client import AdminClient
+from anchorhold.authority.owner.client import AdminClient, AdminFailed
 from anchorhold.authority.store import Store
 from anchorhold.authority.tls import TlsFiles
 
@@ -149,7 +149,12 @@ class GuardLoad:
             reason = secrets.token_hex(8)
             self.kills += 1
             self.asked_kill = reason
-            self.order("guard/kill", reason=reason)
+            try:
+                self.order("guard/kill", reason=reason)
+            except AdminFailed as error:
+                if error.code == "killed-unwritten":  # it holds, they said
+                    self.killed, self.asked_kill = reason, None
+                raise
             self.killed, self.asked_kill = reason, None
             self.answers.add(Told("guard-kill", reason))
             if rearm:

@@ -102,10 +102,12 @@ class Stage:
     folder: Path
     now: int = NOW
     engine: Engine = field(init=False)
+    readers: Engine = field(init=False)
     guard: Guard = field(init=False)
 
     def __post_init__(self) -> None:
         self.engine = open_database(self.folder / "state.db")
+        self.readers = open_database(self.folder / "state.db", pooled=False)
         TABLES.create_all(self.engine)
         with self.engine.begin() as connection:
             Guard.establish(TABLES, connection, self.folder, '{"version": 1, "allow": []}', NOW)
@@ -169,7 +171,7 @@ class Stage:
 def desk(stage: Stage) -> Desk:
     @contextmanager
     def snapshot() -> Iterator[Connection]:
-        with stage.engine.connect().execution_options(**{SNAPSHOT: True}) as connection, connection.begin():
+        with stage.readers.connect().execution_options(**{SNAPSHOT: True}) as connection, connection.begin():
             yield connection
 
     journal = Journal(TABLES, SIGNING)

@@ -136,17 +136,15 @@ def put_policy(act: Act) -> Fields:
     return {"digest": new.digest, "replaced": old.digest}
 
 
-def kill_now(at: Desk, fields: Fields, now: Milliseconds) -> None:
-    """Set the switch's file, which every call looks at, before anybody is waited for. Raises OSError."""
-    at.guard.kill_file.set(_reason(fields), now)
-
-
 def kill(act: Act) -> Fields:
     """Nothing is served from now on, by any worker."""
-    reason = _reason(act.fields)
+    reason = kill_reason(act.fields)
     act.desk.guard.kill(act.connection, reason, act.now)
     act.write("guard-kill", {"reason": reason})
-    return {"killed": reason, "since": act.now}
+    # One that was set before stays, and is the one that is re-armed.
+    killed = act.desk.guard.killed(act.connection, act.now)
+    assert killed is not None
+    return {"killed": killed.reason, "since": killed.since}
 
 
 def rearm(act: Act) -> Fields:
@@ -183,12 +181,22 @@ def propose(act: Act) -> Fields:
         if not all(isinstance(value, str) for value in details.values()):
             raise ActRefused("guard-request", "details: expected words")
         until, nonce = Milliseconds(act.now + valid_ms), secrets.token_bytes(NONCE_BYTES)
+        if kind is Kind.REARM:
+            _check_kill(act, details)
         request = Request(kind, subject_of(kind, details), details, act.now, until, uses, nonce)
         identity = act.ledger.propose(request, act.now)
     except (EvidenceError, LedgerFull) as error:
         raise ActRefused("guard-request", str(error)) from error
     act.write("guard-propose", {"id": identity, "kind": kind.value, "subject": request.subject})
     return {"id": identity, "request": request.encoded()}
+
+
+def _check_kill(act: Act, details: Mapping[str, str]) -> None:
+    killed = act.desk.guard.killed(act.connection, act.now)
+    if killed is None:
+        raise ActRefused("guard-not-killed", "the kill switch is not set")
+    if details.get("killed") != str(killed.since):
+        raise ActRefused("guard-request", f"killed: expected {killed.since}, got {details.get('killed', 'none')!r:.40}")
 
 
 def approvals(act: Act) -> Fields:
@@ -278,12 +286,15 @@ def operator_add(act: Act) -> Fields:
 
 
 def operator_remove(act: Act) -> Fields:
+    """Their token is nobody's, and what they proposed waits no longer."""
+    name = act.text("name")
     try:
-        dismiss(act.memory, act.text("name"))
+        dismiss(act.memory, name)
     except OperatorRefused as error:
         raise ActRefused("guard-operator", str(error)) from error
-    act.write("guard-operator", {"name": act.text("name"), "role": "", "done": "dismissed"})
-    return {"name": act.text("name")}
+    withdrawn = act.ledger.withdraw(name)
+    act.write("guard-operator", {"name": name, "role": "", "done": "dismissed", "withdrawn": withdrawn})
+    return {"name": name, "withdrawn": withdrawn}
 
 
 def denials(act: Act) -> Fields:
@@ -305,5 +316,6 @@ def denials(act: Act) -> Fields:
     return {"denials": shown}
 
 
-def _reason(fields: Fields) -> str:
+def kill_reason(fields: Fields) -> str:
+    """In one line, whatever was written."""
     return first_line(cast("str", fields["reason"])) or "no reason given"

@@ -3,46 +3,53 @@
 Mounted on every face. A stranger gets 401; an operator whose role does not have the act gets 403 and is journaled.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from anchorhold.attestation import canonical
 from anchorhold.attestation.errors import EvidenceError
-from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.admin import desk
 from anchorhold.authority.admin.desk import Act, ActRefused, Desk, Fields
 from anchorhold.authority.guard.operators import Operator
 from anchorhold.authority.guard.roles import may
+from anchorhold.authority.place import StateRefused
 
 CBOR = "application/cbor"
 PREFIX = "/v1/admin/guard/"
 MAX_BODY = 262_144  # bytes; a report of 4,000 request ids
 OK, BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, TOO_LARGE, UNAVAILABLE = 200, 400, 401, 403, 413, 503
 KILL = "guard:Kill"
-UNWRITTEN = "the switch is set and holds, but no entry says whose word that was: kill again"
+UNWRITTEN = "the switch is set on this host and holds, but perhaps no entry says whose word that was: kill again"
+T = TypeVar("T")
+_THREADS = ThreadPoolExecutor(8, thread_name_prefix="desk")
 Shape = Mapping[str, type | tuple[type, ...]]
+
+
+class KilledUnwritten(Exception):
+    """The kill holds on this host, and could not be committed for the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One route: the act it is to roles, what its body has, and what does it; `first` is done before it has a turn."""
+    """One route: the act it is to roles, what its body has, and what does it."""
 
     act: str
     shape: Shape
     run: Callable[[Act], Fields]
-    first: Callable[[Desk, Fields, Milliseconds], None] | None = None
 
 
 ENTRIES: Mapping[str, Entry] = {
     "show": Entry("guard:Show", {}, desk.show),
     "put": Entry("guard:PutPolicy", {"policy": str}, desk.put_policy),
-    "kill": Entry(KILL, {"reason": str}, desk.kill, desk.kill_now),
+    "kill": Entry(KILL, {"reason": str}, desk.kill),
     "rearm": Entry("guard:Rearm", {}, desk.rearm),
     "acknowledge": Entry("guard:Acknowledge", {}, desk.acknowledge),
     "propose": Entry("guard:Propose", {"kind": str, "details": dict, "valid_ms": int, "max_uses": int}, desk.propose),
@@ -71,7 +78,7 @@ def bearer(request: Request) -> str:
 
 
 def run(at: Desk, entry: Entry, operator: Operator, body: bytes) -> Fields:
-    """Do one act and commit it. Raises ActRefused, EvidenceError or SQLAlchemyError."""
+    """Do one act and commit it. Raises ActRefused, KilledUnwritten, EvidenceError, SQLAlchemyError or StateRefused."""
     fields = canonical.decode_map(body, "body", limit=MAX_BODY, fields=entry.shape)
     if not may(operator.role, entry.act):
         now = at.clock()
@@ -79,17 +86,31 @@ def run(at: Desk, entry: Entry, operator: Operator, body: bytes) -> Fields:
             refused = {"operator": operator.name, "role": operator.role.value, "act": entry.act, "rule": "guard-role"}
             at.journal.append(connection, now, "guard-deny", refused)
         raise ActRefused("guard-role", f"{entry.act} is no act of this role: {operator.role.value}")
-    began = at.clock()
-    if entry.first is not None:
-        entry.first(at, fields, began)
+    if entry.act == KILL:
+        return _kill(at, operator, fields)
     with at.transaction() as connection:
-        # A kill is of the moment it was set at.
-        now = at.clock() if entry.first is None else began
-        answer = entry.run(Act(at, connection, operator, fields, now))
+        answer = entry.run(Act(at, connection, operator, fields, at.clock()))
     # Only now is it on disk: a latch that opened before could be open without its entry.
     if entry.act == "guard:Acknowledge":
         at.guard.latch.open()
     return answer
+
+
+def _kill(at: Desk, operator: Operator, fields: Fields) -> Fields:
+    now = at.clock()  # it is of the moment it was set at
+    left = at.guard.kill_at_once(at.snapshot, desk.kill_reason(fields), now)
+    try:
+        with at.transaction() as connection:
+            return desk.kill(Act(at, connection, operator, fields, now))
+    except (SQLAlchemyError, StateRefused, OSError) as error:
+        if left is not None and at.guard.kill_file.kill() == left:
+            raise KilledUnwritten from error
+        raise
+
+
+async def at_desk(work: Callable[..., T], *arguments: object) -> T:
+    """In a thread of the desk's own: a flood of requests for keys takes none of them."""
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, work, *arguments)
 
 
 def _endpoint(at: Desk, entry: Entry) -> Callable[[Request], Awaitable[Response]]:
@@ -99,7 +120,7 @@ def _endpoint(at: Desk, entry: Entry) -> Callable[[Request], Awaitable[Response]
             body += chunk
             if len(body) > MAX_BODY:
                 return _reply(TOO_LARGE, {"code": "too-large"})
-        return await run_in_threadpool(_answer, at, entry, bearer(request), bytes(body))
+        return await at_desk(_answer, at, entry, bearer(request), bytes(body))
 
     return endpoint
 
@@ -114,10 +135,10 @@ def _answer(at: Desk, entry: Entry, token: str, body: bytes) -> Response:
         return _reply(FORBIDDEN, {"code": refusal.code, "detail": refusal.detail})
     except EvidenceError as error:
         return _reply(BAD_REQUEST, {"code": error.code, "detail": str(error)})
-    except (SQLAlchemyError, OSError):
-        # Nothing was committed, or a switch could not be moved and stays as it was.
-        if entry.act == KILL and at.guard.kill_file.kill() is not None:
-            return _reply(UNAVAILABLE, {"code": "killed-unwritten", "detail": UNWRITTEN})
+    except KilledUnwritten:
+        return _reply(UNAVAILABLE, {"code": "killed-unwritten", "detail": UNWRITTEN})
+    except (SQLAlchemyError, StateRefused, OSError):
+        # Nothing was committed, or a switch could not be moved and stays as it was; or the mark could not follow.
         return _reply(UNAVAILABLE, {"code": "unavailable"})
 
 

@@ -6,10 +6,13 @@ for every use. The face puts the decision's `record()` into its journal entry an
 """
 
 import secrets
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import sqlalchemy as sql
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.guard import tables as schema
@@ -111,6 +114,24 @@ class Guard:
             None if facts.ticket is None else facts.ticket.digest,
             facts.break_glass if outcome.broken else facts.approved if outcome.approved else None,
         )
+
+    def kill_at_once(
+        self, snapshot: Callable[[], AbstractContextManager[Connection]], reason: str, now: Milliseconds
+    ) -> Kill | None:
+        """Set the file, which every call looks at, before anybody is waited for; what it says then. Raises OSError."""
+        row, ended = None, False
+        # Where it cannot be looked up, a file that is there is taken for one that holds.
+        with suppress(SQLAlchemyError), snapshot() as connection:
+            memory, file = Memory(self.tables, connection), self.kill_file.kill()
+            row = memory.killed()
+            ended = file is not None and file.since is not None and memory.seen(REARMED, str(file.since))
+        if row is not None:
+            self.kill_file.set(*row)
+        else:
+            if ended:
+                self.kill_file.clear()
+            self.kill_file.set(reason, now)
+        return self.kill_file.kill()
 
     def kill(self, connection: Connection, reason: str, now: Milliseconds) -> None:
         """Stop everything; what is stopped stays so. The file first: it holds whatever becomes of the transaction."""

@@ -20,6 +20,8 @@ from anchorhold.authority.guard.tickets import Ticket, ticket_digest, verify_tic
 from anchorhold.authority.guard.use import Use
 
 MAX_WAITING = 256  # approval requests that are open at once: people read them
+KEPT_FOR_REARM = 16  # of them, and nobody has more than MAX_REARM_EACH
+MAX_REARM_EACH = 4
 MAX_HELD = 128  # of them by the guard itself: whoever makes up images must not keep people from re-arming
 MAX_HELD_EACH = 16  # of them for one principal
 MAX_PROPOSED_EACH = 64  # of them by one operator
@@ -130,13 +132,26 @@ class Ledger:
         table = self._approvals
         rows = self._connection.execute(sql.select(table.c.raw).where(table.c.used < table.c.max_uses))
         waiting = [decode_request(bytes(row.raw)) for row in rows]
-        _below(MAX_WAITING, waiting, "open approval requests")
         mine = [one for one in waiting if (one.proposer, one.asker) == (request.proposer, request.asker)]
+        if request.kind is Kind.REARM:
+            _below(MAX_WAITING, waiting, "open approval requests")
+            _below(MAX_REARM_EACH, _of(Kind.REARM, mine), f"open requests to re-arm of {request.asker}")
+            return
+        _below(MAX_WAITING - KEPT_FOR_REARM, waiting, "open approval requests")
         if request.proposer is not None:
             _below(MAX_PROPOSED_EACH, mine, f"open approval requests of {request.asker}")
             return
         _below(MAX_HELD, [one for one in waiting if one.proposer is None], "uses held")
         _below(MAX_HELD_EACH, mine, f"uses of {request.asker} held")
+
+    def withdraw(self, proposer: str) -> int:
+        """Have nothing wait any more that this operator proposed; how much that was."""
+        table = self._approvals
+        rows = self._connection.execute(sql.select(table.c.id, table.c.raw))
+        gone = [bytes(row.id) for row in rows if decode_request(bytes(row.raw)).proposer == proposer]
+        self._connection.execute(sql.delete(self._signatures).where(self._signatures.c.id.in_(gone)))
+        self._connection.execute(sql.delete(table).where(table.c.id.in_(gone)))
+        return len(gone)
 
     def waiting_for(self, kind: Kind, subject: str, now: Milliseconds) -> bytes | None:
         """The id of an open request about this subject, signed or not."""
@@ -215,6 +230,10 @@ class Ledger:
         known = sql.select(table.c.id).where(table.c.id == identity, table.c.key == raw)
         if self._connection.execute(known).first() is None:
             self._connection.execute(sql.insert(table).values(id=identity, key=raw, signature=signature))
+
+
+def _of(kind: Kind, requests: Sequence[Request]) -> list[Request]:
+    return [one for one in requests if one.kind is kind]
 
 
 def _below(most: int, found: Sequence[Request], what: str) -> None:

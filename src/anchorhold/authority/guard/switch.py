@@ -46,7 +46,10 @@ class KillFile:
         return Kill(first_line(text) or "no reason given", None if since is None else Milliseconds(int(since[1])))
 
     def set(self, reason: str, since: Milliseconds | None = None) -> None:
-        """Set it; one that is set keeps its reason. Nobody sees it without its words. Raises OSError."""
+        """Set it; one that is set keeps its reason. Raises OSError.
+
+        Nobody sees it without its words, where the disk has room for them and knows links.
+        """
         words = first_line(reason) or "no reason given"
         content = f"{words}\n{'' if since is None else f'since {since}'}\n".encode()
         beside = self._path.with_name(f"{KILL_FILE}.{secrets.token_hex(8)}")
@@ -64,6 +67,8 @@ class KillFile:
         sync_folder(self._path.parent)
 
     def clear(self) -> None:
+        for left in self._path.parent.glob(f"{KILL_FILE}.*"):  # by one who was ended while he set it
+            left.unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
         sync_folder(self._path.parent)
 

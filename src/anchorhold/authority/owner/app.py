@@ -19,7 +19,7 @@ from anchorhold.attestation import canonical
 from anchorhold.attestation.errors import EvidenceError
 from anchorhold.attestation.types import Milliseconds
 from anchorhold.authority.admin.desk import Desk
-from anchorhold.authority.admin.routes import bearer, guard_routes
+from anchorhold.authority.admin.routes import at_desk, bearer, guard_routes
 from anchorhold.authority.escrow.backup import backup
 from anchorhold.authority.escrow.order import read_backup
 from anchorhold.authority.escrow.sealed import BackupRefused
@@ -63,6 +63,7 @@ from anchorhold.authority.owner.desk_refused import DeskRefused
 from anchorhold.authority.owner.ending import EndOrder
 from anchorhold.authority.owner.release import release
 from anchorhold.authority.owner.release_request import ReleaseRefused
+from anchorhold.authority.owner.state import Transaction
 from anchorhold.authority.place import StateRefused
 
 Act = Callable[[Owner, bytes], Mapping[str, canonical.Value]]
@@ -121,12 +122,12 @@ def _endpoint(owner: Owner, act: Act, order: tuple[Desk, str] | None) -> Callabl
             body = await _body(request, limit) if order is None else b""
             if order is not None:
                 # Who asks is settled before a byte of the body is read.
-                operator = await run_in_threadpool(order[0].operator, bearer(request))
+                operator = await at_desk(order[0].operator, bearer(request))
                 if operator is None:
                     return _reply(UNAUTHORIZED, {"code": "unauthorized"})
                 body = await _body(request, limit)
-                ordered = await run_in_threadpool(operators.ordered, owner, operator, order[1], body)
-                return _reply(200, await run_in_threadpool(act, ordered, body))
+                ordered = await at_desk(operators.ordered, owner, operator, order[1], body)
+                return _reply(200, await at_desk(act, ordered, body))
             return _reply(200, await run_in_threadpool(act, owner, body))
         except _TooLarge:
             return _reply(TOO_LARGE, {"code": "too-large"})
@@ -230,8 +231,8 @@ def _put_heartbeat(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
 
 def _heartbeat(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:
     canonical.decode_map(body, "body", limit=MAX_BODY_BYTES, fields={})
-    with owner.state.transaction() as transaction:
-        return {"heartbeat": transaction.heartbeat()}
+    with owner.state.snapshot() as connection:
+        return {"heartbeat": Transaction(connection).heartbeat()}
 
 
 def _tenant(owner: Owner, body: bytes) -> Mapping[str, canonical.Value]:

@@ -107,9 +107,11 @@ def _tenant_retired(_: Owner, body: bytes) -> str:
     return f"tenant {_name(ended.tenant)} {_lost(ended.order)}"
 
 
-def _shared(_: Owner, body: bytes) -> str:
+def _shared(owner: Owner, body: bytes) -> str:
     order = read_share(body)
-    which = "new" if order.share is None else share_check(order.share, order.model, "", ShareRole.SHARE).hex()
+    which = "new"
+    if order.share is not None:
+        which = share_check(order.share, order.model, owner.identity.name, ShareRole.SHARE).hex()
     whose = "" if order.tenant is None else f" for {_name(order.tenant)}"
     named = f"{_name(order.model_id)} {_name(order.version)} {_name(order.purpose_class)}"
     return f"{order.model.hex()} {named} {which}{whose}"
