@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from anchorhold.attestation.errors import Malformed
 from anchorhold.audit.folder import CannotRead, Folder
 from anchorhold.audit.verify import audit
 from anchorhold.log.store import Store, init_state
@@ -82,6 +83,32 @@ def test_a_log_that_is_written_to_while_it_is_read_is_read_whole(whole: Story, t
     assert list(Written(tmp_path / "written", store, more).entries(1)) == [first]
     assert more == [], "it was overtaken each time"
     store.close()
+
+
+class Going(Folder):
+    """Of a log that takes a tile or a bundle away as soon as it was found."""
+
+    def _file(self, name: str) -> Path | None:
+        path = super()._file(name)
+        if path is not None and name.startswith("log/tile/"):
+            path.unlink()
+        return path
+
+
+def test_a_tile_that_goes_is_as_none_and_a_bundle_that_goes_for_good_is_missing(whole: Story) -> None:
+    """Hashes are made from the records, so that tiles prove nothing more; without a record there is no verdict."""
+    size = len(whole.appended)
+    folder = Going(whole.state)
+    asked: list[int] = []
+
+    def node(level: int, index: int) -> bytes:
+        asked.append(index)
+        return bytes(32)
+
+    folder.check_tiles(node, size)
+    assert asked == []
+    with pytest.raises(Malformed, match="not in this copy"):
+        list(folder.entries(size))
 
 
 @pytest.mark.parametrize("pattern", LINKED)

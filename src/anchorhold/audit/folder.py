@@ -14,7 +14,7 @@ from anchorhold.attestation.transcript.checkpoint import MAX_NOTE
 from anchorhold.attestation.transcript.trust import EvidenceMissing
 
 MAX_TRUST = 131_072  # bytes; 16 release signers take 65,000
-READ_ATTEMPTS = 20  # of a bundle in a log in use: each takes less than the appends that overtake it
+READ_ATTEMPTS = 20  # of a bundle in a log in use: an append waits for the disk, a try does not
 MAX_BUNDLE = tree.TILE_WIDTH * (tree.MAX_ENTRY + 2)  # bytes; 256 entries with their lengths
 
 
