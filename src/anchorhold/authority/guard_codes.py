@@ -143,6 +143,10 @@ guard-not-killed
 There is nothing to re-arm.
 Nothing: the kill switch is not set.
 
+guard-kill-unwritten
+The kill switch is set on that host and holds, but the kill could not be committed.
+Kill again once the database takes writes: the other hosts hear of it then, and the journal.
+
 guard-not-latched
 There is nothing to acknowledge.
 Nothing: the journal works and the latch is open.

@@ -152,7 +152,7 @@ class GuardLoad:
             try:
                 self.order("guard/kill", reason=reason)
             except AdminFailed as error:
-                if error.code == "killed-unwritten":  # it holds, they said
+                if error.code == "guard-kill-unwritten":  # it holds, they said
                     self.killed, self.asked_kill = reason, None
                 raise
             self.killed, self.asked_kill = reason, None

@@ -34,7 +34,7 @@ _FIELD = {
     "tenant-key": "key_id", "tenant-rotate": "key_id", "tenant-shredded": "key_id",
 }  # fmt: skip
 PRINCIPAL = "enclave:" + IMAGE[0].hex()
-UNWRITTEN = ("unavailable", "killed-unwritten")  # nothing was committed; of a kill the file holds
+UNWRITTEN = ("unavailable", "guard-kill-unwritten")  # nothing was committed; of a kill the file holds
 
 
 class RealClock(Clock):

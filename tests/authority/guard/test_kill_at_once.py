@@ -141,7 +141,7 @@ def test_a_kill_that_cannot_be_written_holds_and_says_so(tmp_path: Path, face: C
     served = face(tmp_path / "state")
     with room_for(NO_ROOM):
         status, answer = served.act("kill", {"reason": REASON})
-    assert (status, answer["code"]) == (503, "killed-unwritten")
+    assert (status, answer["code"]) == (503, "guard-kill-unwritten")
     assert "kill again" in str(answer["detail"])
     set_at = KillFile(served.folder).kill()
     assert set_at is not None

@@ -136,7 +136,7 @@ def _answer(at: Desk, entry: Entry, token: str, body: bytes) -> Response:
     except EvidenceError as error:
         return _reply(BAD_REQUEST, {"code": error.code, "detail": str(error)})
     except KilledUnwritten:
-        return _reply(UNAVAILABLE, {"code": "killed-unwritten", "detail": UNWRITTEN})
+        return _reply(UNAVAILABLE, {"code": "guard-kill-unwritten", "detail": UNWRITTEN})
     except (SQLAlchemyError, StateRefused, OSError):
         # Nothing was committed, or a switch could not be moved and stays as it was; or the mark could not follow.
         return _reply(UNAVAILABLE, {"code": "unavailable"})
