@@ -4,7 +4,7 @@ from anchorhold.attestation.errors import EvidenceError, Mismatch
 from anchorhold.attestation.transcript.report import Code
 from anchorhold.attestation.transcript.trust import EvidenceMissing
 
-CLOCK_SLACK_MS = 2_000  # DESIGN 5: a disagreement beyond this is clock doubt, so honest times differ by less
+CLOCK_SLACK_MS = 2_000  # DESIGN 5: more is clock doubt, so honest times differ by less, but for stalls (ADR 4)
 
 
 class Contradiction(EvidenceError):

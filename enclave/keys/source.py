@@ -67,7 +67,7 @@ class SourceContext:
     boottime: Callable[[], float]
     """CLOCK_BOOTTIME in seconds."""
     now_ms: Callable[[], Milliseconds]
-    """Enclave time (DESIGN 5): the last document's timestamp plus boot time since."""
+    """Enclave time; see EnclaveClock."""
     adapter: ModelDigest | None = None
     """Whose share and leases these are, on top of `model`; None: the model's own."""
 

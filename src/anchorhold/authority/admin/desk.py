@@ -24,7 +24,7 @@ from anchorhold.authority.guard.policy import Policy
 from anchorhold.authority.guard.reading import read_policy
 from anchorhold.authority.guard.requests import MAX_REQUEST_MS, NONCE_BYTES, PROPOSER, Kind, Request, subject_of
 from anchorhold.authority.guard.roles import Role
-from anchorhold.authority.guard.switch import first_line
+from anchorhold.authority.guard.switch import Kill, first_line
 from anchorhold.authority.guard.tickets import verify_ticket
 from anchorhold.authority.journal import Journal
 
@@ -149,13 +149,18 @@ def kill(act: Act) -> Fields:
 
 def rearm(act: Act) -> Fields:
     """Serve again. The approval names this kill by its time: an older one does not count."""
-    killed = act.desk.guard.killed(act.connection, act.now)
-    if killed is None:
-        raise ActRefused("guard-not-killed", "the kill switch is not set")
+    killed = _killed(act)
     approval = act.quorum(Kind.REARM, str(killed.since), "re-arming")
     act.write("guard-rearm", {"reason": killed.reason, "killed_since": killed.since, "approval": approval})
     act.desk.guard.rearm(act.connection, killed, act.now)
     return {"killed": killed.reason, "since": killed.since}
+
+
+def _killed(act: Act) -> Kill:
+    killed = act.desk.guard.killed(act.connection, act.now)
+    if killed is None:
+        raise ActRefused("guard-not-killed", "the kill switch is not set")
+    return killed
 
 
 def acknowledge(act: Act) -> Fields:
@@ -192,9 +197,7 @@ def propose(act: Act) -> Fields:
 
 
 def _check_kill(act: Act, details: Mapping[str, str]) -> None:
-    killed = act.desk.guard.killed(act.connection, act.now)
-    if killed is None:
-        raise ActRefused("guard-not-killed", "the kill switch is not set")
+    killed = _killed(act)
     if details.get("killed") != str(killed.since):
         raise ActRefused("guard-request", f"killed: expected {killed.since}, got {details.get('killed', 'none')!r:.40}")
 

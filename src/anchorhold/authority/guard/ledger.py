@@ -135,7 +135,11 @@ class Ledger:
         mine = [one for one in waiting if (one.proposer, one.asker) == (request.proposer, request.asker)]
         if request.kind is Kind.REARM:
             _below(MAX_WAITING, waiting, "open approval requests")
-            _below(MAX_REARM_EACH, _of(Kind.REARM, mine), f"open requests to re-arm of {request.asker}")
+            _below(
+                MAX_REARM_EACH,
+                [one for one in mine if one.kind is Kind.REARM],
+                f"open requests to re-arm of {request.asker}",
+            )
             return
         _below(MAX_WAITING - KEPT_FOR_REARM, waiting, "open approval requests")
         if request.proposer is not None:
@@ -147,7 +151,7 @@ class Ledger:
     def withdraw(self, proposer: str) -> int:
         """Have nothing wait any more that this operator proposed; how much that was."""
         table = self._approvals
-        rows = self._connection.execute(sql.select(table.c.id, table.c.raw))
+        rows = self._connection.execute(sql.select(table.c.id, table.c.raw).where(table.c.used < table.c.max_uses))
         gone = [bytes(row.id) for row in rows if decode_request(bytes(row.raw)).proposer == proposer]
         self._connection.execute(sql.delete(self._signatures).where(self._signatures.c.id.in_(gone)))
         self._connection.execute(sql.delete(table).where(table.c.id.in_(gone)))
@@ -230,10 +234,6 @@ class Ledger:
         known = sql.select(table.c.id).where(table.c.id == identity, table.c.key == raw)
         if self._connection.execute(known).first() is None:
             self._connection.execute(sql.insert(table).values(id=identity, key=raw, signature=signature))
-
-
-def _of(kind: Kind, requests: Sequence[Request]) -> list[Request]:
-    return [one for one in requests if one.kind is kind]
 
 
 def _below(most: int, found: Sequence[Request], what: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anchorhold.attestation.types import Milliseconds
-from anchorhold.authority.synced import sync_folder
+from anchorhold.authority.synced import sync_folder, write_new
 
 KILL_FILE, LATCH_FILE = "guard.kill", "guard.latch"
 MAX_REASON = 200  # characters
@@ -54,14 +54,14 @@ class KillFile:
         content = f"{words}\n{'' if since is None else f'since {since}'}\n".encode()
         beside = self._path.with_name(f"{KILL_FILE}.{secrets.token_hex(8)}")
         try:
-            _written(beside, content)
+            write_new(beside, content)
             os.link(beside, self._path)
         except FileExistsError:
             return
         except OSError:
             # A disk that takes no more words, or knows no links, may still take a name: that is enough.
             with suppress(FileExistsError):
-                _written(self._path, content)
+                write_new(self._path, content)
         finally:
             beside.unlink(missing_ok=True)
         sync_folder(self._path.parent)
@@ -132,11 +132,3 @@ class Latch:
 def first_line(text: str) -> str:
     line = text.strip().splitlines()[0] if text.strip() else ""
     return "".join(char if char.isprintable() else "?" for char in line)[:MAX_REASON]
-
-
-def _written(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -1,7 +1,6 @@
 """Making an owner authority: keys, TLS, admin token, database. Done once; nothing is ever overwritten."""
 
 import json
-import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -37,6 +36,7 @@ from anchorhold.authority.owner.state import SCHEMA, Identity, State
 from anchorhold.authority.owner.tenant_table import TenantKey, TenantKeys
 from anchorhold.authority.owner.wrapping import Wrapping
 from anchorhold.authority.place import has_database
+from anchorhold.authority.synced import write_new
 from anchorhold.authority.tls import make_tls
 
 TOKEN_BYTES = 32
@@ -120,7 +120,7 @@ def make(  # noqa: PLR0913 - a new authority and a restored one, each part by it
     sealed = make_sealed_keys(store, identity.key_id, None if restored is None else restored.seeds)
     make_tls(state_dir, now=datetime.fromtimestamp(now / 1000, UTC))
     token = secrets.token_urlsafe(TOKEN_BYTES)
-    _write_private(state_dir / TOKEN_FILE, token.encode() + b"\n")
+    write_new(state_dir / TOKEN_FILE, token.encode() + b"\n")
     keys = open_keys(store, sealed)
     public = _public(identity, keys)
     (state_dir / PUBLIC_FILE).write_text(json.dumps(asdict(public), indent=2) + "\n")
@@ -184,11 +184,3 @@ def _public(identity: Identity, keys: SigningKeys) -> PublicIdentity:
 
 def _public_hex(key: Ed25519PrivateKey) -> str:
     return key.public_key().public_bytes_raw().hex()
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -3,7 +3,6 @@
 With AWS's KMS the pinned CA is Amazon Trust Services and nothing here is used.
 """
 
-import os
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from anchorhold.authority.synced import write_new
 from anchorhold.authority.tls import BACKDATED, CA_LIFE, SERVER_LIFE
 
 CLIENT_CERTIFICATE, CLIENT_KEY = "client.pem", "client.key"
@@ -38,9 +38,9 @@ def make_client(folder: Path, ca_file: Path, client_name: str, *, now: datetime)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    _write_new(ca_file, authority.public_bytes(Encoding.PEM))
-    _write_new(folder / CLIENT_CERTIFICATE, certificate.public_bytes(Encoding.PEM))
-    _write_new(folder / CLIENT_KEY, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    write_new(ca_file, authority.public_bytes(Encoding.PEM))
+    write_new(folder / CLIENT_CERTIFICATE, certificate.public_bytes(Encoding.PEM))
+    write_new(folder / CLIENT_KEY, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 def _builder(
@@ -66,11 +66,3 @@ def _usage(*, signs: bool) -> x509.KeyUsage:
 
 def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
-
-
-def _write_new(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
